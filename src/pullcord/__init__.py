@@ -1,0 +1,67 @@
+"""Pullcord: where every run of a Python flow starts, and where it runs.
+
+The public names are loaded when they are first used (PEP 562), so that a worker pays for pydantic and little more.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pullcord.app import App as App
+    from pullcord.client import AsyncClient as AsyncClient
+    from pullcord.client import Client as Client
+    from pullcord.core.context import RunInfo as RunInfo
+    from pullcord.core.context import cancelled as cancelled
+    from pullcord.core.context import progress as progress
+    from pullcord.core.context import run as run
+    from pullcord.core.context import sleep as sleep
+    from pullcord.core.errors import ChildFailedError as ChildFailedError
+    from pullcord.core.errors import PullcordError as PullcordError
+    from pullcord.core.errors import PullcordRuntimeError as PullcordRuntimeError
+    from pullcord.core.errors import StepFailedError as StepFailedError
+    from pullcord.core.errors import StepTimeoutError as StepTimeoutError
+    from pullcord.core.flow import flow as flow
+    from pullcord.core.retry import Retry as Retry
+    from pullcord.core.step import step as step
+    from pullcord.gate.request import Receipt as Receipt
+    from pullcord.gate.request import RefusedError as RefusedError
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "App": "app",
+    "AsyncClient": "client",
+    "ChildFailedError": "core.errors",
+    "Client": "client",
+    "PullcordError": "core.errors",
+    "PullcordRuntimeError": "core.errors",
+    "Receipt": "gate.request",
+    "RefusedError": "gate.request",
+    "Retry": "core.retry",
+    "RunInfo": "core.context",
+    "StepFailedError": "core.errors",
+    "StepTimeoutError": "core.errors",
+    "cancelled": "core.context",
+    "flow": "core.flow",
+    "progress": "core.context",
+    "run": "core.context",
+    "sleep": "core.context",
+    "step": "core.step",
+}
+
+__all__ = list(_HOMES)  # noqa: PLE0604  the table above is the one list of names
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'pullcord' has no attribute {name!r}")
+    value = getattr(import_module(f"pullcord.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,0 +1,268 @@
+"""The composition root: settings become a running server. Nothing else wires things together."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from pullcord.clock import Clock, SystemClock, rfc3339
+from pullcord.core.durations import Duration, seconds
+from pullcord.core.errors import ForbiddenError, LocationError, PullcordRuntimeError
+from pullcord.core.flow import Flow
+from pullcord.engine.engine import Engine
+from pullcord.engine.locations import CodeLocation, locate_all
+from pullcord.engine.watch import Watch, check_until
+from pullcord.gate.children import ChildRuns
+from pullcord.gate.gate import Gate
+from pullcord.gate.policy import LocalPolicy, Policy
+from pullcord.gate.request import OWNER, Invoker, Receipt, RefusedError, TriggerRequest
+from pullcord.services.reloader import Reloader
+from pullcord.services.rescuer import Rescuer
+from pullcord.settings import default_workers
+from pullcord.store.commands.lifecycle import CancelRun
+from pullcord.store.queries.runs import run_number
+from pullcord.store.store import Store
+from pullcord.triggers.scheduler import Scheduler
+
+SWITCH_INTERVAL = 0.001
+"""The writer's thread and the event loop pass the interpreter lock back and forth; the default of 5 ms makes each wait."""
+
+
+class App:
+    """A whole Pullcord server inside a Python program; an async context manager.
+
+    Args:
+        flows: modules, files, folders, or flows defined in a file; closures and notebook cells are refused, for
+            they run in worker processes, which import them.
+        data_dir: where data lives.
+        workers: run workers for each location; one a core unless given.
+        reload: replace the workers when code changes.
+        only_new: leave the runs of earlier servers alone.
+        stop_patience: how long active runs get to end when the app stops; what has not ended goes on next time.
+        clock: the time.
+
+    Raises:
+        LocationError: a location does not exist.
+        StoreError: the data folder cannot be used, or another server holds it.
+    """
+
+    def __init__(
+        self,
+        flows: Iterable[str | Path | Flow[..., Any]] = (),
+        data_dir: str | Path = ".pullcord",
+        *,
+        workers: int | None = None,
+        reload: bool = False,
+        only_new: bool = False,
+        stop_patience: Duration = 10.0,
+        clock: Clock | None = None,
+    ) -> None:
+        self.data_dir = Path(data_dir)
+        self.clock = clock or SystemClock()
+        self._locations = locations_of(flows)
+        self._workers = workers or default_workers()
+        self._reload = reload
+        self._only_new = only_new
+        self._patience = seconds(stop_patience)
+        self._started = False
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Open the store, take over what an earlier server left, and start the workers."""
+        if sys.getswitchinterval() > SWITCH_INTERVAL:
+            sys.setswitchinterval(SWITCH_INTERVAL)
+        self.store = Store(self.data_dir, self.clock)
+        self.engine = Engine(
+            self.store, self.clock, self._locations, self._workers, Path.cwd(), only_new=self._only_new
+        )
+        self.engine.prepare()
+        self.store.start()
+        self.policy: Policy = LocalPolicy()
+        self.watch = Watch(self.store, self.engine.hub)
+        self.gate = Gate(self.store, self.engine, self.policy, self.clock)
+        self.engine.child_gate = ChildRuns(self.gate, self.watch).run
+        self.scheduler = Scheduler(self.gate, asyncio.get_running_loop())
+        self._services: list[Rescuer | Reloader] = [Rescuer(self.engine)]
+        if self._reload:
+            self._services.append(Reloader(self.engine))
+        await self.engine.start()
+        for service in self._services:
+            service.start()
+        self._started = True
+
+    async def stop(self) -> None:
+        """Give active runs time to end, end all processes, close the store."""
+        if not self._started:
+            return
+        self._started = False
+        for service in self._services:
+            await service.stop()
+        await self.engine.stop(self._patience)
+        await self.store.stop()
+
+    async def ready(self) -> None:
+        """Wait until every location has reported or failed."""
+        await self.engine.catalog.wait_ready()
+
+    # --- what callers do -----------------------------------------------------------------------------
+
+    async def run(
+        self,
+        flow: str,
+        inputs: dict[str, Any] | None = None,
+        *,
+        wait: Duration | bool = False,
+        until: str = "ended",
+        idempotency_key: str | None = None,
+        request_id: str | None = None,
+        reason: str | None = None,
+        priority: int = 0,
+        test: bool = False,
+        dry_run: bool = False,
+        invoker: Invoker = OWNER,
+        source: str = "python",
+    ) -> Receipt:
+        """Ask for a run; the same gate as every other way.
+
+        Args:
+            flow: the flow's name.
+            inputs: a JSON-like object.
+            wait: True waits for ever, a duration as long; then the receipt has `run`.
+            until: what to wait for: `ended`, `started` or `step:NAME`.
+            idempotency_key: asked again with the same key, the answer is the same run.
+            request_id: a UUID minted by the caller, to the same end.
+            reason: why, kept with the run.
+            priority: higher goes first.
+            test: a test run.
+            dry_run: only say what would happen.
+
+        Raises:
+            RefusedError: nothing was admitted; its `receipt` and `code` say why.
+        """
+        self._check()
+        request = TriggerRequest(
+            flow=flow,
+            inputs=inputs or {},
+            invoker=invoker,
+            source=source,
+            request_id=request_id,
+            idempotency_key=idempotency_key,
+            note=reason,
+            priority=priority,
+            test=test,
+            dry_run=dry_run,
+        )
+        receipt = await self.gate.submit(request)
+        if receipt.refused:
+            raise RefusedError(receipt)
+        if wait is not False and receipt.run_id is not None:
+            await self.wait(receipt, None if wait is True else seconds(wait), until)
+        return receipt
+
+    async def run_many(self, requests: Sequence[TriggerRequest]) -> list[Receipt]:
+        """Ask for many runs; each gets its own receipt, refused or not."""
+        self._check()
+        return list(await asyncio.gather(*(self.gate.submit(request) for request in requests)))
+
+    async def wait(self, receipt: Receipt, timeout: float | None, until: str = "ended") -> bool:
+        """Wait for a receipt's run and put it into the receipt; say whether it is so.
+
+        Raises:
+            UsageError: `until` is nothing to wait for.
+        """
+        check_until(until)
+        assert receipt.run_id is not None
+        receipt.run, reached = await self.watch.until(receipt.run_id, until, timeout)
+        receipt.state = receipt.run["state"]
+        return reached
+
+    async def cancel(
+        self, run_id: str, *, reason: str | None = None, force: bool = False, invoker: Invoker = OWNER
+    ) -> dict[str, Any]:
+        """Cancel a run and its children; return the run.
+
+        Args:
+            reason: why, kept with the run.
+            force: replace its worker process where it does not stop by itself within a second.
+
+        Raises:
+            NotFoundError: there is no such run.
+            NotCancellableError: it has ended.
+            ForbiddenError: the invoker may not.
+        """
+        self._check()
+        found = await self.store.read(run_number, run_id)
+        if found is not None and not self.policy.may(invoker, "cancel", found[2]):
+            raise ForbiddenError(f"{invoker.id} may not cancel runs of {found[2]}")
+        at = rfc3339(self.clock.now()) or ""
+        changed = await self.store.write(
+            lambda done: CancelRun(run_id, invoker.id, reason, force, at, done)
+        )
+        for ended in changed:
+            uuid = run_id if ended is changed[0] else self.engine.uuids.get(ended.id, "")
+            self.engine.cancel(ended.id, uuid, ended.state, force)
+        return await self.watch.run(run_id)
+
+    async def rerun(
+        self, run_id: str, changes: dict[str, Any] | None = None, *, invoker: Invoker = OWNER, source: str = "python"
+    ) -> Receipt:
+        """Ask for a new run of the same flow from the beginning, with its inputs, those given changed.
+
+        Raises:
+            NotFoundError: there is no such run.
+        """
+        self._check()
+        original = await self.watch.run(run_id)
+        number = await self.store.read(run_number, run_id)
+        return await self.gate.submit(
+            TriggerRequest(
+                flow=original["flow"],
+                inputs=original["inputs"] | (changes or {}),
+                invoker=invoker,
+                source=source,
+                rerun_of=None if number is None else number[0],
+            )
+        )
+
+    def _check(self) -> None:
+        if not self._started:
+            raise PullcordRuntimeError("the app is not running; use `async with pullcord.App(...) as app:`")
+
+
+def locations_of(flows: Iterable[str | Path | Flow[..., Any]]) -> list[CodeLocation]:
+    """Return the code locations of what a program named.
+
+    Raises:
+        LocationError: one does not exist, or a flow is defined where workers cannot import it.
+    """
+    return locate_all([str(item) if isinstance(item, str | Path) else _home(item) for item in flows])
+
+
+def _home(flow: Flow[..., Any]) -> str:
+    function = getattr(flow, "function", flow)
+    if not inspect.isfunction(function):
+        raise LocationError(f"{flow!r} is neither a path, a module's name nor a flow")
+    if "<locals>" in function.__qualname__:
+        raise LocationError(
+            f"{function.__qualname__} is defined inside a function; workers import flows, so define it at a file's top level"
+        )
+    module = sys.modules.get(function.__module__)
+    file = getattr(module, "__file__", None)
+    if module is None or file is None or not Path(file).is_file():
+        raise LocationError(
+            f"{function.__qualname__} lives in a notebook or interactive session; workers import flows, so put it in a file"
+        )
+    package = getattr(module, "__package__", None)
+    return module.__name__ if package and module.__name__ != "__main__" else str(file)
+
+

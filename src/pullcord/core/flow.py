@@ -1,0 +1,175 @@
+"""Flows: registered functions with a name, an input schema and settings."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from pullcord.core.context import current
+from pullcord.core.durations import Duration
+from pullcord.core.errors import DefinitionError
+from pullcord.core.inputs import InputModel
+from pullcord.core.results import ResultCodec
+from pullcord.core.retry import Retry, retry_of
+from pullcord.core.step import check_function, duration_of
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+NAME_RULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+"""What a flow may be called."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSettings:
+    """What a flow's decorator says besides the function.
+
+    Attributes:
+        concurrency: how many runs may be active at once; None is no limit.
+        retry: when a failed run gets a new attempt.
+        timeout: seconds an attempt may take, or None.
+        tags: words to find the flow by.
+        isolated: whether every run gets a worker process of its own.
+    """
+
+    concurrency: int | None
+    retry: Retry
+    timeout: float | None
+    tags: tuple[str, ...]
+    isolated: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the settings as a JSON object, as manifests carry them."""
+        return {
+            "concurrency": self.concurrency,
+            "retries": self.retry.as_json(),
+            "timeout": self.timeout,
+            "tags": list(self.tags),
+            "isolated": self.isolated,
+        }
+
+
+class Flow(Generic[P, R]):
+    """A flow. Called inside a run it starts a child run; anywhere else it is the plain function.
+
+    Attributes:
+        name: the function's name with dashes unless given.
+        function: the function itself.
+        description: the docstring, Markdown.
+        settings: what the decorator says.
+        version: given by the author, or None: then it is the hash of the module's source.
+        is_async: whether the function is a coroutine function.
+    """
+
+    def __init__(self, function: Callable[P, R], *, name: str | None, version: str | None, settings: FlowSettings) -> None:
+        check_function(function, "flow")
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.name = name or function.__name__.strip("_").replace("_", "-")
+        if not NAME_RULE.fullmatch(self.name):
+            raise DefinitionError(
+                f"{self.name!r} is no flow name: 1 to 100 letters, digits, dots, dashes and underscores, "
+                "beginning with a letter or digit"
+            )
+        self.description = inspect.getdoc(function) or ""
+        self.version = version
+        self.settings = settings
+        self.is_async = inspect.iscoroutinefunction(function)
+        self._inputs: InputModel | None = None
+        self._codec: ResultCodec | None = None
+
+    @property
+    def inputs(self) -> InputModel:
+        """The input schema; made at the first use, when all annotations are defined."""
+        if self._inputs is None:
+            self._inputs = InputModel(self.function)
+        return self._inputs
+
+    @property
+    def codec(self) -> ResultCodec:
+        """How the flow's result is written and read."""
+        if self._codec is None:
+            self._codec = ResultCodec(self.function)
+        return self._codec
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Start a child run and return its result; outside a run, call the function."""
+        runtime = current.get()
+        if runtime is None:
+            return self.function(*args, **kwargs)
+        result: R = runtime.call_flow(self, args, kwargs)
+        return result
+
+    def __repr__(self) -> str:
+        return f"<flow {self.name}>"
+
+
+def _concurrency_of(value: int | None) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise DefinitionError(f"concurrency must be a whole number of at least 1, or None for no limit, not {value!r}")
+    return value
+
+
+def _tags_of(tags: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(tags, str) or not all(isinstance(tag, str) and tag for tag in tags):
+        raise DefinitionError(f"tags must be a list of words, not {tags!r}")
+    return tuple(dict.fromkeys(tags))
+
+
+@overload
+def flow(function: Callable[P, R], /) -> Flow[P, R]: ...
+@overload
+def flow(
+    *,
+    name: str | None = None,
+    version: str | None = None,
+    concurrency: int | None = 1,
+    retries: int | Retry | None = None,
+    timeout: Duration | None = None,
+    tags: Sequence[str] = (),
+    isolated: bool = False,
+) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
+def flow(
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    version: str | None = None,
+    concurrency: int | None = 1,
+    retries: int | Retry | None = None,
+    timeout: Duration | None = None,
+    tags: Sequence[str] = (),
+    isolated: bool = False,
+) -> Flow[P, R] | Callable[[Callable[P, R]], Flow[P, R]]:
+    """Declare a flow; works with and without parentheses, on `def` and `async def`.
+
+    Args:
+        name: the function's name with dashes unless given.
+        version: the hash of the module's source unless given.
+        concurrency: how many runs may be active at once, later ones queue in order; 1 unless given, None for no limit.
+        retries: further attempts of a failed run, a number or a `Retry`; recorded steps are kept.
+        timeout: how long one attempt may take.
+        tags: words to find the flow by.
+        isolated: give every run a worker process of its own.
+
+    Raises:
+        DefinitionError: the declaration cannot work.
+    """
+    settings = FlowSettings(
+        concurrency=_concurrency_of(concurrency),
+        retry=retry_of(retries),
+        timeout=duration_of(timeout, "timeout"),
+        tags=_tags_of(tags),
+        isolated=isolated,
+    )
+
+    def declare(target: Callable[P, R]) -> Flow[P, R]:
+        return Flow(target, name=name, version=version, settings=settings)
+
+    return declare if function is None else declare(function)

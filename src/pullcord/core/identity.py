@@ -1,0 +1,62 @@
+"""A step's identity: its parent, name, hash of arguments and occurrence, or an explicit key.
+
+The same call in a replay must get the same identity in another process, so nothing here may depend
+on memory addresses, hash seeds or the order of a set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from hashlib import blake2b
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import to_json
+
+_PLAIN = (str, int, float, bool, type(None))
+
+
+def identity(parent: str, name: str, arguments: bytes) -> str:
+    """Return the identity of the first such call under a parent step, as 24 hexadecimal digits.
+
+    Args:
+        parent: identity of the enclosing step, or "" directly under the flow.
+        name: the step's name.
+        arguments: what `argument_bytes` made of the call, or the explicit key.
+    """
+    return blake2b(b"%b\0%b\0%b" % (parent.encode(), name.encode(), arguments), digest_size=12).hexdigest()
+
+
+def argument_bytes(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    """Write the arguments of a call as bytes that are equal for equal arguments.
+
+    What JSON cannot hold counts by its type alone: two such calls are then told apart by their order.
+    """
+    plain = all(isinstance(value, _PLAIN) for value in args)
+    if plain and not kwargs:
+        return to_json(args, inf_nan_mode="constants")
+    stable = [_stable(value) for value in args], {name: _stable(kwargs[name]) for name in sorted(kwargs)}
+    return to_json(stable, inf_nan_mode="constants")
+
+
+def _stable(value: Any, depth: int = 0) -> Any:
+    if isinstance(value, _PLAIN):
+        return value
+    if depth > 50:
+        return "<deep>"
+    if isinstance(value, BaseModel):
+        return {name: _stable(item, depth + 1) for name, item in value}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _stable(getattr(value, field.name), depth + 1) for field in fields(value)}
+    if isinstance(value, Mapping):
+        pairs = [(str(key), _stable(item, depth + 1)) for key, item in value.items()]
+        return dict(sorted(pairs, key=lambda pair: pair[0]))
+    if isinstance(value, set | frozenset):
+        return sorted(to_json(_stable(item, depth + 1)).decode() for item in value)
+    if isinstance(value, list | tuple):
+        return [_stable(item, depth + 1) for item in value]
+    try:
+        return to_json(value).decode()
+    except ValueError:
+        return f"<{type(value).__module__}.{type(value).__qualname__}>"

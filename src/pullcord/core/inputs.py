@@ -1,0 +1,138 @@
+"""Inputs: a schema from the function's signature, validation, and the canonical form."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, get_type_hints
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    ValidationError,
+    create_model,
+)
+from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
+
+from pullcord.core.errors import DefinitionError, FieldError, InvalidInputsError
+
+
+class InputModel:
+    """The validated inputs of one flow.
+
+    Each parameter becomes a field of a pydantic model under an alias, so that a parameter may be
+    called `schema`, `copy` or `json` without getting in the way of the model's own methods.
+
+    Args:
+        function: the flow's function.
+
+    Raises:
+        DefinitionError: a parameter cannot come from JSON (`*args`, `**kwargs`, positional-only, a type
+            pydantic does not know).
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._name = getattr(function, "__qualname__", repr(function))
+        self._parameters = list(inspect.signature(function).parameters.values())
+        try:
+            hints = get_type_hints(function, include_extras=True)
+        except NameError as error:
+            raise DefinitionError(
+                f"the annotations of {self._name!r} name something unknown: {error}; import it at module level"
+            ) from None
+        fields: dict[str, Any] = {}
+        for parameter in self._parameters:
+            if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+                raise DefinitionError(
+                    f"{self._name!r} takes {parameter}: a flow's inputs have names, so write plain parameters"
+                )
+            hint: Any = hints.get(parameter.name, Any)
+            default = ... if parameter.default is parameter.empty else parameter.default
+            if isinstance(default, FieldInfo):
+                hint, default = Annotated[hint, default], default.default
+            fields[f"input_{parameter.name}"] = (
+                hint,
+                Field(default, alias=parameter.name, title=parameter.name.replace("_", " ").strip().capitalize()),
+            )
+        try:
+            self._model = self._build(function.__module__, fields, check_defaults=False)
+            given = {name: field for name, field in fields.items() if not field[1].is_required()}
+            if given:
+                # A default never passes through JSON, so it is checked once, here, as a Python value.
+                self._build(function.__module__, given, check_defaults=True)()
+            self.schema: dict[str, Any] = self._model.model_json_schema(schema_generator=_InputSchema)
+        except (PydanticSchemaGenerationError, PydanticUserError, PydanticInvalidForJsonSchema) as error:
+            raise DefinitionError(
+                f"an input of {self._name!r} has a type that cannot come from JSON: {str(error).splitlines()[0]}"
+            ) from None
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise DefinitionError(
+                f"the default of {str(first['loc'][0])!r} in {self._name!r} does not fit its annotation: {first['msg']}"
+            ) from None
+
+    def _build(self, module: str, fields: dict[str, Any], *, check_defaults: bool) -> type[BaseModel]:
+        config = ConfigDict(extra="forbid", validate_default=check_defaults)
+        model: type[BaseModel] = create_model(
+            self._name.rpartition(".")[2], __config__=config, __module__=module, **fields
+        )
+        return model
+
+    def validate(self, text: str) -> tuple[dict[str, Any], str]:
+        """Validate inputs given as JSON text.
+
+        Returns:
+            The keyword arguments for the function, and the inputs as validated, defaults included, as
+            JSON text that validates to the same arguments again.
+
+        Raises:
+            InvalidInputsError: with one entry for each field that is wrong.
+        """
+        try:
+            model = self._model.model_validate_json(text)
+        except ValidationError as error:
+            raise InvalidInputsError(
+                f"the inputs of {self._name} are not valid; correct the named fields", field_errors(error)
+            ) from None
+        return self.arguments(model), model.model_dump_json(by_alias=True)
+
+    def arguments(self, model: BaseModel) -> dict[str, Any]:
+        """Return the keyword arguments that a validated model stands for."""
+        return {parameter.name: getattr(model, f"input_{parameter.name}") for parameter in self._parameters}
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """Write the arguments of a Python call as input JSON, for a flow called inside a flow.
+
+        Raises:
+            InvalidInputsError: the arguments do not fit the signature or the types.
+        """
+        names = [parameter.name for parameter in self._parameters]
+        if len(args) > len(names):
+            raise InvalidInputsError(
+                f"{self._name} takes {len(names)} inputs, {len(args)} were given",
+                [{"loc": ["inputs"], "msg": "too many arguments", "type": "too_many_arguments"}],
+            )
+        given = dict(zip(names, args, strict=False)) | kwargs
+        try:
+            return self._model.model_validate(given).model_dump_json(by_alias=True)
+        except ValidationError as error:
+            raise InvalidInputsError(f"the inputs of {self._name} are not valid", field_errors(error)) from None
+
+
+class _InputSchema(GenerateJsonSchema):
+    """Pydantic's JSON Schema, without a warning for a default that JSON cannot show."""
+
+    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}
+
+
+def field_errors(error: ValidationError) -> list[FieldError]:
+    """Turn pydantic's error into field errors, without the values (a value may be a secret)."""
+    return [
+        {"loc": ["inputs", *item["loc"]], "msg": item["msg"], "type": item["type"]}
+        for item in error.errors(include_url=False, include_context=False, include_input=False)
+    ]

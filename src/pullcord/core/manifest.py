@@ -1,0 +1,101 @@
+"""What the server knows about the code of a location: the manifest its control worker reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pullcord.core.retry import NO_RETRY, Retry
+
+SHARED_SYNC, SHARED_ASYNC, ISOLATED = "sync", "async", "isolated"
+"""The three lanes of a location: sync flows in threads, async flows on a loop, a process for each run."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowSpec:
+    """One flow as the server sees it, without its code.
+
+    Attributes:
+        name: unique among all locations.
+        location: name of the code location it comes from.
+        version: given, or the hash of its module's source.
+        place: `file:line` of the function.
+        description: Markdown.
+        input_schema: JSON Schema of the inputs.
+        settings: as declared, JSON.
+        is_async: whether it runs on an event loop.
+    """
+
+    name: str
+    location: str
+    version: str
+    place: str
+    description: str
+    input_schema: dict[str, Any]
+    settings: dict[str, Any]
+    is_async: bool
+
+    @property
+    def limit(self) -> int | None:
+        """How many runs may be active at once."""
+        value: int | None = self.settings.get("concurrency")
+        return value
+
+    @property
+    def slot(self) -> str | None:
+        """The concurrency key whose slots a run takes; None is no limit."""
+        return None if self.limit is None else self.name
+
+    @property
+    def lane(self) -> str:
+        """The dispatch lane of an ordinary run: location and way of running."""
+        if self.settings.get("isolated"):
+            return lane(self.location, ISOLATED)
+        return lane(self.location, SHARED_ASYNC if self.is_async else SHARED_SYNC)
+
+    @property
+    def retry(self) -> Retry:
+        """When a failed run gets a new attempt."""
+        given = self.settings.get("retries")
+        return Retry(**given) if given else NO_RETRY
+
+    @property
+    def tags(self) -> list[str]:
+        """Words to find the flow by."""
+        tags: list[str] = self.settings.get("tags", [])
+        return tags
+
+
+@dataclass(frozen=True, slots=True)
+class LoadFailure:
+    """A file that did not import, or a flow that could not be registered.
+
+    Attributes:
+        place: file and line as the user knows them.
+        message: the error in a line.
+        traceback: cut to the user's own frames.
+    """
+
+    place: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """Everything a location contains.
+
+    Attributes:
+        location: the location's name.
+        flows: the flows that can run.
+        failures: what could not be loaded.
+    """
+
+    location: str
+    flows: tuple[FlowSpec, ...]
+    failures: tuple[LoadFailure, ...]
+
+
+def lane(location: str, way: str) -> str:
+    """Name a dispatch lane."""
+    return f"{location}#{way}"

@@ -1,0 +1,89 @@
+"""Results as JSON, decoded through the return annotation on the first execution and on every replay."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any, get_type_hints
+
+from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, from_json, to_json
+
+from pullcord.core.errors import DefinitionError, ResultError
+
+
+MAX_RESULT = 8 * 1024 * 1024
+"""No result is longer as JSON, in bytes: what is larger belongs into a file."""
+
+
+class ResultCodec:
+    """Writes what a function returns as JSON text and reads it back as its return annotation says.
+
+    Args:
+        function: the function whose annotation counts; without one any JSON value will do.
+
+    Raises:
+        DefinitionError: the annotation is not one pydantic can read from JSON.
+    """
+
+    __slots__ = ("_adapter", "_name")
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._name = getattr(function, "__qualname__", repr(function))
+        self._adapter: TypeAdapter[Any] | None = None
+        try:
+            annotation = get_type_hints(function, include_extras=True).get("return", Any)
+        except NameError as error:
+            raise DefinitionError(
+                f"the annotations of {self._name!r} name something unknown: {error}; import it at module level"
+            ) from None
+        if annotation is not Any and annotation is not types.NoneType:
+            try:
+                self._adapter = TypeAdapter(annotation)
+            except (PydanticSchemaGenerationError, PydanticUserError) as error:
+                raise DefinitionError(
+                    f"the return annotation of {self._name!r} cannot be kept as JSON: {str(error).splitlines()[0]}; "
+                    "annotate a type pydantic knows, or return a path to the data"
+                ) from None
+
+    def encode(self, value: Any) -> str:
+        """Write a result as JSON text.
+
+        Raises:
+            ResultError: the value cannot be written as JSON.
+        """
+        if value is None:
+            return "null"
+        try:
+            if self._adapter is not None:
+                data = self._adapter.dump_json(value, warnings="error")
+            else:
+                data = to_json(value, inf_nan_mode="null")
+        except (PydanticSerializationError, ValueError, UnicodeError, RecursionError) as error:
+            raise ResultError(
+                f"{self._name} returned a {type(value).__qualname__} that cannot be kept as JSON "
+                f"({str(error).splitlines()[0]}); return JSON-able data or a path, or fix the return annotation"
+            ) from None
+        if len(data) > MAX_RESULT:
+            raise ResultError(
+                f"{self._name} returned {len(data):,} bytes of JSON, over the limit of {MAX_RESULT:,}; "
+                "write the data to a file and return its path"
+            )
+        return data.decode()
+
+    def decode(self, text: str) -> Any:
+        """Read a result back.
+
+        Raises:
+            ResultError: the recorded text does not fit the return annotation.
+        """
+        if self._adapter is None:
+            return from_json(text)
+        try:
+            return self._adapter.validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise ResultError(
+                f"the result of {self._name} does not fit its return annotation: {first['msg']} "
+                f"at {'.'.join(map(str, first['loc'])) or 'the top'}; fix the annotation or the value"
+            ) from None

@@ -1,0 +1,163 @@
+"""Steps: functions whose results are recorded, so that they are never run again in the same run."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, TypeVar, overload
+
+from pullcord.core.context import current
+from pullcord.core.durations import Duration, seconds
+from pullcord.core.errors import DefinitionError, UsageError
+from pullcord.core.results import ResultCodec
+from pullcord.core.retry import Retry, retry_of
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Step(Generic[P, R]):
+    """A step: call it inside a flow and its result is recorded; anywhere else it is the plain function.
+
+    Steps are at-least-once: after a crash the step that was running, and had no record yet, runs again.
+
+    Attributes:
+        name: the function's name unless given.
+        function: the function itself.
+        retry: when it is tried again.
+        timeout: seconds a try may take, or None.
+        is_async: whether the function is a coroutine function.
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        *,
+        name: str | None,
+        retries: int | Retry | None,
+        timeout: Duration | None,
+        key: str | Callable[P, str] | None,
+    ) -> None:
+        check_function(function, "step")
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.name = name or function.__name__
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.retry = retry_of(retries)
+        self.timeout = duration_of(timeout, "timeout")
+        self._key = key
+        self._signature = inspect.signature(function)
+        self._codec: ResultCodec | None = None
+
+    @property
+    def codec(self) -> ResultCodec:
+        """How results are written and read; made at the first use, when all annotations are defined."""
+        if self._codec is None:
+            self._codec = ResultCodec(self.function)
+        return self._codec
+
+    def explicit_key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+        """Return the identity that `key=` names for these arguments, or None without `key=`.
+
+        Raises:
+            UsageError: the key's pattern names a parameter the step does not have.
+        """
+        if self._key is None:
+            return None
+        if callable(self._key):
+            return str(self._key(*args, **kwargs))
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        try:
+            return self._key.format(**bound.arguments)
+        except (KeyError, IndexError, AttributeError) as error:
+            raise UsageError(f"the key {self._key!r} of step {self.name!r} does not fit its parameters: {error}") from None
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run the step, or return its recorded result."""
+        runtime = current.get()
+        if runtime is None:
+            return self.function(*args, **kwargs)
+        result: R = runtime.call_step(self, args, kwargs)
+        return result
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        """Bind like a function, so that a method can be a step."""
+        return self if instance is None else functools.partial(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<step {self.name}>"
+
+
+def check_function(function: Any, what: str) -> None:
+    """Refuse what cannot be a flow or step: something that is no function, or a generator.
+
+    Raises:
+        DefinitionError: with the reason.
+    """
+    if not inspect.isfunction(function):
+        raise DefinitionError(f"@pc.{what} goes on a function, not on {function!r}")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise DefinitionError(f"{function.__qualname__!r} is a generator; a {what} returns one value, so return a list")
+
+
+def duration_of(value: Duration | None, what: str) -> float | None:
+    """Return a declared duration in seconds, or None.
+
+    Raises:
+        DefinitionError: it is not a positive duration.
+    """
+    if value is None:
+        return None
+    try:
+        result = seconds(value)
+    except UsageError as error:
+        raise DefinitionError(f"{what}: {error.message}") from None
+    if result <= 0:
+        raise DefinitionError(f"{what} must be longer than zero, not {value!r}")
+    return result
+
+
+@overload
+def step(function: Callable[P, R], /) -> Step[P, R]: ...
+@overload
+def step(
+    *,
+    name: str | None = None,
+    retries: int | Retry | None = None,
+    delay: Duration | None = None,
+    timeout: Duration | None = None,
+    key: str | Callable[..., str] | None = None,
+) -> Callable[[Callable[P, R]], Step[P, R]]: ...
+def step(
+    function: Callable[P, R] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    retries: int | Retry | None = None,
+    delay: Duration | None = None,
+    timeout: Duration | None = None,
+    key: str | Callable[..., str] | None = None,
+) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
+    """Declare a step; works with and without parentheses, on `def` and `async def`.
+
+    Args:
+        name: the function's name unless given.
+        retries: further tries after a failure, a number or a `Retry`; none unless given.
+        delay: pause before the first of them when `retries` is a number; 1 s unless given.
+        timeout: how long one try may take; no limit unless given. A sync step cannot be stopped from outside:
+            its worker process is replaced.
+        key: the step's identity where arguments and order do not name it: a pattern over the parameters such as
+            `"{order_id}"`, or a function of the arguments.
+
+    Raises:
+        DefinitionError: the declaration cannot work.
+    """
+    if isinstance(retries, int) and delay is not None:
+        retries = Retry(limit=retries, delay=delay)
+
+    def declare(target: Callable[P, R]) -> Step[P, R]:
+        return Step(target, name=name, retries=retries, timeout=timeout, key=key)
+
+    return declare if function is None else declare(function)

@@ -1,0 +1,330 @@
+"""The engine: what executes runs. It knows the store and the workers, and nothing of who asked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pullcord.clock import Clock
+from pullcord.core.manifest import ISOLATED, FlowSpec
+from pullcord.core.states import RunState
+from pullcord.engine.catalog import Catalog
+from pullcord.engine.fleet import Fleet
+from pullcord.engine.hub import Hub
+from pullcord.engine.journal import Journal
+from pullcord.engine.locations import CodeLocation
+from pullcord.engine.logfiles import LogFiles
+from pullcord.engine.room import Room
+from pullcord.engine.worker import CONTROL, Assignment, WorkerHandle
+from pullcord.store.commands.catalog import RegisterFlows
+from pullcord.store.commands.claim import Claimed
+from pullcord.store.commands.lifecycle import QueueDue, Start
+from pullcord.store.queries.flows import stored_flows
+from pullcord.store.store import Store
+from pullcord.wire import messages as kinds
+from pullcord.wire.frames import Message
+
+log = logging.getLogger(__name__)
+
+GRACE: Final = 10.0
+"""Seconds that the neighbours in a doomed worker get to reach a step boundary and move."""
+
+ChildGate = Callable[[Claimed, str, str, str], Awaitable[dict[str, Any]]]
+"""Submits a child run for `(parent, flow, inputs, identity)` and returns how it ended."""
+
+
+class Engine:
+    """Runs what the gate admits.
+
+    Args:
+        store: the open store.
+        clock: the time.
+        locations: where flows come from.
+        workers: run workers for each location.
+        cwd: working folder of the workers.
+        only_new: execute only runs that are admitted from now on (how `pullcord run` works without a server).
+
+    Attributes:
+        uuids: ids of the runs in workers, by number.
+        child_gate: set by the composition root.
+    """
+
+    child_gate: ChildGate
+
+    def __init__(
+        self, store: Store, clock: Clock, locations: list[CodeLocation], workers: int, cwd: Path, only_new: bool = False
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.hub = Hub()
+        self.room = Room(store.floor if only_new else 0)
+        self.logs = LogFiles(store.folder / "logs")
+        self.journal = Journal(self)
+        self.catalog = Catalog(locations, {})
+        self.uuids: dict[int, str] = {}
+        self.fleets = {location.name: Fleet(self, location, workers, cwd) for location in locations}
+        self._unplaced: list[Assignment] = []
+        self._due: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopping = False
+        self._idle = asyncio.Event()
+
+    def prepare(self) -> None:
+        """Start the template processes, so that they warm up while the server opens its store."""
+        for fleet in self.fleets.values():
+            fleet.prepare()
+
+    async def start(self) -> None:
+        """Take over what an earlier server left, start the workers, and begin to claim runs."""
+        self.catalog.remember(list((await self.store.read(stored_flows)).values()))
+        due = await self.store.write(Start)
+        for fleet in self.fleets.values():
+            fleet.start()
+        self.store.serve(self.room, self._dispatch)
+        self._wake_at(due)
+
+    async def stop(self, patience: float) -> None:
+        """Start nothing new, give active runs time to end, then end all processes.
+
+        Args:
+            patience: seconds; what has not ended by then goes on with the next server.
+        """
+        self._stopping = True
+        self.room.close()
+        if self._due is not None:
+            self._due.cancel()
+        deadline = time.monotonic() + patience
+        while self.active() and time.monotonic() < deadline:
+            self._idle.clear()
+            try:
+                await asyncio.wait_for(self._idle.wait(), deadline - time.monotonic())
+            except TimeoutError:
+                break
+        for fleet in self.fleets.values():
+            fleet.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.to_thread(self.logs.stop)
+
+    def active(self) -> int:
+        """Return how many runs are in workers."""
+        return len(self._unplaced) + sum(
+            len(worker.assigned) for fleet in self.fleets.values() for worker in fleet.workers
+        )
+
+    # --- dispatch --------------------------------------------------------------------------------------
+
+    def _dispatch(self, claimed: Sequence[Claimed]) -> None:
+        for run in claimed:
+            self.uuids[run.id] = run.uuid
+            self._place(Assignment(run, run.lane))
+            self.hub.state(run.uuid, RunState.RUNNING)
+
+    def _place(self, assignment: Assignment) -> None:
+        run = assignment.run
+        location, _, way = run.lane.partition("#")
+        fleet = self.fleets.get(location)
+        if fleet is None:
+            self.lose_unplaced(assignment)
+        elif way == ISOLATED:
+            self._spawn_task(fleet.place_alone(assignment, self._message(run)))
+        else:
+            worker = fleet.least_busy()
+            if worker is None:
+                self._unplaced.append(assignment)
+            else:
+                worker.assigned[run.id] = assignment
+                worker.send(self._message(run))
+
+    def _message(self, run: Claimed) -> Message:
+        spec = self.catalog.get(run.flow)
+        behalf = run.invoker["on_behalf_of"]
+        info = {
+            "invoker": run.invoker if behalf is None else run.invoker | {"on_behalf_of": json.loads(behalf)},
+            "trigger": run.trigger,
+            "scheduled_for": run.scheduled_for,
+            "test": run.test,
+            "request_id": run.request_uuid,
+        }
+        timeout = None if spec is None else spec.settings.get("timeout")
+        changed = spec is not None and spec.version != run.flow_version
+        return [
+            kinds.RUN, run.id, run.token, run.uuid, run.flow, run.inputs, run.attempt, timeout, info, run.steps, changed,
+        ]  # fmt: skip
+
+    def lose_unplaced(self, assignment: Assignment) -> None:
+        """A claimed run found no process: it goes back, and nobody is to blame."""
+        self.room.free(assignment.lane)
+        self.journal.lose([[assignment.run.id, assignment.run.token, 0, None]])
+
+    def _spawn_task(self, work: Any) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- what workers say ------------------------------------------------------------------------------
+
+    def receive(self, worker: WorkerHandle, messages: list[Message]) -> None:
+        """Take the messages of one frame."""
+        self.journal.receive(worker, messages)
+        if self._stopping and not self.active():
+            self._idle.set()
+
+    def handle(self, worker: WorkerHandle, message: Message) -> None:
+        """Take one message that is neither a step record nor the end of a run."""
+        kind = message[0]
+        if kind == kinds.VALIDATED:
+            worker.fleet.validator.answer(message)
+        elif kind == kinds.BEAT:
+            worker.last_beat = time.monotonic()
+            worker.resident, worker.behind = message[1], message[2]
+        elif kind == kinds.LOG:
+            self.journal.log(worker, message)
+        elif kind == kinds.PROGRESS:
+            self.journal.progress(worker, message)
+        elif kind == kinds.CHILD:
+            self._child(worker, message)
+        elif kind == kinds.WAITING:
+            self.journal.waiting(worker, message)
+        elif kind == kinds.RELEASED:
+            self.journal.released(worker, message)
+        elif kind == kinds.DOOMED:
+            worker.stuck += 1 if message[2] in worker.assigned else 0
+            self.doom(worker, message[1])
+        elif kind == kinds.HELLO:
+            if message[1] != kinds.VERSION:
+                worker.kill(f"it speaks version {message[1]} of the protocol, this server {kinds.VERSION}")
+        elif kind == kinds.MANIFEST:
+            self._loaded(worker, message[1])
+
+    def _loaded(self, worker: WorkerHandle, manifest: dict[str, Any]) -> None:
+        name = worker.fleet.location.name
+        if worker.role == CONTROL:
+            specs, complete = self.catalog.update(name, manifest)
+            self.catalog.remember(specs)
+            for failure in self.catalog.states[name].failures:
+                log.warning("%s: %s", failure.place, failure.message)
+            self._register(name, specs, complete)
+        worker.fleet.became_ready(worker)
+        waiting, self._unplaced = self._unplaced, []
+        for assignment in waiting:
+            self._place(assignment)
+        self.store.nudge()
+
+    def _register(self, name: str, specs: list[FlowSpec], complete: bool) -> None:
+        def registered(result: Any) -> None:
+            if isinstance(result, Exception):
+                log.error("the flows of %s could not be registered: %s", name, result)
+
+        self.store.submit(RegisterFlows(name, specs, complete, registered))
+
+    def worker_gone(self, worker: WorkerHandle) -> None:
+        """A worker's channel is closed: its runs go on elsewhere when its process is surely dead."""
+        worker.fleet.gone(worker)
+        if not self._stopping:
+            self._spawn_task(self._bury(worker))
+
+    async def _bury(self, worker: WorkerHandle) -> None:
+        worker.kill(worker.deliberate)
+        try:
+            await asyncio.wait_for(worker.ended.wait(), 5.0)
+        except TimeoutError:
+            log.error("worker %d closed its channel, but its end was not seen", worker.pid)
+        assignments, worker.assigned = list(worker.assigned.values()), {}
+        if not assignments:
+            return
+        end = worker.explain_end()
+        log.warning("worker %d of %s is gone (%s) with %d runs", worker.pid, worker.fleet.location.name, end, len(assignments))
+        blame = 1 if worker.deliberate is None else 0
+        error = json.dumps(
+            {
+                "type": "worker_lost",
+                "message": f"the worker process died three times without a new step record, the last time because {end}; "
+                "look for crashes or memory use in the step that was running",
+                "traceback": None,
+            }
+        )
+        for assignment in assignments:
+            if not assignment.waiting:
+                self.room.free(assignment.lane)
+        self.journal.lose([[a.run.id, a.run.token, blame, error] for a in assignments])
+
+    # --- dooming and cancelling ------------------------------------------------------------------------
+
+    def doom(self, worker: WorkerHandle, reason: str) -> None:
+        """Replace a process in which a thread cannot be stopped: neighbours get time to move, then it is killed."""
+        if worker.deliberate is not None:
+            return
+        worker.fleet.retire(worker, reason)
+        worker.deliberate = reason
+        worker.send([kinds.DRAIN])
+        self._spawn_task(self._execute(worker, reason))
+
+    async def _execute(self, worker: WorkerHandle, reason: str) -> None:
+        deadline = time.monotonic() + GRACE
+        while worker.connected and time.monotonic() < deadline and len(worker.assigned) > worker.stuck:
+            await asyncio.sleep(0.05)
+        worker.kill(reason)
+
+    def cancel(self, number: int, uuid: str, state: str, force: bool) -> None:
+        """Tell a run's worker that it is cancelled; the store knows it already."""
+        self.hub.state(uuid, state)
+        if state != RunState.CANCELLING:
+            return
+        for fleet in self.fleets.values():
+            for worker in fleet.workers:
+                assignment = worker.assigned.get(number)
+                if assignment is not None:
+                    worker.send([kinds.CANCEL, number, assignment.run.token])
+                    if force:
+                        self._spawn_task(self._force(worker, assignment))
+
+    async def _force(self, worker: WorkerHandle, assignment: Assignment) -> None:
+        """Give a cancelled run a moment to stop by itself, then have its process replaced."""
+        end = self.hub.end_of(assignment.run.uuid)
+        try:
+            await asyncio.wait_for(end, 1.0)
+        except TimeoutError:
+            if worker.assigned.get(assignment.run.id) is assignment:
+                worker.stuck += 1
+                self.doom(worker, "a run in it was cancelled by force")
+
+    # --- child runs ------------------------------------------------------------------------------------
+
+    def _child(self, worker: WorkerHandle, message: Message) -> None:
+        _, run, token, call, flow, inputs, identity = message
+        assignment = worker.assigned.get(run)
+        if assignment is not None and assignment.run.token == token:
+            self._spawn_task(self._run_child(worker, assignment, call, flow, inputs, identity))
+
+    async def _run_child(
+        self, worker: WorkerHandle, assignment: Assignment, call: int, flow: str, inputs: str, identity: str
+    ) -> None:
+        run = assignment.run
+        self.journal.set_waiting(assignment, {"kind": "child", "text": f"waits for a run of {flow}"})
+        answer = await self.child_gate(run, flow, inputs, identity)
+        if worker.connected and worker.assigned.get(run.id) is assignment:
+            self.journal.set_waiting(assignment, None)
+            worker.send([kinds.CHILD, run.id, run.token, call, answer])
+
+    # --- scheduled runs --------------------------------------------------------------------------------
+
+    def on_scheduled(self) -> None:
+        """A run was scheduled: find out when the next one is due."""
+        self._spawn_task(self._queue_due())
+
+    async def _queue_due(self) -> None:
+        self._wake_at(await self.store.write(QueueDue))
+
+    def _wake_at(self, due: int | None) -> None:
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        if due is not None and not self._stopping:
+            pause = min(3600.0, max(0.0, (due - self.clock.now()) / 1_000_000))
+            self._due = asyncio.get_running_loop().call_later(pause, self.on_scheduled)

@@ -1,0 +1,181 @@
+"""The journal: what workers report becomes rows, and is acknowledged when the rows are on disk."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pullcord.core.errors import StoreError
+from pullcord.core.states import ENDED, RunState
+from pullcord.engine import hub as news
+from pullcord.engine.logfiles import log_item
+from pullcord.engine.worker import Assignment, WorkerHandle
+from pullcord.store.commands.journal import Ended, FinishRuns, Recorded, RecordSteps
+from pullcord.store.commands.lifecycle import LoseRuns, SetWaiting
+from pullcord.wire import messages as kinds
+from pullcord.wire.frames import Message
+
+if TYPE_CHECKING:
+    from pullcord.engine.engine import Engine
+
+log = logging.getLogger(__name__)
+
+
+class Journal:
+    """Turns the messages of workers into writes.
+
+    Args:
+        engine: what it belongs to.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def receive(self, worker: WorkerHandle, messages: list[Message]) -> None:
+        """Take the messages of one frame. Records and ends of a frame are each one write."""
+        steps: list[Message] = []
+        ends: list[Message] = []
+        for message in messages:
+            kind = message[0]
+            if kind == kinds.STEP:
+                steps.append(message)
+            elif kind == kinds.FINISHED:
+                if self._finish(worker, message):
+                    ends.append(message)
+            else:
+                self._engine.handle(worker, message)
+        if steps:
+            self._engine.store.submit(RecordSteps(steps, lambda result: self._recorded(worker, result)))
+        if ends:
+            self._engine.store.submit(FinishRuns(ends, lambda result: self._ended(result, ends)))
+
+    def _finish(self, worker: WorkerHandle, message: Message) -> bool:
+        """Free the room of a run that ends; add the time of its next attempt to the message."""
+        assignment = self._take(worker, message)
+        if assignment is None:
+            return False
+        message.append(self._next_attempt(assignment, message[3]))
+        return True
+
+    def _take(self, worker: WorkerHandle, message: Message) -> Assignment | None:
+        assignment = worker.assigned.get(message[1])
+        if assignment is None or assignment.run.token != message[2]:
+            return None
+        del worker.assigned[message[1]]
+        if not assignment.waiting:
+            self._engine.room.free(assignment.lane)
+        if not worker.assigned:
+            worker.fleet.emptied(worker)
+        return assignment
+
+    def _next_attempt(self, assignment: Assignment, state: str) -> int | None:
+        if state != RunState.FAILED:
+            return None
+        spec = self._engine.catalog.get(assignment.run.flow)
+        if spec is None or assignment.run.attempt > spec.retry.limit:
+            return None
+        pause = spec.retry.pause(assignment.run.attempt, random.random())
+        return self._engine.clock.now() + round(pause * 1_000_000)
+
+    # --- after the commit ----------------------------------------------------------------------------
+
+    def _recorded(self, worker: WorkerHandle, result: Recorded) -> None:
+        latest: dict[tuple[int, int], int] = {}
+        for message in result.messages:
+            run, token = message[1], message[2]
+            assignment = worker.assigned.get(run)
+            if (run, token) in result.stale or result.error is not None:
+                if assignment is not None and assignment.run.token == token:
+                    self._refuse(worker, assignment, result.error)
+                continue
+            if assignment is not None:
+                latest[run, token] = message[3]
+                if self._engine.hub.watched(assignment.run.uuid):
+                    self._engine.hub.publish(assignment.run.uuid, news.STEP, None)
+        for (run, token), number in latest.items():
+            worker.send([kinds.ACK, run, token, number])
+
+    def _refuse(self, worker: WorkerHandle, assignment: Assignment, error: StoreError | None) -> None:
+        run = assignment.run
+        worker.send([kinds.REFUSE, run.id, run.token])
+        self._take(worker, [kinds.REFUSE, run.id, run.token])
+        if error is not None:
+            record = {"type": error.code, "message": f"a step could not be recorded: {error.message}", "traceback": ""}
+            end = [kinds.FINISHED, run.id, run.token, RunState.FAILED, None, json.dumps(record), None]
+            self._engine.store.submit(FinishRuns([end], lambda result: self._ended(result, [end])))
+
+    def _ended(self, result: list[Ended] | StoreError, messages: list[Message]) -> None:
+        if isinstance(result, StoreError):
+            log.error("the ends of %d runs could not be written: %s", len(messages), result)
+            return
+        for ended in result:
+            uuid = self._engine.uuids.pop(ended.id, None)
+            if uuid is not None:
+                self._engine.hub.state(uuid, ended.state)
+            if ended.state == RunState.SCHEDULED:
+                self._engine.on_scheduled()
+
+    # --- the other reports ---------------------------------------------------------------------------
+
+    def released(self, worker: WorkerHandle, message: Message) -> None:
+        """A worker hands a run back: it goes on elsewhere, and nobody is to blame."""
+        assignment = self._take(worker, message)
+        if assignment is not None:
+            self.lose([[assignment.run.id, assignment.run.token, 0, None]])
+
+    def lose(self, runs: list[list[Any]], done: Callable[[], None] | None = None) -> None:
+        """Runs have lost their worker: `[run, token, blame, error_json]`."""
+
+        def lost(result: list[Ended] | StoreError) -> None:
+            if isinstance(result, StoreError):
+                log.error("%d lost runs could not be freed: %s", len(runs), result)
+                return
+            for ended in result:
+                if ended.state in ENDED:
+                    uuid = self._engine.uuids.pop(ended.id, None)
+                    if uuid is not None:
+                        self._engine.hub.state(uuid, ended.state)
+            if done is not None:
+                done()
+
+        self._engine.store.submit(LoseRuns(runs, lost))
+
+    def waiting(self, worker: WorkerHandle, message: Message) -> None:
+        """A run waits, or goes on."""
+        _, run, token, kind, text = message
+        assignment = worker.assigned.get(run)
+        if assignment is not None and assignment.run.token == token:
+            self.set_waiting(assignment, None if kind is None else {"kind": kind, "text": text})
+
+    def set_waiting(self, assignment: Assignment, waiting_for: dict[str, str] | None) -> None:
+        """Note what a run waits for, and lend its room to others meanwhile; it keeps its concurrency slot."""
+        waiting = waiting_for is not None
+        if assignment.waiting == waiting:
+            return
+        assignment.waiting = waiting
+        (self._engine.room.free if waiting else self._engine.room.take)(assignment.lane)
+        uuid, state = assignment.run.uuid, RunState.WAITING if waiting else RunState.RUNNING
+        text = None if waiting_for is None else json.dumps(waiting_for)
+        self._engine.store.submit(
+            SetWaiting(assignment.run.id, assignment.run.token, text, lambda _: self._engine.hub.state(uuid, state))
+        )
+
+    def progress(self, worker: WorkerHandle, message: Message) -> None:
+        """A run says how far it is."""
+        assignment = worker.assigned.get(message[1])
+        if assignment is not None and assignment.run.token == message[2]:
+            value = {"done": message[3], "total": message[4], "text": message[5]}
+            self._engine.hub.progress[assignment.run.uuid] = value
+            self._engine.hub.publish(assignment.run.uuid, news.PROGRESS, value)
+
+    def log(self, worker: WorkerHandle, message: Message) -> None:
+        """A run has log lines."""
+        uuid = self._engine.uuids.get(message[1])
+        if uuid is not None:
+            self._engine.logs.append(uuid, message[3])
+            if self._engine.hub.watched(uuid):
+                for line in message[3]:
+                    self._engine.hub.publish(uuid, news.LOG, log_item(line))

@@ -1,0 +1,131 @@
+"""Reading runs, and waiting until one has started, ended or passed a step."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from pullcord.core.errors import NotFoundError, UsageError
+from pullcord.core.states import ENDED, RunState, StepState
+from pullcord.engine.hub import Hub
+from pullcord.store.queries.runs import load_runs
+from pullcord.store.store import Store
+
+_STARTED = {RunState.RUNNING, RunState.WAITING, RunState.CANCELLING, *ENDED}
+
+
+class Watch:
+    """Reads and awaits runs.
+
+    Args:
+        store: where they are.
+        hub: the news of them.
+    """
+
+    def __init__(self, store: Store, hub: Hub) -> None:
+        self._store = store
+        self._hub = hub
+        self._wanted: dict[str, list[asyncio.Future[dict[str, Any] | None]]] = {}
+        self._reading = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self, uuid: str) -> dict[str, Any]:
+        """Return the whole item of a run. Callers of the same moment share one query.
+
+        Raises:
+            NotFoundError: there is no such run.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[dict[str, Any] | None] = loop.create_future()
+        self._wanted.setdefault(uuid, []).append(future)
+        if not self._reading:
+            self._reading = True
+            task = loop.create_task(self._read())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        item = await future
+        if item is None:
+            raise NotFoundError(f"no run has the id {uuid}; `pullcord runs list` shows the latest")
+        return item
+
+    async def _read(self) -> None:
+        try:
+            while self._wanted:
+                wanted, self._wanted = self._wanted, {}
+                try:
+                    items = await self._store.read(load_runs, list(wanted))
+                except Exception as error:
+                    for futures in wanted.values():
+                        for future in futures:
+                            if not future.done():
+                                future.set_exception(error)
+                    continue
+                for uuid, futures in wanted.items():
+                    for future in futures:
+                        if not future.done():
+                            future.set_result(items.get(uuid))
+        finally:
+            self._reading = False
+
+    async def until(self, uuid: str, what: str, timeout: float | None) -> tuple[dict[str, Any], bool]:
+        """Wait for a run.
+
+        Args:
+            what: `ended`, `started`, or `step:NAME` (a step of that name has succeeded, or the run has ended).
+            timeout: seconds, or None for ever.
+
+        Returns:
+            The item, and whether it is so.
+        """
+        if what == "ended":
+            future = self._hub.end_of(uuid)
+            item = await self.run(uuid)
+            if item["state"] in ENDED:
+                self._hub.forget(uuid, future)
+                return item, True
+            try:
+                await asyncio.wait_for(future, timeout)
+            except TimeoutError:
+                self._hub.forget(uuid, future)
+            item = await self.run(uuid)
+            return item, item["state"] in ENDED
+        subscription = self._hub.subscribe(uuid)
+        try:
+            async with asyncio.timeout(timeout):
+                async for item in self._changes(uuid, subscription):
+                    if reached(item, what):
+                        return item, True
+        except TimeoutError:
+            pass
+        finally:
+            self._hub.unsubscribe(uuid, subscription)
+        item = await self.run(uuid)
+        return item, reached(item, what)
+
+    async def _changes(self, uuid: str, subscription: Any) -> Any:
+        yield await self.run(uuid)
+        async for _ in subscription:
+            yield await self.run(uuid)
+
+
+def reached(item: dict[str, Any], what: str) -> bool:
+    """Say whether a run item is as far as `what` says."""
+    if item["state"] in ENDED:
+        return True
+    if what == "started":
+        return item["state"] in _STARTED
+    if what.startswith("step:"):
+        name = what.removeprefix("step:")
+        return any(step["name"] == name and step["state"] == StepState.SUCCEEDED for step in item["steps"])
+    return False
+
+
+def check_until(what: str) -> str:
+    """Return what to wait for.
+
+    Raises:
+        UsageError: it is none of `ended`, `started`, `step:NAME`.
+    """
+    if what in ("ended", "started") or (what.startswith("step:") and len(what) > 5):
+        return what
+    raise UsageError(f"{what[:60]!r} is nothing to wait for; use ended, started or step:NAME")

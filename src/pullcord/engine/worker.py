@@ -1,0 +1,151 @@
+"""The server's picture of one worker process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pullcord.store.commands.claim import Claimed
+from pullcord.wire.frames import Decoder, FrameError, Message, encode
+
+if TYPE_CHECKING:
+    from pullcord.engine.fleet import Fleet
+
+CONTROL, SHARED, ALONE = "control", "shared", "alone"
+"""What a worker is for: a location's control duties, many runs, or one run at a time."""
+
+
+@dataclass(eq=False, slots=True)
+class Assignment:
+    """A run that a worker executes.
+
+    Attributes:
+        run: what was claimed.
+        lane: whose room it takes.
+        waiting: whether it gave its room back while it waits.
+        cancelling: whether the worker was told to cancel it.
+    """
+
+    run: Claimed
+    lane: str
+    waiting: bool = False
+    cancelling: bool = False
+
+
+class WorkerHandle(asyncio.Protocol):
+    """One worker process and the channel to it.
+
+    Args:
+        fleet: the location's workers.
+        role: `control`, `shared` or `alone`.
+        pid: its process id.
+        receive: called with the messages of each frame.
+        lost: called once when the channel is gone.
+
+    Attributes:
+        ready: whether it has loaded its location.
+        was_ready: whether it ever was.
+        roomy: whether its room is counted.
+        retired: it gets no more runs, and leaves when it has none.
+        replaced: another worker was started in its place.
+        stuck: how many of its runs are in a thread that cannot be stopped.
+        ended: set when the template has seen its end.
+        deliberate: why we killed it, where its runs are not to blame.
+        assigned: its runs, by number.
+        last_beat: when it last showed a sign of life, monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        role: str,
+        pid: int,
+        receive: Callable[[WorkerHandle, list[Message]], None],
+        lost: Callable[[WorkerHandle], None],
+    ) -> None:
+        self.fleet = fleet
+        self.role = role
+        self.pid = pid
+        self.ready = False
+        self.was_ready = False
+        self.roomy = False
+        self.retired = False
+        self.replaced = False
+        self.stuck = 0
+        self.ended = asyncio.Event()
+        self.deliberate: str | None = None
+        self.exit_status: int | None = None
+        self.assigned: dict[int, Assignment] = {}
+        self.last_beat = time.monotonic()
+        self.resident = 0
+        self.behind = 0.0
+        self.connected = True
+        self._receive = receive
+        self._lost = lost
+        self._decoder = Decoder()
+        self._outgoing: list[Message] = []
+        self._transport: asyncio.WriteTransport | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The channel is there."""
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transport = transport
+        if self._outgoing:
+            self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came in."""
+        try:
+            messages = self._decoder.feed(data)
+        except FrameError as error:
+            self.kill(f"it broke the protocol: {error.message}")
+            return
+        if messages:
+            self._receive(self, messages)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """The channel is gone, and with it the process."""
+        self.connected = False
+        self.ready = False
+        self._lost(self)
+
+    def send(self, message: Message) -> None:
+        """Queue a message; it leaves with its neighbours at the end of this turn of the loop."""
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing.append(message)
+
+    def _flush(self) -> None:
+        if self._transport is not None and self._outgoing:
+            messages, self._outgoing = self._outgoing, []
+            if self.connected:
+                self._transport.write(encode(messages))
+
+    def kill(self, why: str | None) -> None:
+        """Kill the process.
+
+        Args:
+            why: the reason when its runs are not to blame, else None.
+        """
+        self.deliberate = self.deliberate or why
+        self.retired = True
+        if self.connected and self.exit_status is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def explain_end(self) -> str:
+        """Return in words how the process ended."""
+        if self.deliberate is not None:
+            return self.deliberate
+        if self.exit_status is None:
+            return "it closed its channel"
+        if self.exit_status < 0:
+            return f"it was killed by {signal.Signals(-self.exit_status).name}"
+        return f"it exited with status {self.exit_status}"

@@ -1,0 +1,1 @@
+"""Admission: the one door through which a request becomes a run (design rule 2)."""

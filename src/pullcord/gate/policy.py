@@ -1,0 +1,24 @@
+"""Who may do what: one port, asked by every call. Accounts and grants will be other answers to the same question."""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from pullcord.gate.request import Invoker
+
+Action = Literal["run", "cancel", "read"]
+
+
+class Policy(Protocol):
+    """Decides on permissions."""
+
+    def may(self, invoker: Invoker, action: Action, flow: str | None) -> bool:
+        """Say whether the invoker may do this to a flow; None means flows in general."""
+
+
+class LocalPolicy:
+    """The owner of the data folder may do everything, and nobody else anything."""
+
+    def may(self, invoker: Invoker, action: Action, flow: str | None) -> bool:
+        """Say whether the invoker is the owner."""
+        return invoker.kind == "local"

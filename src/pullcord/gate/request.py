@@ -1,0 +1,148 @@
+"""What is asked, by whom, and what the answer looks like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pullcord.core.errors import FieldError, PullcordError
+from pullcord.core.states import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Invoker:
+    """The authenticated principal that asks.
+
+    Attributes:
+        id: a stable name.
+        kind: what it is, for example `local`.
+        on_behalf_of: for whom it acts, outermost first.
+    """
+
+    id: str
+    kind: str
+    on_behalf_of: tuple[str, ...] = ()
+
+
+OWNER: Final = Invoker("owner", "local")
+"""Whoever can read the data folder's token."""
+
+ANONYMOUS: Final = Invoker("anonymous", "none")
+"""A call without a valid credential."""
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerRef:
+    """What asked.
+
+    Attributes:
+        kind: `manual`, or `flow` for a flow called inside a flow.
+        name: its name, where it has one.
+    """
+
+    kind: str
+    name: str | None = None
+
+
+MANUAL: Final = TriggerRef("manual")
+
+
+@dataclass(slots=True)
+class TriggerRequest:
+    """One intent to run one flow.
+
+    Attributes:
+        flow: the flow's name.
+        inputs: a JSON object.
+        invoker: who asks.
+        source: where the call came in: `cli`, `http`, `python`, `flow`.
+        trigger: what asked.
+        request_id: a UUID minted by the client.
+        idempotency_key: any text.
+        note: why, in the invoker's words.
+        not_before: microseconds; the run is `scheduled` until then.
+        priority: higher goes first, -1000 to 1000.
+        test: a test run.
+        dry_run: say what would happen.
+        parent_id: number of the parent run.
+        rerun_of: number of the run this one repeats.
+    """
+
+    flow: str
+    inputs: Any
+    invoker: Invoker
+    source: str
+    trigger: TriggerRef = MANUAL
+    request_id: str | None = None
+    idempotency_key: str | None = None
+    note: str | None = None
+    not_before: int | None = None
+    priority: int = 0
+    test: bool = False
+    dry_run: bool = False
+    parent_id: int | None = None
+    rerun_of: int | None = None
+
+
+@dataclass(slots=True)
+class Receipt:
+    """The answer to a request.
+
+    Attributes:
+        request_id: id of the request; the original's when replayed.
+        outcome: what became of it.
+        reason: why, for people.
+        code: why not, for programs.
+        flow: the flow's name.
+        run_id: id of the run, if there is one.
+        state: the run's state.
+        replayed: whether this is the original's receipt.
+        position: place in the queue, from 1.
+        errors: what is wrong with the inputs.
+        run: the run's item, where it was waited for.
+    """
+
+    request_id: str
+    outcome: Outcome
+    reason: str
+    code: str | None
+    flow: str
+    run_id: str | None = None
+    state: str | None = None
+    replayed: bool = False
+    position: int | None = None
+    errors: list[FieldError] = field(default_factory=list)
+    run: dict[str, Any] | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether nothing was admitted."""
+        return self.outcome not in (Outcome.ADMITTED, Outcome.REPLAYED, Outcome.AWAITING_APPROVAL)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the receipt as the API shows it."""
+        result: dict[str, Any] = {
+            "request_id": self.request_id,
+            "outcome": self.outcome,
+            "reason": self.reason,
+            "code": self.code,
+            "flow": self.flow,
+            "run_id": self.run_id,
+            "state": self.state,
+            "replayed": self.replayed,
+            "position": self.position,
+        }
+        if self.errors:
+            result["errors"] = self.errors
+        if self.run is not None:
+            result["run"] = self.run
+        return result
+
+
+class RefusedError(PullcordError):
+    """The gate refused a request; `receipt` says why. Its `code` is the receipt's."""
+
+    def __init__(self, receipt: Receipt) -> None:
+        super().__init__(receipt.reason)
+        self.receipt = receipt
+        self.code = receipt.code or receipt.outcome  # type: ignore[misc]

@@ -1,0 +1,49 @@
+"""The reloader: watches the files of code locations, and replaces the workers when they change (`pullcord dev`)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+from pullcord.engine.engine import Engine
+
+
+class Reloader:
+    """Watches code.
+
+    Args:
+        engine: whose workers to replace.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._task = asyncio.get_running_loop().create_task(self._work())
+
+    async def stop(self) -> None:
+        """Stop watching."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _work(self) -> None:
+        from watchfiles import PythonFilter, awatch
+
+        roots = {name: _root(fleet.location.kind, fleet.location.target) for name, fleet in self._engine.fleets.items()}
+        async for changes in awatch(*set(roots.values()), watch_filter=PythonFilter(), debounce=200):
+            changed = [Path(path) for _, path in changes]
+            for name, root in roots.items():
+                if any(path.is_relative_to(root) for path in changed):
+                    self._engine.fleets[name].reload()
+
+
+def _root(kind: str, target: str) -> Path:
+    if kind == "module":
+        return Path.cwd()
+    path = Path(target)
+    return path.parent if kind == "file" else path

@@ -1,0 +1,73 @@
+"""The rescuer: notices workers that hang or leak, and has them replaced before they harm others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from typing import Final
+
+from pullcord.engine.engine import Engine
+from pullcord.engine.worker import ALONE, CONTROL, WorkerHandle
+
+EVERY: Final = 2.0
+"""Seconds between looks."""
+
+SILENT: Final = 10.0
+"""A worker without a sign of life for so long, in seconds, gets no new runs. Its beat needs only the interpreter lock."""
+
+DEAD: Final = 60.0
+"""After so long it is killed; its runs go on one to a process, where nobody suffers from a held lock."""
+
+BEHIND: Final = 10.0
+"""A worker whose event loop is so far behind, in seconds, gets no new runs, but is never killed for it."""
+
+MEMORY_SHARE: Final = 0.5
+"""A worker with more than this share of the machine's memory is killed; with more than half of that, replaced."""
+
+
+class Rescuer:
+    """Looks after the workers.
+
+    Args:
+        engine: whose workers.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._task: asyncio.Task[None] | None = None
+        self._most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._task = asyncio.get_running_loop().create_task(self._work())
+
+    async def stop(self) -> None:
+        """Stop looking."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _work(self) -> None:
+        while True:
+            await asyncio.sleep(EVERY)
+            now = time.monotonic()
+            for fleet in self._engine.fleets.values():
+                for worker in list(fleet.workers):
+                    self._look(worker, now - worker.last_beat)
+
+    def _look(self, worker: WorkerHandle, silent: float) -> None:
+        if worker.resident > self._most:
+            worker.kill(None)
+        elif worker.resident > self._most / 2:
+            worker.fleet.retire(worker, f"it uses {worker.resident // 1_000_000:,} MB of memory")
+        elif worker.role == ALONE:
+            return
+        elif silent > (SILENT if worker.role == CONTROL else DEAD):
+            worker.kill(None)
+        elif silent > SILENT:
+            worker.fleet.retire(worker, f"it gave no sign of life for {silent:.0f} s")
+        elif worker.behind > BEHIND:
+            worker.fleet.retire(worker, f"its event loop is {worker.behind:.0f} s behind: async code that blocks")

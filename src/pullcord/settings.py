@@ -1,0 +1,106 @@
+"""Settings: arguments over environment over `pullcord.toml` or `[tool.pullcord]` over defaults."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pullcord.core.errors import UsageError
+
+_KNOWN = {"data_dir", "host", "port", "workers", "flows"}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a server runs.
+
+    Attributes:
+        data_dir: where data lives.
+        flows: code locations as the user writes them.
+        host: address to listen on.
+        port: port to listen on; 0 takes a free one.
+        workers: run workers for each location.
+    """
+
+    data_dir: Path = Path(".pullcord")
+    flows: tuple[str, ...] = ()
+    host: str = "127.0.0.1"
+    port: int = 8321
+    workers: int = 2
+
+
+def load_settings(
+    arguments: Mapping[str, Any], environment: Mapping[str, str] = os.environ, folder: Path | None = None
+) -> Settings:
+    """Gather the settings.
+
+    Args:
+        arguments: what the command line gave; None counts as not given.
+        environment: `PULLCORD_DATA_DIR`, `PULLCORD_FLOWS` (separated like `PATH`), `PULLCORD_HOST`, `PULLCORD_PORT`,
+            `PULLCORD_WORKERS`.
+        folder: where the settings file is looked for; the current one unless given.
+
+    Raises:
+        UsageError: a setting is unknown, or its value makes no sense.
+    """
+    values: dict[str, Any] = {"workers": default_workers()}
+    values |= _from_file(folder or Path.cwd())
+    for name in _KNOWN:
+        text = environment.get(f"PULLCORD_{name.upper()}")
+        if text:
+            values[name] = text.split(os.pathsep) if name == "flows" else text
+    values |= {name: value for name, value in arguments.items() if value not in (None, (), [])}
+    return Settings(
+        data_dir=Path(str(values.get("data_dir", ".pullcord"))).expanduser(),
+        flows=_flows(values.get("flows", ())),
+        host=str(values.get("host", "127.0.0.1")),
+        port=_whole("port", values.get("port", 8321), 0, 65535),
+        workers=_whole("workers", values["workers"], 1, 256),
+    )
+
+
+def default_workers() -> int:
+    """Return one worker a core that this process may use."""
+    return max(1, len(os.sched_getaffinity(0)))
+
+
+def _from_file(folder: Path) -> dict[str, Any]:
+    for name, keys in (("pullcord.toml", ()), ("pyproject.toml", ("tool", "pullcord"))):
+        path = folder / name
+        if not path.is_file():
+            continue
+        try:
+            table: Any = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{path} cannot be read: {error}") from None
+        for key in keys:
+            table = table.get(key, {})
+        if not table:
+            continue
+        unknown = set(table) - _KNOWN
+        if unknown:
+            raise UsageError(f"{path} has unknown settings: {', '.join(sorted(unknown))}; known: {', '.join(sorted(_KNOWN))}")
+        return dict(table)
+    return {}
+
+
+def _flows(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+        return tuple(value)
+    raise UsageError(f"flows must be a list of modules, files or folders, not {value!r}")
+
+
+def _whole(name: str, value: Any, least: int, most: int) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        number = least - 1
+    if not least <= number <= most or isinstance(value, bool | float):
+        raise UsageError(f"{name} must be a whole number from {least} to {most}, not {value!r}")
+    return number

@@ -1,0 +1,1 @@
+"""The write operations, each one vectorised: many commands, few statements."""

@@ -1,0 +1,224 @@
+"""Admission: the only statements that insert a run (design rule 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pullcord.core.errors import StoreError
+from pullcord.core.states import Outcome, RunState
+from pullcord.store.commands.keys import Claimant, Identity, Original, claim_keys, known_originals
+from pullcord.store.commands.ledger import LedgerEntry, insert_requests
+from pullcord.store.statement import dump, rows
+from pullcord.store.transaction import Transaction
+
+_RUN_COLUMNS = (
+    "id uuid flow flow_version state inputs trigger_kind invoker lane slot priority test parent_id rerun_of not_before"
+)
+_INSERT_RUNS = f"""
+INSERT INTO runs ({_RUN_COLUMNS.replace(" ", ", ")}, token, attempt, takeovers, losses, queued_at)
+SELECT {_RUN_COLUMNS.replace(" ", ", ")}, 0, 1, 0, 0, CASE WHEN state = 'queued' THEN :now END FROM {rows(_RUN_COLUMNS)}"""
+_INSERT_AUDIT = f"""
+INSERT INTO audit (id, at, invoker, action, subject_id)
+SELECT :base + rank, :now, invoker, 'run.admit', subject_id FROM {rows("rank invoker subject_id")}"""
+_AHEAD = """
+SELECT count(*) FROM (SELECT 1 FROM runs WHERE slot = :slot AND state = 'queued' AND id < :id LIMIT 1001)"""
+_CAPACITY = "SELECT capacity FROM slots WHERE key = :slot"
+_HELD = """
+SELECT count(*) FROM runs WHERE slot = :slot AND state IN ('running', 'waiting', 'cancelling')"""
+_HELD_BY_ANCESTORS = """
+WITH RECURSIVE chain(id, parent_id, slot, state) AS (
+    SELECT id, parent_id, slot, state FROM runs WHERE id = :parent
+    UNION ALL
+    SELECT r.id, r.parent_id, r.slot, r.state FROM runs r JOIN chain c ON r.id = c.parent_id
+) SELECT count(*) FROM chain WHERE slot = :slot AND state IN ('running', 'waiting', 'cancelling')"""
+
+
+@dataclass(slots=True)
+class NewRun:
+    """The run that a request becomes when it is admitted.
+
+    Attributes:
+        uuid: the run's id (UUIDv7).
+        flow_version: version of the code that validated the inputs.
+        inputs: as validated, JSON.
+        lane: where it is dispatched.
+        slot: concurrency key, or None without a limit.
+        priority: higher goes first.
+        test: marked as a test.
+        parent_id: number of the parent run.
+        rerun_of: number of the run this one repeats.
+        not_before: microseconds; it stays `scheduled` until then.
+    """
+
+    uuid: str
+    flow_version: str
+    inputs: str
+    lane: str
+    slot: str | None
+    priority: int = 0
+    test: bool = False
+    parent_id: int | None = None
+    rerun_of: int | None = None
+    not_before: int | None = None
+
+
+@dataclass(slots=True)
+class Decision:
+    """What the transaction decided.
+
+    Attributes:
+        outcome: `admitted`, `replayed` or `rejected`.
+        code: why it was rejected, for programs.
+        reason: the same for people.
+        request_uuid: the request's id; the original's when replayed or in conflict.
+        run_uuid: the run's id; the original's when replayed or in conflict.
+        state: the run's state when the transaction ended.
+        position: how many runs wait before it, plus one; None when it does not wait or more than 1000 do.
+        id: number of the run.
+    """
+
+    outcome: Outcome
+    request_uuid: str
+    run_uuid: str | None
+    state: str | None
+    code: str | None = None
+    reason: str | None = None
+    position: int | None = None
+    id: int = 0
+
+
+@dataclass(slots=True)
+class Admit:
+    """Admit a validated request, unless its id or key is known already.
+
+    Attributes:
+        entry: the ledger row.
+        run: the run to make.
+        identities: request id and idempotency key, where given.
+        dry_run: decide, and write the ledger row alone.
+    """
+
+    keep_trying: ClassVar[bool] = False
+
+    entry: LedgerEntry
+    run: NewRun
+    done: Callable[[Any], None]
+    identities: tuple[Identity, ...] = ()
+    dry_run: bool = False
+
+    def split(self) -> Sequence[Admit]:
+        """One request is as small as it gets."""
+        return [self]
+
+    def failure(self, error: StoreError) -> StoreError:
+        """Return the result when nothing could be written."""
+        return error
+
+    @classmethod
+    def apply(cls, tx: Transaction, commands: Sequence[Admit]) -> list[Decision]:
+        """Insert requests, runs and audit entries, or find out why not."""
+        base = tx.next_id("requests")
+        numbered = [(base + offset, command) for offset, command in enumerate(commands)]
+        stuck = {number for number, command in numbered if _would_deadlock(tx, command.run)}
+        losers = claim_keys(
+            tx,
+            [
+                Claimant(number, command.entry.uuid, command.run.uuid, command.identities)
+                for number, command in numbered
+                if command.identities and not command.dry_run and number not in stuck
+            ],
+        )
+        decisions: list[Decision] = []
+        run_rows: list[list[Any]] = []
+        audit_rows: list[list[Any]] = []
+        entries: list[tuple[int, LedgerEntry]] = []
+        for number, command in numbered:
+            entry, run = command.entry, command.run
+            original = losers.get(number)
+            if command.dry_run and command.identities:
+                original = known_originals(tx, command.identities)
+            if number in stuck:
+                reason = "an ancestor of this run holds the slot it would wait for; raise the flow's concurrency"
+                entry = entry.become(Outcome.REJECTED, code="would_deadlock", reason=reason)
+                decision = Decision(Outcome.REJECTED, entry.uuid, None, None, code="would_deadlock", reason=reason)
+            elif original is not None:
+                entry, decision = _late(entry.become(entry.outcome, uuid=run.uuid), original)
+            elif command.dry_run:
+                decision = _foresee(tx, entry, run)
+            else:
+                state = RunState.QUEUED if run.not_before is None else RunState.SCHEDULED
+                decision = Decision(Outcome.ADMITTED, entry.uuid, run.uuid, state, id=number)
+                run_rows.append(_row(number, entry, run, state))
+                audit_rows.append([len(audit_rows), entry.invoker, number])
+                if run.slot is None:
+                    tx.hints.lanes.add(run.lane)
+                else:
+                    tx.hints.slots.add(run.slot)
+            entries.append((number, entry))
+            decisions.append(decision)
+        insert_requests(tx, entries)
+        if run_rows:
+            tx.execute(_INSERT_RUNS, {"rows": dump(run_rows), "now": tx.now})
+            tx.execute(_INSERT_AUDIT, {"rows": dump(audit_rows), "now": tx.now, "base": tx.next_id("audit")})
+        return decisions
+
+
+def _row(number: int, entry: LedgerEntry, run: NewRun, state: RunState) -> list[Any]:
+    return [
+        number,
+        run.uuid,
+        entry.flow,
+        run.flow_version,
+        state,
+        run.inputs,
+        entry.trigger_kind,
+        entry.invoker,
+        run.lane,
+        run.slot,
+        run.priority,
+        int(run.test),
+        run.parent_id,
+        run.rerun_of,
+        run.not_before,
+    ]
+
+
+def place(tx: Transaction, run_id: int, slot: str) -> int | None:
+    """Return a queued run's place in its queue, from 1; None beyond 1000."""
+    ahead = int(tx.value(_AHEAD, {"slot": slot, "id": run_id}))
+    return None if ahead > 1000 else ahead + 1
+
+
+def _would_deadlock(tx: Transaction, run: NewRun) -> bool:
+    if run.parent_id is None or run.slot is None:
+        return False
+    capacity = tx.value(_CAPACITY, {"slot": run.slot})
+    held = tx.value(_HELD_BY_ANCESTORS, {"parent": run.parent_id, "slot": run.slot})
+    return capacity is not None and held >= capacity
+
+
+def _late(entry: LedgerEntry, original: Original) -> tuple[LedgerEntry, Decision]:
+    """Return the ledger row and the decision for a request whose id or key was used before."""
+    if original.matches:
+        row = entry.become(Outcome.REPLAYED, original_id=original.id, repeat_key=f"replay:{original.id}")
+        decision = Decision(
+            Outcome.REPLAYED, original.request_uuid, original.run_uuid, original.state, id=original.id
+        )
+        return row, decision
+    code, reason = original.conflict, original.explain()
+    row = entry.become(Outcome.REJECTED, code=code, reason=reason, original_id=original.id)
+    return row, Decision(Outcome.REJECTED, row.uuid, original.run_uuid, original.state, code=code, reason=reason)
+
+
+def _foresee(tx: Transaction, entry: LedgerEntry, run: NewRun) -> Decision:
+    """Say what would happen to a dry run."""
+    state, position = RunState.RUNNING, None
+    if run.not_before is not None:
+        state = RunState.SCHEDULED
+    elif run.slot is not None:
+        capacity = tx.value(_CAPACITY, {"slot": run.slot})
+        if capacity is not None and tx.value(_HELD, {"slot": run.slot}) >= capacity:
+            state, position = RunState.QUEUED, place(tx, 2**62, run.slot)
+    return Decision(Outcome.ADMITTED, entry.uuid, None, state, position=position)

@@ -1,0 +1,84 @@
+"""What the store knows about flows: their specs, for history and for answers while a location is down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from pullcord.core.errors import StoreError
+from pullcord.core.manifest import FlowSpec
+from pullcord.store.commands.lifecycle import rebuild_hints
+from pullcord.store.statement import dump, rows
+from pullcord.store.transaction import Transaction
+
+
+@dataclass(slots=True)
+class RegisterFlows:
+    """Write the flows of a location, and mark those that left it.
+
+    Attributes:
+        location: the location's name.
+        specs: all its flows.
+        complete: whether all its files loaded; otherwise a flow that is missing may only be broken.
+    """
+
+    keep_trying: ClassVar[bool] = True
+
+    location: str
+    specs: list[FlowSpec]
+    complete: bool
+    done: Callable[[Any], None]
+
+    def split(self) -> Sequence[RegisterFlows]:
+        """A location's flows belong together."""
+        return [self]
+
+    def failure(self, error: StoreError) -> StoreError:
+        """Return the result when nothing could be written."""
+        return error
+
+    @classmethod
+    def apply(cls, tx: Transaction, commands: Sequence[RegisterFlows]) -> list[None]:
+        """Write one location after the other; queued runs follow their flow to its lane and slot."""
+        for command in commands:
+            _register(tx, command)
+        rebuild_hints(tx)
+        tx.hints.orphans = True
+        return [None] * len(commands)
+
+
+def _register(tx: Transaction, command: RegisterFlows) -> None:
+    specs = [[spec.name, command.location, dump(asdict(spec))] for spec in command.specs]
+    parameters = {"rows": dump(specs), "now": tx.now, "location": command.location}
+    tx.execute(
+        f"INSERT INTO flows (name, location, spec, updated_at) SELECT name, location, spec, :now "
+        f"FROM {rows('name location spec')} WHERE true ON CONFLICT (name) DO UPDATE SET "
+        "location = excluded.location, spec = excluded.spec, updated_at = excluded.updated_at, removed_at = NULL",
+        parameters,
+    )
+    if command.complete:
+        tx.execute(
+            "UPDATE flows SET removed_at = :now WHERE location = :location AND removed_at IS NULL "
+            f"AND name NOT IN (SELECT name FROM {rows('name location spec')})",
+            parameters,
+        )
+    limits = dump([[spec.slot, spec.limit] for spec in command.specs if spec.slot is not None])
+    tx.execute(
+        f"INSERT INTO slots (key, capacity) SELECT key, capacity FROM {rows('key capacity')} WHERE true "
+        "ON CONFLICT (key) DO UPDATE SET capacity = excluded.capacity",
+        {"rows": limits},
+    )
+    lanes = dump([[spec.name, spec.lane, spec.slot] for spec in command.specs])
+    tx.execute(
+        f"UPDATE runs SET lane = s.lane, slot = s.slot FROM {rows('flow lane slot')} AS s "
+        "WHERE runs.flow = s.flow AND runs.state IN ('queued', 'scheduled') "
+        "AND (runs.lane != s.lane OR runs.slot IS NOT s.slot)",
+        {"rows": lanes},
+    )
+    tx.execute(
+        f"UPDATE runs SET lane = s.lane FROM {rows('flow lane slot')} AS s "
+        "WHERE runs.flow = s.flow AND runs.owner IS NULL AND runs.state IN ('running', 'waiting', 'cancelling') "
+        "AND runs.losses = 0 AND runs.lane != s.lane",
+        {"rows": lanes},
+    )

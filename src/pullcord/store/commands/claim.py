@@ -1,0 +1,155 @@
+"""Claiming: which runs may start now, decided from the rows alone (design rule 8).
+
+A run holds a slot while it is `running`, `waiting` or `cancelling`. Held slots are counted, not kept in a
+counter, so that nothing can drift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pullcord.store.statement import dump, values
+from pullcord.store.transaction import Transaction
+
+_ORPHANS = """
+SELECT json_group_array(json_array(id, lane, 0)) FROM (
+    SELECT id, lane FROM runs
+    WHERE owner IS NULL AND state IN ('running', 'waiting', 'cancelling') AND lane = :lane AND id > :floor
+    ORDER BY lane, id LIMIT :room)"""
+_FREE = """
+SELECT json_group_array(json_array(id, lane, priority)) FROM (
+    SELECT id, lane, priority FROM runs
+    WHERE state = 'queued' AND slot IS NULL AND lane = :lane AND id > :floor
+    ORDER BY priority DESC, id LIMIT :room)"""
+_LIMITED = """
+SELECT json_group_array(json_array(id, lane, priority)) FROM (
+    SELECT id, lane, priority FROM runs
+    WHERE state = 'queued' AND slot = :slot AND id > :floor
+    ORDER BY priority DESC, id
+    LIMIT max(0, coalesce((SELECT capacity FROM slots WHERE key = :slot), 0) - (
+        SELECT count(*) FROM runs WHERE slot = :slot AND state IN ('running', 'waiting', 'cancelling'))))"""
+_TAKE = f"""
+UPDATE runs SET state = 'running', token = token + 1, owner = :owner, started_at = coalesce(started_at, :now),
+    waiting_for = NULL
+WHERE id IN {values("ids")}"""
+_CLAIMED = f"""
+SELECT json_group_array(json_array(r.id, r.token, r.uuid, r.flow, r.inputs, r.attempt, r.lane, r.flow_version,
+    r.scheduled_for, r.test, r.takeovers, r.resumed_from, q.uuid, q.invoker, q.invoker_kind, q.on_behalf_of,
+    q.trigger_kind, q.trigger_name))
+FROM runs r JOIN requests q ON q.id = r.id WHERE r.id IN {values("ids")}"""
+_STEPS = f"""
+SELECT json_group_array(json_array(run_id, identity, name, seq, attempt, state, result, error))
+FROM steps WHERE run_id IN {values("ids")} AND state != 'running'"""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A run that a worker is to execute now, with everything the worker needs.
+
+    Attributes:
+        id: number of the run.
+        token: its fencing token.
+        uuid: its id.
+        flow: the flow's name.
+        inputs: as validated, JSON.
+        attempt: 1, or more after a retry.
+        lane: where it is dispatched.
+        flow_version: version of the code that it was admitted with.
+        scheduled_for: the time a schedule meant, microseconds.
+        test: whether it is a test.
+        request_uuid: id of its request.
+        invoker: `{"id", "kind", "on_behalf_of"}`; the last one JSON text.
+        trigger: `{"kind", "name"}`.
+        steps: recorded steps, `[identity, name, seq, attempt, state, result, error]`.
+    """
+
+    id: int
+    token: int
+    uuid: str
+    flow: str
+    inputs: str
+    attempt: int
+    lane: str
+    flow_version: str
+    scheduled_for: int | None
+    test: bool
+    request_uuid: str
+    invoker: dict[str, Any]
+    trigger: dict[str, Any]
+    steps: list[list[Any]]
+
+
+def claim(tx: Transaction, room: Mapping[str, int], floor: int) -> list[Claimed]:
+    """Let runs start where there is room.
+
+    Args:
+        room: how many more runs each lane can take.
+        floor: only runs with a higher number are looked at.
+
+    Orphans go first: they hold their slots already. Lanes and slots that got nothing for want of room stay
+    in the hints.
+    """
+    left = dict(room)
+    chosen: list[int] = []
+    if tx.hints.orphans:
+        full = False
+        for name, free in room.items():
+            found = tx.array(_ORPHANS, {"lane": name, "floor": floor, "room": free}) if free > 0 else []
+            chosen += [row[0] for row in found]
+            left[name] = free - len(found)
+            full = full or left[name] <= 0
+        tx.hints.orphans = full
+    candidates: list[tuple[int, int, str, str | None]] = []
+    for name in list(tx.hints.lanes):
+        free = left.get(name, 0)
+        if free > 0:
+            found = tx.array(_FREE, {"lane": name, "floor": floor, "room": free})
+            candidates += [(-row[2], row[0], row[1], None) for row in found]
+            if len(found) < free:
+                tx.hints.lanes.discard(name)
+    for slot in list(tx.hints.slots):
+        found = tx.array(_LIMITED, {"slot": slot, "floor": floor})
+        candidates += [(-row[2], row[0], row[1], slot) for row in found]
+        tx.hints.slots.discard(slot)
+    candidates.sort()
+    for _, run_id, name, slot_ in candidates:
+        if left.get(name, 0) > 0:
+            left[name] -= 1
+            chosen.append(run_id)
+        elif slot_ is None:
+            tx.hints.lanes.add(name)
+        else:
+            tx.hints.slots.add(slot_)
+    return _take(tx, chosen) if chosen else []
+
+
+def _take(tx: Transaction, chosen: list[int]) -> list[Claimed]:
+    ids = dump(chosen)
+    tx.execute(_TAKE, {"ids": ids, "owner": tx.owner, "now": tx.now})
+    found = tx.array(_CLAIMED, {"ids": ids})
+    begun = [row[0] for row in found if row[1] > 1 or row[11] is not None]
+    steps: dict[int, list[list[Any]]] = {}
+    if begun:
+        for row in sorted(tx.array(_STEPS, {"ids": dump(begun)}), key=lambda row: row[3]):
+            steps.setdefault(row[0], []).append(row[1:])
+    return [
+        Claimed(
+            id=row[0],
+            token=row[1],
+            uuid=row[2],
+            flow=row[3],
+            inputs=row[4],
+            attempt=row[5],
+            lane=row[6],
+            flow_version=row[7],
+            scheduled_for=row[8],
+            test=bool(row[9]),
+            request_uuid=row[12],
+            invoker={"id": row[13], "kind": row[14], "on_behalf_of": row[15]},
+            trigger={"kind": row[16], "name": row[17]},
+            steps=steps.get(row[0], []),
+        )
+        for row in sorted(found, key=lambda row: row[0])
+    ]

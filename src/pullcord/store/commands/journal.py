@@ -1,0 +1,167 @@
+"""What workers report: step records and ends of runs, refused under a stale token (design rule 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pullcord.core.errors import StoreError
+from pullcord.store.statement import dump, rows, values
+from pullcord.store.transaction import Transaction
+
+_HELD = "r.token = s.token AND r.state IN ('running', 'waiting', 'cancelling')"
+_STEP_COLUMNS = "kind run token number identity seq name attempt state started ended result error"
+_RECORD = f"""
+INSERT INTO steps (run_id, identity, seq, name, attempt, state, started_at, ended_at, result, error)
+SELECT s.run, s.identity, s.seq, s.name, s.attempt, s.state, s.started, s.ended, s.result, s.error
+FROM {rows(_STEP_COLUMNS)} AS s JOIN runs r ON r.id = s.run AND {_HELD} WHERE true
+ON CONFLICT (run_id, identity) DO UPDATE SET attempt = excluded.attempt, state = excluded.state,
+    started_at = excluded.started_at, ended_at = excluded.ended_at, result = excluded.result, error = excluded.error
+WHERE steps.state != 'succeeded'"""
+_STALE = f"""
+SELECT json_group_array(json_array(s.run, s.token))
+FROM {rows("run token")} AS s LEFT JOIN runs r ON r.id = s.run AND {_HELD} WHERE r.id IS NULL"""
+_FORGIVE = f"UPDATE runs SET losses = 0 WHERE losses > 0 AND id IN {values('ids')}"
+
+_END_COLUMNS = "kind run token state result error retry_at"
+_FINISH = f"""
+UPDATE runs SET
+    state = CASE WHEN runs.state = 'cancelling' THEN 'cancelled'
+                 WHEN s.retry_at IS NOT NULL THEN 'scheduled' ELSE s.state END,
+    attempt = attempt + CASE WHEN runs.state != 'cancelling' AND s.retry_at IS NOT NULL THEN 1 ELSE 0 END,
+    ended_at = CASE WHEN runs.state != 'cancelling' AND s.retry_at IS NOT NULL THEN NULL ELSE :now END,
+    not_before = coalesce(s.retry_at, runs.not_before),
+    result = CASE WHEN runs.state = 'cancelling' THEN NULL ELSE s.result END,
+    error = CASE WHEN runs.state = 'cancelling' THEN NULL ELSE s.error END,
+    waiting_for = NULL
+FROM {rows(_END_COLUMNS)} AS s
+WHERE runs.id = s.run AND runs.token = s.token AND runs.state IN ('running', 'waiting', 'cancelling')"""
+_REOPEN = f"""
+UPDATE steps SET state = 'retrying' WHERE state = 'failed'
+AND run_id IN (SELECT id FROM runs WHERE state = 'scheduled' AND id IN {values("ids")})"""
+_ENDS = f"SELECT json_group_array(json_array(id, token, state, slot)) FROM runs WHERE id IN {values('ids')}"
+
+
+@dataclass(slots=True)
+class Recorded:
+    """What became of step records.
+
+    Attributes:
+        messages: the `step` messages.
+        stale: the `(run, token)` among them whose token is stale.
+        error: why none of them could be written.
+    """
+
+    messages: list[list[Any]]
+    stale: set[tuple[int, int]]
+    error: StoreError | None = None
+
+
+@dataclass(slots=True)
+class RecordSteps:
+    """Write step records.
+
+    Attributes:
+        messages: `step` messages as `wire.messages` describes them.
+
+    The result is a `Recorded`.
+    """
+
+    keep_trying: ClassVar[bool] = True
+
+    messages: list[list[Any]]
+    done: Callable[[Any], None]
+
+    def split(self) -> Sequence[RecordSteps]:
+        """One command a record."""
+        return [RecordSteps([message], self.done) for message in self.messages]
+
+    def failure(self, error: StoreError) -> Recorded:
+        """Return the result when nothing could be written."""
+        return Recorded(self.messages, set(), error)
+
+    @classmethod
+    def apply(cls, tx: Transaction, commands: Sequence[RecordSteps]) -> list[Recorded]:
+        """Insert or update the records of all runs that still hold their token."""
+        messages = [message for command in commands for message in command.messages]
+        written = tx.execute(_RECORD, {"rows": dump(messages)})
+        stale: set[tuple[int, int]] = set()
+        if written != len(messages):
+            pairs = dump([[message[1], message[2]] for message in messages])
+            stale = {(run, token) for run, token in tx.array(_STALE, {"rows": pairs})}
+        taken_over = [message[1] for message in messages if message[2] > 1]
+        if taken_over:
+            tx.execute(_FORGIVE, {"ids": dump(taken_over)})
+        return [Recorded(command.messages, stale) for command in commands]
+
+
+@dataclass(slots=True)
+class Ended:
+    """How a run ended, or that it will be tried again.
+
+    Attributes:
+        id: number of the run.
+        token: the token it holds.
+        state: an ended state, or `scheduled` before another attempt.
+    """
+
+    id: int
+    token: int
+    state: str
+
+
+@dataclass(slots=True)
+class FinishRuns:
+    """End runs, or schedule their next attempts.
+
+    Attributes:
+        messages: `finished` messages with the time of the next attempt, or None, appended.
+
+    The result is one `Ended` for each message that was not stale.
+    """
+
+    keep_trying: ClassVar[bool] = True
+
+    messages: list[list[Any]]
+    done: Callable[[Any], None]
+
+    def split(self) -> Sequence[FinishRuns]:
+        """One command a run."""
+        return [FinishRuns([message], self.done) for message in self.messages]
+
+    def failure(self, error: StoreError) -> StoreError:
+        """Return the result when nothing could be written."""
+        return error
+
+    @classmethod
+    def apply(cls, tx: Transaction, commands: Sequence[FinishRuns]) -> list[list[Ended]]:
+        """End all runs that still hold their token; free their slots."""
+        messages = [message for command in commands for message in command.messages]
+        ids = dump([message[1] for message in messages])
+        written = tx.execute(_FINISH, {"rows": dump(messages), "now": tx.now})
+        stale: set[tuple[int, int]] = set()
+        if written != len(messages):
+            stale = _stale_ends(tx, messages)
+        if any(message[6] is not None for message in messages):
+            tx.execute(_REOPEN, {"ids": ids})
+        ends: dict[int, Ended] = {}
+        for run_id, token, state, slot in tx.array(_ENDS, {"ids": ids}):
+            ends[run_id] = Ended(run_id, token, state)
+            if slot is not None:
+                tx.hints.slots.add(slot)
+        return [
+            [ends[m[1]] for m in command.messages if (m[1], m[2]) not in stale and ends[m[1]].token == m[2]]
+            for command in commands
+        ]
+
+
+def _stale_ends(tx: Transaction, messages: list[list[Any]]) -> set[tuple[int, int]]:
+    """Return the messages whose run is on another token; those that were just ended are not among them."""
+    found = tx.array(
+        f"SELECT json_group_array(json_array(s.run, s.token)) FROM {rows('run token')} AS s "
+        "LEFT JOIN runs r ON r.id = s.run AND r.token = s.token AND coalesce(r.ended_at, :now) = :now "
+        "WHERE r.id IS NULL",
+        {"rows": dump([[message[1], message[2]] for message in messages]), "now": tx.now},
+    )
+    return {(run, token) for run, token in found}

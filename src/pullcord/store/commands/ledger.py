@@ -1,0 +1,110 @@
+"""The ledger: one row for every request, whatever became of it (design rule 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from pullcord.core.errors import StoreError
+from pullcord.core.states import Outcome
+from pullcord.store.statement import dump, rows
+from pullcord.store.transaction import Transaction
+
+_FIELDS = (
+    "uuid flow inputs outcome code reason errors original_id trigger_kind trigger_name invoker invoker_kind "
+    "on_behalf_of source note idempotency_key repeat_key dry_run"
+)
+_NAMES = _FIELDS.split()
+_INSERT = f"""
+INSERT INTO requests (id, {", ".join(_NAMES)}, at, count)
+SELECT id, {", ".join(_NAMES)}, :now, 1 FROM {rows("id " + _FIELDS)} WHERE true
+ON CONFLICT (repeat_key) WHERE repeat_key IS NOT NULL
+DO UPDATE SET count = requests.count + 1, last_at = excluded.at"""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """What the ledger keeps of a request.
+
+    Attributes:
+        uuid: the request's id.
+        flow: name of the flow that was asked for, as far as it is known.
+        inputs: as sent, canonical JSON, or None where they could not be read.
+        trigger_kind: what asked.
+        trigger_name: its name, where it has one.
+        invoker: id of who asked.
+        invoker_kind: what kind of principal that is.
+        source: where the call came in, for example `cli` or `http`.
+        outcome: what became of it.
+        code: why not, for programs.
+        reason: why not, for people.
+        errors: field errors, JSON.
+        original_id: number of the request that this one repeats.
+        on_behalf_of: for whom the invoker acts, JSON.
+        note: why it was asked for, in the invoker's words.
+        idempotency_key: as sent.
+        repeat_key: requests with the same one share a row with first, last and count.
+        dry_run: nothing was to be run.
+    """
+
+    uuid: str
+    flow: str | None
+    inputs: str | None
+    trigger_kind: str
+    trigger_name: str | None
+    invoker: str
+    invoker_kind: str
+    source: str
+    outcome: Outcome = Outcome.ADMITTED
+    code: str | None = None
+    reason: str | None = None
+    errors: str | None = None
+    original_id: int | None = None
+    on_behalf_of: str | None = None
+    note: str | None = None
+    idempotency_key: str | None = None
+    repeat_key: str | None = None
+    dry_run: bool = False
+
+    def become(self, outcome: Outcome, **changes: Any) -> LedgerEntry:
+        """Return the entry with another outcome."""
+        return replace(self, outcome=outcome, **changes)
+
+    def row(self, number: int) -> list[Any]:
+        """Return the values in the order of the insert."""
+        return [number, *(getattr(self, name) for name in _NAMES[:-1]), int(self.dry_run)]
+
+
+def insert_requests(tx: Transaction, entries: list[tuple[int, LedgerEntry]]) -> None:
+    """Insert numbered ledger rows; repeats update the row they share."""
+    tx.execute(_INSERT, {"rows": dump([entry.row(number) for number, entry in entries]), "now": tx.now})
+
+
+@dataclass(slots=True)
+class Note:
+    """Write a ledger row for a request that became no run.
+
+    Attributes:
+        entry: the row.
+    """
+
+    keep_trying: ClassVar[bool] = False
+
+    entry: LedgerEntry
+    done: Callable[[Any], None]
+
+    def split(self) -> Sequence[Note]:
+        """One row is as small as it gets."""
+        return [self]
+
+    def failure(self, error: StoreError) -> StoreError:
+        """Return the result when nothing could be written."""
+        return error
+
+    @classmethod
+    def apply(cls, tx: Transaction, commands: Sequence[Note]) -> list[None]:
+        """Insert the rows."""
+        base = tx.next_id("requests")
+        insert_requests(tx, [(base + offset, command.entry) for offset, command in enumerate(commands)])
+        return [None] * len(commands)

@@ -1,0 +1,45 @@
+"""One server per data folder: a lock file says who, and the kernel frees it when that process dies."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+from pullcord.core.errors import StoreLockedError, StoreReadOnlyError
+
+
+class FolderLock:
+    """Holds a data folder.
+
+    Args:
+        folder: the data folder; it must exist.
+
+    Raises:
+        StoreLockedError: another process holds it; the message names its process id.
+        StoreReadOnlyError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        path = folder / "lock"
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StoreReadOnlyError(
+                f"the data folder {folder} cannot be written ({error.strerror}); check its permissions"
+            ) from None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(self._file, 20).decode(errors="replace").strip() or "unknown"
+            os.close(self._file)
+            raise StoreLockedError(
+                f"the data folder {folder} is in use by process {holder}; stop it or use another --data-dir",
+                pid=holder,
+            ) from None
+        os.ftruncate(self._file, 0)
+        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+
+    def release(self) -> None:
+        """Give the folder back."""
+        os.close(self._file)

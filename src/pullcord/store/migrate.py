@@ -1,0 +1,71 @@
+"""Bring a database file to the schema this version needs.
+
+A new file is made from `schema.sql`, a snapshot of what the migrations give (a test holds them equal), because
+importing Alembic takes longer than everything else at start. Only an older file pays for it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from importlib.resources import files
+
+from pullcord.store.errors import translated
+from pullcord.core.errors import StoreVersionError
+
+HEAD = "0001"
+"""The newest migration."""
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Create or upgrade the schema.
+
+    Raises:
+        StoreVersionError: a newer Pullcord wrote this file.
+        StoreError: the file cannot be read or written.
+    """
+    with translated():
+        version = _version(connection)
+        if version == HEAD:
+            return
+        if version is None:
+            snapshot = files("pullcord.store").joinpath("schema.sql").read_text(encoding="utf-8")
+            connection.executescript(f"BEGIN IMMEDIATE;\n{snapshot}\nCOMMIT;")
+            return
+        if version > HEAD:
+            raise StoreVersionError(
+                f"this database has schema {version}, written by a newer Pullcord than this one (schema {HEAD}); "
+                "install the newer version, or use another --data-dir"
+            )
+        upgrade(connection)
+
+
+def upgrade(connection: sqlite3.Connection, revision: str = "head") -> None:
+    """Run Alembic's migrations up to a revision on an open SQLite connection."""
+    from alembic import command
+    from alembic.config import Config
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import StaticPool
+
+    engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
+    config = Config()
+    config.set_main_option("script_location", str(files("pullcord.store").joinpath("migrations")))
+    with engine.begin() as shared:
+        config.attributes["connection"] = shared
+        command.upgrade(config, revision)
+
+
+def snapshot(connection: sqlite3.Connection) -> str:
+    """Return the SQL that rebuilds the schema of a migrated database, as `schema.sql` holds it."""
+    rows = connection.execute(
+        "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type DESC, name"
+    ).fetchall()
+    statements = [f"{row[0].strip()};" for row in rows]
+    return "\n".join([*statements, f"INSERT INTO alembic_version VALUES ('{HEAD}');"]) + "\n"
+
+
+def _version(connection: sqlite3.Connection) -> str | None:
+    known = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone()
+    if known is None:
+        return None
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return None if row is None else str(row[0])

@@ -1,0 +1,44 @@
+"""Flows as the store remembers them."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from pullcord.clock import rfc3339
+from pullcord.core.manifest import FlowSpec
+from pullcord.store.queries.runs import parsed
+
+
+def stored_flows(connection: sqlite3.Connection) -> dict[str, FlowSpec]:
+    """Return every flow that was registered and has not left its location."""
+    rows = connection.execute("SELECT name, spec FROM flows WHERE removed_at IS NULL ORDER BY name").fetchall()
+    return {row[0]: FlowSpec(**parsed(row[1])) for row in rows}
+
+
+def last_runs(connection: sqlite3.Connection, names: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the newest run of each flow: `{"id", "state", "queued_at", "ended_at"}`."""
+    result: dict[str, dict[str, Any]] = {}
+    for name in names:
+        row = connection.execute(
+            "SELECT uuid, state, queued_at, started_at, ended_at FROM runs WHERE flow = :flow ORDER BY id DESC LIMIT 1",
+            {"flow": name},
+        ).fetchone()
+        if row is not None:
+            result[name] = {
+                "id": row[0],
+                "state": row[1],
+                "queued_at": rfc3339(row[2]),
+                "started_at": rfc3339(row[3]),
+                "ended_at": rfc3339(row[4]),
+            }
+    return result
+
+
+def counts(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return how many runs are in each state that is not an end."""
+    rows = connection.execute(
+        "SELECT state, count(*) FROM runs WHERE state IN "
+        "('scheduled', 'queued', 'running', 'waiting', 'cancelling') GROUP BY state"
+    ).fetchall()
+    return {row[0]: row[1] for row in rows}

@@ -1,0 +1,189 @@
+"""Runs: the list and the item, in one vocabulary."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import from_json
+
+from pullcord.clock import rfc3339
+from pullcord.core.states import ENDED
+from pullcord.store.queries.page import Page, fetch_page
+from pullcord.store.statement import dump, load, values
+
+_COLUMNS = """t.id, t.uuid, t.flow, t.flow_version, t.state, t.inputs, t.trigger_kind, q.trigger_name, t.invoker,
+    q.invoker_kind, q.on_behalf_of, q.source, q.note, q.uuid, p.uuid, o.uuid, t.scheduled_for, t.queued_at,
+    t.started_at, t.ended_at, t.attempt, t.takeovers, f.uuid, t.test, t.cancel, t.result, t.error, t.waiting_for,
+    t.partial, t.priority, t.not_before"""
+_FROM = """FROM runs t JOIN requests q ON q.id = t.id LEFT JOIN runs p ON p.id = t.parent_id
+    LEFT JOIN runs o ON o.id = t.rerun_of LEFT JOIN runs f ON f.id = t.resumed_from"""
+_ITEMS = f"SELECT json_group_array(json_array({_COLUMNS})) {_FROM} WHERE t.uuid IN {values('uuids')}"
+_STEPS = f"""
+SELECT json_group_array(json_array(run_id, seq, name, attempt, state, started_at, ended_at, result, error))
+FROM steps WHERE run_id IN {values("ids")}"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs a list shows; None shows all.
+
+    Attributes:
+        flow: one flow.
+        flows: any of these flows (how tags are looked up).
+        state: a run state.
+        trigger: a trigger kind.
+        invoker: an invoker's id.
+        since: queued or scheduled at or after, microseconds.
+        until: before, microseconds.
+    """
+
+    flow: str | None = None
+    flows: tuple[str, ...] | None = None
+    state: str | None = None
+    trigger: str | None = None
+    invoker: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+    def conditions(self) -> tuple[list[str], dict[str, Any]]:
+        """Return SQL conditions over `runs t` and their parameters."""
+        conditions: list[str] = []
+        parameters: dict[str, Any] = {}
+        for column, value in (
+            ("flow", self.flow), ("state", self.state), ("trigger_kind", self.trigger), ("invoker", self.invoker),
+        ):  # fmt: skip
+            if value is not None:
+                conditions.append(f"t.{column} = :{column}")
+                parameters[column] = value
+        if self.flows is not None:
+            conditions.append(f"t.flow IN {values('flows')}")
+            parameters["flows"] = dump(self.flows)
+        window, bounds = window_conditions(self.since, self.until)
+        return conditions + window, parameters | bounds
+
+
+def window_conditions(since: int | None, until: int | None) -> tuple[list[str], dict[str, Any]]:
+    """Turn times into bounds on row numbers: requests are numbered in the order of their time."""
+    conditions: list[str] = []
+    parameters: dict[str, Any] = {}
+    if since is not None:
+        conditions.append(f"t.id >= coalesce((SELECT id FROM requests WHERE at >= :since ORDER BY at LIMIT 1), {2**62})")
+        parameters["since"] = since
+    if until is not None:
+        conditions.append("t.id <= coalesce((SELECT id FROM requests WHERE at < :until ORDER BY at DESC LIMIT 1), 0)")
+        parameters["until"] = until
+    return conditions, parameters
+
+
+def list_runs(connection: sqlite3.Connection, which: RunFilter, page: Page) -> dict[str, Any]:
+    """Return a page of runs, without steps, results and tracebacks."""
+    conditions, parameters = which.conditions()
+    return fetch_page(connection, f"SELECT {_COLUMNS} {_FROM}", conditions, parameters, page, _summary)
+
+
+def load_runs(connection: sqlite3.Connection, uuids: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the whole items of runs by id; unknown ids are left out."""
+    found = load(connection.execute(_ITEMS, {"uuids": dump(uuids)}).fetchone()[0])
+    steps: dict[int, list[dict[str, Any]]] = {row[0]: [] for row in found}
+    parameters = {"ids": dump(list(steps))}
+    for row in sorted(load(connection.execute(_STEPS, parameters).fetchone()[0]), key=lambda row: row[1]):
+        steps[row[0]].append(_step(row))
+    return {row[1]: _item(row, steps[row[0]]) for row in found}
+
+
+def run_number(connection: sqlite3.Connection, uuid: str) -> tuple[int, str, str] | None:
+    """Return a run's number, state and flow by its id."""
+    row = connection.execute("SELECT id, state, flow FROM runs WHERE uuid = :uuid", {"uuid": uuid}).fetchone()
+    return None if row is None else (row[0], row[1], row[2])
+
+
+def queue_ahead(connection: sqlite3.Connection, uuid: str) -> dict[str, Any] | None:
+    """Say what a queued run waits for: `{"slot", "capacity", "holders", "ahead"}`, or None when for a worker only."""
+    row = connection.execute(
+        "SELECT r.id, r.slot, s.capacity FROM runs r JOIN slots s ON s.key = r.slot "
+        "WHERE r.uuid = :uuid AND r.state = 'queued'",
+        {"uuid": uuid},
+    ).fetchone()
+    if row is None:
+        return None
+    holders = connection.execute(
+        "SELECT uuid FROM runs WHERE slot = :slot AND state IN ('running', 'waiting', 'cancelling') ORDER BY id LIMIT 3",
+        {"slot": row[1]},
+    ).fetchall()
+    ahead = connection.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM runs WHERE slot = :slot AND state = 'queued' AND id < :id LIMIT 1000)",
+        {"slot": row[1], "id": row[0]},
+    ).fetchone()[0]
+    return {"slot": row[1], "capacity": row[2], "holders": [holder[0] for holder in holders], "ahead": ahead}
+
+
+def parsed(text: str | None) -> Any:
+    """Read a JSON column."""
+    return None if text is None else from_json(text)
+
+
+def _summary(row: Any) -> dict[str, Any]:
+    error = parsed(row[26])
+    return {
+        "id": row[1],
+        "flow": row[2],
+        "flow_version": row[3],
+        "state": row[4],
+        "inputs": parsed(row[5]),
+        "trigger": {"kind": row[6], "name": row[7]},
+        "invoker": {"id": row[8], "kind": row[9], "on_behalf_of": parsed(row[10])},
+        "source": row[11],
+        "reason": row[12],
+        "request_id": row[13],
+        "parent_id": row[14],
+        "rerun_of": row[15],
+        "priority": row[29],
+        "not_before": rfc3339(row[30]),
+        "scheduled_for": rfc3339(row[16]),
+        "queued_at": rfc3339(row[17]),
+        "started_at": rfc3339(row[18]),
+        "ended_at": rfc3339(row[19]),
+        "attempt": row[20],
+        "takeovers": row[21],
+        "resumed_from": row[22],
+        "test": bool(row[23]),
+        "cancel": parsed(row[24]),
+        "error": None if error is None else {"type": error["type"], "message": error["message"]},
+        "waiting_for": parsed(row[27]),
+        "partial": parsed(row[28]),
+    }
+
+
+def _item(row: Any, steps: list[dict[str, Any]]) -> dict[str, Any]:
+    item = _summary(row)
+    item["steps"] = steps
+    item["result"] = parsed(row[25])
+    item["error"] = _error(row[26])
+    return item
+
+
+def _step(row: Any) -> dict[str, Any]:
+    return {
+        "seq": row[1],
+        "name": row[2],
+        "attempt": row[3],
+        "state": row[4],
+        "started_at": rfc3339(row[5]),
+        "ended_at": rfc3339(row[6]),
+        "result": parsed(row[7]),
+        "error": _error(row[8]),
+    }
+
+
+def _error(text: str | None) -> dict[str, Any] | None:
+    error = parsed(text)
+    if error is None:
+        return None
+    return {"type": error["type"], "message": error["message"], "traceback": error.get("traceback")}
+
+
+def has_ended(item: dict[str, Any]) -> bool:
+    """Say whether a run item is in an ended state."""
+    return item["state"] in ENDED

@@ -1,0 +1,134 @@
+CREATE TABLE alembic_version (
+	version_num VARCHAR(32) NOT NULL, 
+	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
+);
+CREATE TABLE audit (
+	id INTEGER NOT NULL, 
+	at BIGINT NOT NULL, 
+	invoker TEXT NOT NULL, 
+	action TEXT NOT NULL, 
+	subject_id INTEGER, 
+	detail TEXT, 
+	PRIMARY KEY (id)
+);
+CREATE TABLE flows (
+	name TEXT NOT NULL, 
+	location TEXT NOT NULL, 
+	spec TEXT NOT NULL, 
+	updated_at BIGINT NOT NULL, 
+	removed_at BIGINT, 
+	PRIMARY KEY (name)
+);
+CREATE TABLE keys (
+	scope TEXT NOT NULL, 
+	invoker TEXT NOT NULL, 
+	"key" TEXT NOT NULL, 
+	request_id INTEGER NOT NULL, 
+	sent TEXT NOT NULL, 
+	validated TEXT NOT NULL, 
+	at BIGINT NOT NULL, 
+	PRIMARY KEY (scope, invoker, "key")
+)
+ WITHOUT ROWID;
+CREATE TABLE meta (
+	name TEXT NOT NULL, 
+	value TEXT NOT NULL, 
+	PRIMARY KEY (name)
+);
+CREATE TABLE requests (
+	id INTEGER NOT NULL, 
+	uuid TEXT NOT NULL, 
+	flow TEXT, 
+	inputs TEXT, 
+	outcome TEXT NOT NULL, 
+	code TEXT, 
+	reason TEXT, 
+	errors TEXT, 
+	original_id INTEGER, 
+	trigger_kind TEXT NOT NULL, 
+	trigger_name TEXT, 
+	invoker TEXT NOT NULL, 
+	invoker_kind TEXT NOT NULL, 
+	on_behalf_of TEXT, 
+	source TEXT NOT NULL, 
+	note TEXT, 
+	idempotency_key TEXT, 
+	repeat_key TEXT, 
+	dry_run SMALLINT NOT NULL, 
+	at BIGINT NOT NULL, 
+	last_at BIGINT, 
+	count INTEGER NOT NULL, 
+	PRIMARY KEY (id)
+);
+CREATE TABLE runs (
+	id INTEGER NOT NULL, 
+	uuid TEXT NOT NULL, 
+	flow TEXT NOT NULL, 
+	flow_version TEXT NOT NULL, 
+	state TEXT NOT NULL, 
+	inputs TEXT NOT NULL, 
+	trigger_kind TEXT NOT NULL, 
+	invoker TEXT NOT NULL, 
+	lane TEXT NOT NULL, 
+	slot TEXT, 
+	priority INTEGER NOT NULL, 
+	token INTEGER NOT NULL, 
+	owner INTEGER, 
+	attempt INTEGER NOT NULL, 
+	takeovers INTEGER NOT NULL, 
+	losses INTEGER NOT NULL, 
+	test SMALLINT NOT NULL, 
+	parent_id INTEGER, 
+	rerun_of INTEGER, 
+	resumed_from INTEGER, 
+	scheduled_for BIGINT, 
+	not_before BIGINT, 
+	queued_at BIGINT, 
+	started_at BIGINT, 
+	ended_at BIGINT, 
+	result TEXT, 
+	error TEXT, 
+	cancel TEXT, 
+	waiting_for TEXT, 
+	partial TEXT, 
+	PRIMARY KEY (id)
+);
+CREATE TABLE slots (
+	"key" TEXT NOT NULL, 
+	capacity INTEGER NOT NULL, 
+	PRIMARY KEY ("key")
+);
+CREATE TABLE steps (
+	run_id INTEGER NOT NULL, 
+	identity TEXT NOT NULL, 
+	seq INTEGER NOT NULL, 
+	name TEXT NOT NULL, 
+	attempt INTEGER NOT NULL, 
+	state TEXT NOT NULL, 
+	started_at BIGINT NOT NULL, 
+	ended_at BIGINT, 
+	result TEXT, 
+	error TEXT, 
+	PRIMARY KEY (run_id, identity)
+)
+ WITHOUT ROWID;
+CREATE INDEX keys_request ON keys (request_id);
+CREATE INDEX requests_at ON requests (at);
+CREATE INDEX requests_flow ON requests (flow, id);
+CREATE INDEX requests_invoker ON requests (invoker, id);
+CREATE INDEX requests_outcome ON requests (outcome, id);
+CREATE UNIQUE INDEX requests_repeat_key ON requests (repeat_key) WHERE repeat_key IS NOT NULL;
+CREATE INDEX requests_trigger_kind ON requests (trigger_kind, id);
+CREATE INDEX requests_uuid ON requests (uuid);
+CREATE INDEX runs_due ON runs (not_before) WHERE state = 'scheduled';
+CREATE INDEX runs_flow ON runs (flow, id);
+CREATE INDEX runs_invoker ON runs (invoker, id);
+CREATE INDEX runs_orphaned ON runs (lane, id) WHERE owner IS NULL AND state IN ('running', 'waiting', 'cancelling');
+CREATE INDEX runs_parent ON runs (parent_id) WHERE parent_id IS NOT NULL;
+CREATE INDEX runs_queue ON runs (lane, priority DESC, id) WHERE state = 'queued' AND slot IS NULL;
+CREATE INDEX runs_slot_held ON runs (slot) WHERE slot IS NOT NULL AND state IN ('running', 'waiting', 'cancelling');
+CREATE INDEX runs_slot_queue ON runs (slot, priority DESC, id) WHERE state = 'queued' AND slot IS NOT NULL;
+CREATE INDEX runs_state ON runs (state, id);
+CREATE INDEX runs_trigger_kind ON runs (trigger_kind, id);
+CREATE UNIQUE INDEX runs_uuid ON runs (uuid);
+INSERT INTO alembic_version VALUES ('0001');

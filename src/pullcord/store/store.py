@@ -1,0 +1,166 @@
+"""The store: one file, one writer, a few readers. Everything that is true about runs is in here."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pullcord.clock import Clock
+from pullcord.core.errors import PullcordRuntimeError, StoreReadOnlyError
+from pullcord.store import sqlite
+from pullcord.store.commands.claim import Claimed
+from pullcord.store.errors import translated
+from pullcord.store.lock import FolderLock
+from pullcord.store.migrate import migrate
+from pullcord.store.transaction import Command
+from pullcord.store.writer import Claimant, Writer
+
+R = TypeVar("R")
+
+READERS = 4
+"""How many queries run at once."""
+
+
+class Store:
+    """An open data folder.
+
+    Args:
+        folder: the data folder; made when it is not there.
+        clock: the time.
+
+    Raises:
+        StoreLockedError: another server holds the folder.
+        StoreError: the folder or the file in it cannot be used.
+    """
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StoreReadOnlyError(f"the data folder {folder} cannot be made: {error.strerror}") from None
+        self.folder = folder
+        self.clock = clock
+        self._path = folder / "pullcord.db"
+        self._lock = FolderLock(folder)
+        try:
+            self._connection = sqlite.writer(self._path)
+            migrate(self._connection)
+            self.owner, self.floor = self._begin()
+        except BaseException:
+            self._lock.release()
+            raise
+        self._local = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="pullcord-reader")
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._dispatch: Callable[[Sequence[Claimed]], None] | None = None
+        self._writer = Writer(self._connection, clock, self.owner, self._deliver)
+
+    def _begin(self) -> tuple[int, int]:
+        """Count this incarnation, and find the highest number that an earlier one gave."""
+        with translated():
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.execute(
+                "INSERT INTO meta (name, value) VALUES ('incarnation', '1') "
+                "ON CONFLICT (name) DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)"
+            )
+            owner = self._connection.execute("SELECT value FROM meta WHERE name = 'incarnation'").fetchone()[0]
+            floor = self._connection.execute("SELECT coalesce(max(id), 0) FROM requests").fetchone()[0]
+            self._connection.execute("COMMIT")
+        return int(owner), int(floor)
+
+    def start(self) -> None:
+        """Start the writer; results are delivered on the running event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._writer.start()
+
+    async def stop(self) -> None:
+        """Write what was submitted, checkpoint, and give the folder back."""
+        await asyncio.to_thread(self._writer.stop)
+        await asyncio.to_thread(self._readers.shutdown)
+        for connection in self._connections:
+            connection.close()
+        self._connection.close()
+        self._lock.release()
+
+    def submit(self, command: Command) -> None:
+        """Hand a command to the writer; its `done` is called on the event loop when it is on disk."""
+        self._writer.submit(command)
+
+    async def write(self, make: Callable[[Callable[[Any], None]], Command]) -> Any:
+        """Hand over one command and wait for its result.
+
+        Args:
+            make: makes the command, given its `done`.
+
+        Raises:
+            PullcordError: what the command's result says went wrong.
+        """
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._writer.submit(make(_setter(future)))
+        return await future
+
+    def serve(self, claimant: Claimant, dispatch: Callable[[Sequence[Claimed]], None]) -> None:
+        """Begin to claim runs; `dispatch` is called on the event loop for each committed claim."""
+        self._dispatch = dispatch
+        self._writer.serve(claimant)
+
+    def nudge(self) -> None:
+        """Claim again: there is more room."""
+        self._writer.nudge()
+
+    @property
+    def commits(self) -> int:
+        """How many transactions were committed."""
+        return self._writer.commits
+
+    async def read(self, query: Callable[..., R], *arguments: Any) -> R:
+        """Run a query on a reader: `query(connection, *arguments)`.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        if self._loop is None:
+            raise PullcordRuntimeError("the store is not started")
+        return await self._loop.run_in_executor(self._readers, self._query, query, arguments)
+
+    def _query(self, query: Callable[..., R], arguments: tuple[Any, ...]) -> R:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = sqlite.reader(self._path)
+            self._connections.append(connection)
+        with translated():
+            return query(connection, *arguments)
+
+    def _deliver(self, answers: list[tuple[Callable[[Any], None], Any]], claimed: list[Claimed]) -> None:
+        if self._loop is None or not (answers or claimed):
+            return
+        try:
+            self._loop.call_soon_threadsafe(self._hand_out, answers, claimed)
+        except RuntimeError:
+            pass  # the loop is closed: nobody is left who could be told, and the rows are on disk
+
+    def _hand_out(self, answers: list[tuple[Callable[[Any], None], Any]], claimed: list[Claimed]) -> None:
+        if claimed and self._dispatch is not None:
+            self._dispatch(claimed)
+        for done, result in answers:
+            done(result)
+
+
+def _setter(future: asyncio.Future[Any]) -> Callable[[Any], None]:
+    def done(result: Any) -> None:
+        if future.cancelled():
+            return
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+    return done
+
+

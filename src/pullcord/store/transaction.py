@@ -1,0 +1,91 @@
+"""One write transaction as the commands see it, and what a command is."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, Self
+
+from pullcord.core.errors import StoreError
+from pullcord.store.statement import load
+
+
+@dataclass(slots=True)
+class Hints:
+    """What may have become claimable. Only a hint: losing it delays a run, it never lets one slip by.
+
+    Attributes:
+        slots: concurrency keys where a slot or a queued run may have appeared.
+        lanes: lanes that may hold queued runs without a limit.
+        orphans: whether there may be active runs without a worker.
+    """
+
+    slots: set[str] = field(default_factory=set)
+    lanes: set[str] = field(default_factory=set)
+    orphans: bool = False
+
+    def copy(self) -> Hints:
+        """Return an independent copy."""
+        return Hints(set(self.slots), set(self.lanes), self.orphans)
+
+
+@dataclass(slots=True)
+class Transaction:
+    """An open transaction.
+
+    Attributes:
+        connection: the writer's connection.
+        now: the time of this transaction, microseconds; it never goes back between transactions.
+        owner: number of this server's incarnation.
+        hints: what the claim at the end should look at.
+    """
+
+    connection: sqlite3.Connection
+    now: int
+    owner: int
+    hints: Hints
+
+    def execute(self, sql: str, parameters: Mapping[str, Any]) -> int:
+        """Run a statement and return how many rows it changed."""
+        return self.connection.execute(sql, parameters).rowcount
+
+    def value(self, sql: str, parameters: Mapping[str, Any]) -> Any:
+        """Return the first column of the first row, or None."""
+        row = self.connection.execute(sql, parameters).fetchone()
+        return None if row is None else row[0]
+
+    def array(self, sql: str, parameters: Mapping[str, Any]) -> list[Any]:
+        """Return what a `SELECT json_group_array(…)` gives, parsed."""
+        return load(self.value(sql, parameters))
+
+    def next_id(self, table: str) -> int:
+        """Return the first free number of a table that only this writer inserts into."""
+        return int(self.value(f"SELECT coalesce(max(id), 0) + 1 FROM {table}", {}))
+
+
+class Command(Protocol):
+    """Something to write. All commands of a class in one batch are applied together, in order.
+
+    Attributes:
+        keep_trying: a command that was promised to a worker is tried again after a full disk or an I/O error;
+            others fail at once and say so.
+        done: called on the event loop with the result, or the error, when it is on disk.
+    """
+
+    keep_trying: ClassVar[bool]
+    done: Callable[[Any], None]
+
+    @classmethod
+    def apply(cls, tx: Transaction, commands: Sequence[Self]) -> list[Any]:
+        """Write the commands and return one result for each."""
+
+    def split(self) -> Sequence[Self]:
+        """Return smaller commands that say the same, for finding the one that poisons a batch."""
+
+    def failure(self, error: StoreError) -> Any:
+        """Return the result when nothing could be written."""
+
+
+def ignore(_: Any) -> None:
+    """Take a result that nobody waits for."""

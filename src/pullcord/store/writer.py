@@ -1,0 +1,207 @@
+"""Group commit: one thread gathers what arrives while the previous commit is on its way, and writes it at once.
+
+Everybody is answered after the commit (design rule 1). A batch that the database refuses for its values is
+halved until the one command that poisons it stands alone (rule 12).
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+from pullcord.clock import Clock
+from pullcord.core.errors import PullcordRuntimeError, StoreError
+from pullcord.core.states import RunState
+from pullcord.store.commands.admit import Admit, Decision, place
+from pullcord.store.commands.catalog import RegisterFlows
+from pullcord.store.commands.claim import Claimed, claim
+from pullcord.store.commands.journal import FinishRuns, RecordSteps
+from pullcord.store.commands.ledger import Note
+from pullcord.store.commands.lifecycle import CancelRun, LoseRuns, QueueDue, SetWaiting, Start
+from pullcord.store.errors import is_data_error, translate
+from pullcord.store.transaction import Command, Hints, Transaction
+
+log = logging.getLogger(__name__)
+
+ORDER: Sequence[type[Any]] = (
+    Start, RegisterFlows, RecordSteps, FinishRuns, LoseRuns, SetWaiting, CancelRun, QueueDue, Admit, Note,
+)  # fmt: skip
+"""The order of the kinds within a transaction: records before the end they belong to, ends before admissions."""
+
+RETRY_PAUSE = 1.0
+"""Seconds between tries while the disk is full or fails."""
+
+Deliver = Callable[[list[tuple[Callable[[Any], None], Any]], list[Claimed]], None]
+
+
+class Claimant(Protocol):
+    """Knows how many more runs each lane can take. Called on the writer's thread."""
+
+    floor: int
+
+    def room(self) -> Mapping[str, int]:
+        """Return the free room by lane."""
+
+    def reserve(self, claimed: Sequence[Claimed]) -> None:
+        """Take the room of runs that were just committed as claimed."""
+
+
+class _Nudge:
+    """Wakes the writer for a claim without a command."""
+
+
+_NUDGE, _STOP = _Nudge(), _Nudge()
+
+
+class Writer:
+    """The writer's thread.
+
+    Args:
+        connection: the only connection that writes.
+        clock: the time.
+        owner: number of this server's incarnation.
+        deliver: called on the writer's thread with the callbacks to make and the runs to dispatch, after each commit.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, clock: Clock, owner: int, deliver: Deliver) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._owner = owner
+        self._deliver = deliver
+        self._queue: SimpleQueue[Any] = SimpleQueue()
+        self._claimant: Claimant | None = None
+        self._hints = Hints()
+        self._last = int(connection.execute("SELECT coalesce(max(at), 0) FROM requests").fetchone()[0])
+        self._thread = threading.Thread(target=self._work, name="pullcord-writer", daemon=True)
+        self._stopped = False
+        self.commits = 0
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Write what was submitted, then end the thread and wait for it."""
+        self._stopped = True
+        self._queue.put(_STOP)
+        self._thread.join()
+
+    def submit(self, command: Command) -> None:
+        """Hand over a command; its `done` is called on the event loop when it is on disk.
+
+        Raises:
+            PullcordRuntimeError: the writer was stopped.
+        """
+        if self._stopped:
+            raise PullcordRuntimeError("the store is closed")
+        self._queue.put(command)
+
+    def serve(self, claimant: Claimant) -> None:
+        """From now on end each transaction by claiming runs for this claimant."""
+        self._claimant = claimant
+        self.nudge()
+
+    def nudge(self) -> None:
+        """Claim again: there is more room."""
+        if not self._stopped:
+            self._queue.put(_NUDGE)
+
+    def _work(self) -> None:
+        pending: list[Command] = []
+        stopping = False
+        while not stopping:
+            item: Any = None
+            try:
+                item = self._queue.get(timeout=RETRY_PAUSE if pending else None)
+            except Empty:
+                item = _NUDGE
+            batch = pending
+            while True:
+                if item is _STOP:
+                    stopping = True
+                elif item is not _NUDGE:
+                    batch.append(item)
+                try:
+                    item = self._queue.get_nowait()
+                except Empty:
+                    break
+            pending = self._write(batch)
+
+    def _write(self, batch: list[Command]) -> list[Command]:
+        """Write a batch and return the commands that must be tried again."""
+        try:
+            answers, claimed = self._commit(batch)
+        except sqlite3.Error as error:
+            return self._recover(batch, error)
+        except Exception as error:  # a value that a command cannot even put into words
+            log.exception("a batch of %d writes failed", len(batch))
+            return self._divide(batch, StoreError(f"the write failed: {error!r}"))
+        self._deliver(answers, claimed)
+        return []
+
+    def _commit(self, batch: Sequence[Command]) -> tuple[list[tuple[Callable[[Any], None], Any]], list[Claimed]]:
+        connection = self._connection
+        self._last = max(self._last + 1, self._clock.now())
+        tx = Transaction(connection, self._last, self._owner, self._hints.copy())
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            answers: list[tuple[Callable[[Any], None], Any]] = []
+            admitted: list[tuple[Admit, Decision]] = []
+            for kind in ORDER:
+                commands = [command for command in batch if type(command) is kind]
+                if commands:
+                    results = kind.apply(tx, commands)
+                    answers += [(command.done, result) for command, result in zip(commands, results, strict=True)]
+                    if kind is Admit:
+                        admitted = list(zip(commands, results, strict=True))
+            claimed = [] if self._claimant is None else claim(tx, self._claimant.room(), self._claimant.floor)
+            _settle(tx, admitted, claimed)
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        self._hints = tx.hints
+        self.commits += 1
+        if claimed and self._claimant is not None:
+            self._claimant.reserve(claimed)
+        return answers, claimed
+
+    def _recover(self, batch: list[Command], error: sqlite3.Error) -> list[Command]:
+        translated = translate(error)
+        if is_data_error(error):
+            return self._divide(batch, translated)
+        log.error("writing %d commands failed: %s", len(batch), translated)
+        keep = [command for command in batch if command.keep_trying]
+        failed = [command for command in batch if not command.keep_trying]
+        self._deliver([(command.done, command.failure(translated)) for command in failed], [])
+        return keep
+
+    def _divide(self, batch: list[Command], error: StoreError) -> list[Command]:
+        """Find the command that poisons the batch: halve it until it stands alone."""
+        if not batch:
+            return []
+        if len(batch) == 1:
+            parts = list(batch[0].split())
+            if len(parts) == 1:
+                self._deliver([(batch[0].done, batch[0].failure(error))], [])
+                return []
+            return [kept for part in parts for kept in self._write([part])]
+        middle = len(batch) // 2
+        return self._write(batch[:middle]) + self._write(batch[middle:])
+
+
+def _settle(tx: Transaction, admitted: list[tuple[Admit, Decision]], claimed: list[Claimed]) -> None:
+    """Tell new requests where their run is at the end of the transaction: running already, or where in the queue."""
+    started = {run.id for run in claimed}
+    for command, decision in admitted:
+        if decision.state != RunState.QUEUED or decision.run_uuid != command.run.uuid:
+            continue
+        if decision.id in started:
+            decision.state = RunState.RUNNING
+        elif command.run.slot is not None:
+            decision.position = place(tx, decision.id, command.run.slot)

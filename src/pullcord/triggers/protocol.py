@@ -1,0 +1,26 @@
+"""What every trigger kind implements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+class Trigger(Protocol):
+    """Something that asks for runs."""
+
+    def init(self, deps: Mapping[str, Any]) -> None:
+        """Take what it needs; `deps["scheduler"]` is where it enqueues.
+
+        Raises:
+            PullcordRuntimeError: something it needs is missing.
+        """
+
+    def start(self) -> None:
+        """Begin to ask."""
+
+    def stop(self) -> None:
+        """Stop asking."""
+
+    def routes(self) -> list[Any]:
+        """Return HTTP routes it wants served."""

@@ -1,0 +1,1 @@
+"""The messages between server and worker: one documented, versioned vocabulary."""

@@ -1,0 +1,65 @@
+"""The vocabulary, version 1. Each message is a JSON array: its kind, then these fields in this order.
+
+`run` is the run's number in the store, `token` its fencing token: a message about a run that carries an
+older token than the store's is refused (design rule 6). Times are microseconds since 1970 UTC. Fields called
+`…_json` hold JSON text.
+
+Server to worker:
+
+| kind | fields |
+| --- | --- |
+| `load` | location name, kind (`module`, `file`, `folder`), target, role (`control`, `run`) |
+| `validate` | ticket, flow, inputs_json |
+| `run` | run, token, id, flow, inputs_json, attempt, timeout seconds or null, info (object: invoker, trigger, scheduled_for, test, request_id), recorded steps (`[identity, name, seq, attempt, state, result_json, error_json]`), changed (the code's version differs from the recorded one) |
+| `ack` | run, token, record number: this record and all before it are on disk |
+| `refuse` | run, token: the token is stale; stop without a further word |
+| `cancel` | run, token |
+| `child` | run, token, call, state (`admitted`, `ended`, `refused`), object |
+| `drain` | – : start nothing new; runs that reach a step boundary are released |
+| `stop` | – : end the process when the current frame is done |
+
+Worker to server:
+
+| kind | fields |
+| --- | --- |
+| `hello` | protocol version, pid, Python version, pydantic version |
+| `manifest` | object: flows, failures |
+| `validated` | ticket, inputs_json or null, errors or null |
+| `step` | run, token, record number, identity, seq, name, attempt, state, started, ended or null, result_json or null, error_json or null |
+| `finished` | run, token, state (`succeeded`, `failed`, `cancelled`), result_json or null, error_json or null |
+| `released` | run, token: not ended; it goes on in another worker |
+| `waiting` | run, token, kind (`time`, `child`) or null when it goes on, text |
+| `child` | run, token, call, flow, inputs_json, identity |
+| `progress` | run, token, done, total or null, text or null |
+| `log` | run, token, lines (`[at, level, logger, text]`) |
+| `doomed` | reason, run, token: a thread of this process cannot be stopped; replace the process |
+| `beat` | resident memory in bytes, seconds the event loop is behind |
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+VERSION: Final = 1
+
+LOAD: Final = "load"
+VALIDATE: Final = "validate"
+RUN: Final = "run"
+ACK: Final = "ack"
+REFUSE: Final = "refuse"
+CANCEL: Final = "cancel"
+CHILD: Final = "child"
+DRAIN: Final = "drain"
+STOP: Final = "stop"
+
+HELLO: Final = "hello"
+MANIFEST: Final = "manifest"
+VALIDATED: Final = "validated"
+STEP: Final = "step"
+FINISHED: Final = "finished"
+RELEASED: Final = "released"
+WAITING: Final = "waiting"
+PROGRESS: Final = "progress"
+LOG: Final = "log"
+DOOMED: Final = "doomed"
+BEAT: Final = "beat"

@@ -1,0 +1,124 @@
+"""A flow called inside a flow: a child run through the same gate, whose result is recorded like a step's."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import from_json
+
+from pullcord.core.errors import ChildFailedError
+from pullcord.core.flow import Flow
+from pullcord.core.states import RunState, StepState
+from pullcord.wire import messages as kinds
+from pullcord.worker.failures import describe, rebuild
+from pullcord.worker.moment import now
+
+if TYPE_CHECKING:
+    from pullcord.worker.execution import Execution
+
+
+class ChildCall:
+    """One child run that the execution waits for.
+
+    Attributes:
+        number: what the answer names.
+        answer: what the server said in the end, `{"state", "result", "error", "reason"}`.
+    """
+
+    def __init__(self, execution: Execution, flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.execution = execution
+        self.flow = flow
+        self.inputs = flow.inputs.bind(args, kwargs)
+        self.identity = execution.identify(f"flow:{flow.name}", self.inputs.encode())
+        self.record = execution.record_of(self.identity)
+        if self.record is None:
+            execution.check_code(f"the flow {flow.name!r}")
+        self.number = execution.worker.next_call()
+        self.answer: dict[str, Any] | None = None
+        self.started = now()
+        self._wake: list[Any] = []
+
+    def send(self) -> None:
+        """Ask the server for the child run."""
+        execution = self.execution
+        execution.worker.calls[self.number] = self
+        execution.worker.channel.send(
+            [kinds.CHILD, execution.run, execution.token, self.number, self.flow.name, self.inputs, self.identity]
+        )
+
+    def take(self, answer: dict[str, Any]) -> None:
+        """Receive the answer; called on the loop's thread."""
+        self.answer = answer
+        for wake in self._wake:
+            wake()
+
+    def wait(self) -> None:
+        """Wait on this thread."""
+        channel = self.execution.worker.channel
+        if channel.on_loop_thread():
+            channel.pump_until(lambda: self.answer is not None or self.execution.stale)
+            return
+        event = threading.Event()
+        self._wake.append(event.set)
+        if self.answer is None:
+            event.wait()
+
+    async def wait_async(self) -> None:
+        """Wait on the event loop."""
+        event = asyncio.Event()
+        self._wake.append(event.set)
+        if self.answer is None:
+            await event.wait()
+
+    def conclude(self) -> Any:
+        """Record how the child ended, and return its result or raise its failure."""
+        answer = self.answer or {"state": RunState.CANCELLED}
+        sequence = next(self.execution.sequence)
+        name = self.flow.name
+        if answer["state"] == RunState.SUCCEEDED:
+            self.execution.record(
+                self.identity, sequence, name, 1, StepState.SUCCEEDED, self.started, answer["result"] or "null"
+            )
+            return self.flow.codec.decode(answer["result"] or "null")
+        why = answer.get("reason") or (from_json(answer["error"])["message"] if answer.get("error") else "")
+        error = ChildFailedError(f"the child run of {name} ended as {answer['state']}: {why}")
+        description = describe(error)
+        self.execution.record(
+            self.identity, sequence, name, 1, StepState.FAILED, self.started, None, description
+        )
+        raise rebuild(description)
+
+    def replay(self) -> Any:
+        """Return the recorded result, or raise the recorded failure."""
+        record = self.record
+        if record is not None and record[4] == StepState.SUCCEEDED:
+            return self.flow.codec.decode(record[5])
+        raise rebuild(from_json(record[6] if record is not None else "{}"))
+
+
+def call_child(execution: Execution, flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run a sync flow as a child and wait on this thread."""
+    call = ChildCall(execution, flow, args, kwargs)
+    if call.record is not None:
+        return call.replay()
+    execution.boundary()
+    call.send()
+    call.wait()
+    execution.boundary()
+    return call.conclude()
+
+
+async def call_child_async(
+    execution: Execution, flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Run an async flow as a child and wait on the event loop."""
+    call = ChildCall(execution, flow, args, kwargs)
+    if call.record is not None:
+        return call.replay()
+    await execution.boundary_async()
+    call.send()
+    await call.wait_async()
+    await execution.boundary_async()
+    return call.conclude()

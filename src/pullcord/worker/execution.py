@@ -1,0 +1,272 @@
+"""One run in this worker: its records, its boundaries, and what code inside it can ask for.
+
+A *boundary* is the moment before a step, child or wait begins. There the run waits until all it reported is
+acknowledged (design rule 7), notices that it was cancelled, and moves away from a worker that is to be replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_json
+
+from pullcord.core.context import RunInfo
+from pullcord.core.errors import CodeChangedError
+from pullcord.core.flow import Flow
+from pullcord.core.identity import argument_bytes, identity
+from pullcord.core.states import StepState
+from pullcord.core.step import Step
+from pullcord.wire import messages as kinds
+from pullcord.worker.children import call_child, call_child_async
+from pullcord.worker.moment import enclosing, now
+from pullcord.worker.stepping import call_step, call_step_async
+from pullcord.worker.waiting import sleep, sleep_async
+
+if TYPE_CHECKING:
+    from pullcord.worker.main import Worker
+
+class RunCancelled(BaseException):
+    """Unwinds a sync flow that was cancelled; no `except Exception` may swallow it."""
+
+
+class RunAbandoned(BaseException):
+    """Unwinds a run that this worker lost to another: nothing it does counts any more."""
+
+
+class Execution:
+    """A run that this worker executes.
+
+    Args:
+        worker: the process it runs in.
+        message: the `run` message.
+    """
+
+    def __init__(self, worker: Worker, message: list[Any]) -> None:
+        _, self.run, self.token, run_id, self.flow_name, self.inputs, attempt, timeout, info, steps, changed = message
+        self.worker = worker
+        self.timeout: float | None = timeout
+        self.recorded: dict[str, list[Any]] = {step[0]: step for step in steps}
+        self.unused = {step[0] for step in steps if step[4] != StepState.RETRYING}
+        self.changed: bool = changed
+        self.sequence = count(max((step[2] for step in steps), default=0) + 1)
+        self.occurrences: dict[str, count[int]] = {}
+        self.sent = self.acknowledged = 0
+        self.stop_requested = False
+        self.stale = False
+        self.parked = False
+        self.task: asyncio.Task[None] | None = None
+        self.lines: list[list[Any]] = []
+        self._waiters: list[tuple[int, Callable[[], None]]] = []
+        self._lock = threading.Lock()
+        self._stopped: threading.Event | None = None
+        self._raw_info = (run_id, attempt, info)
+        self._info: RunInfo | None = None
+
+    # --- what user code asks for (core.context.Runtime) -------------------------------------------
+
+    @property
+    def info(self) -> RunInfo:
+        """The facts about the run."""
+        if self._info is None:
+            run_id, attempt, info = self._raw_info
+            moment = info["scheduled_for"]
+            self._info = RunInfo(
+                id=run_id,
+                flow=self.flow_name,
+                attempt=attempt,
+                invoker=info["invoker"],
+                trigger=info["trigger"],
+                scheduled_for=None if moment is None else datetime.fromtimestamp(moment / 1_000_000, UTC),
+                test=info["test"],
+                request_id=info["request_id"],
+            )
+        return self._info
+
+    def call_step(self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a step, or return its recorded result."""
+        if step.is_async:
+            return call_step_async(self, step, args, kwargs)
+        return call_step(self, step, args, kwargs)
+
+    def call_flow(self, flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Start a child run and wait for its result."""
+        if flow.is_async:
+            return call_child_async(self, flow, args, kwargs)
+        return call_child(self, flow, args, kwargs)
+
+    def progress(self, done: float, total: float | None, text: str | None) -> None:
+        """Report how far the run is."""
+        self.worker.progress(self, done, total, text)
+
+    def sleep(self, length: float) -> None:
+        """Wait durably on this thread."""
+        sleep(self, length)
+
+    async def sleep_async(self, length: float) -> None:
+        """Wait durably on the event loop."""
+        await sleep_async(self, length)
+
+    def cancelled(self) -> bool:
+        """Say whether somebody asked to cancel the run."""
+        return self.stop_requested
+
+    # --- identity and replay -----------------------------------------------------------------------
+
+    def identify(self, name: str, arguments: bytes) -> str:
+        """Return the identity of a call: the same call again gets the next occurrence."""
+        base = identity(enclosing.get(), name, arguments)
+        occurrence = next(self.occurrences.setdefault(base, count()))
+        return base if occurrence == 0 else f"{base}.{occurrence}"
+
+    def identify_step(self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
+        """Return the identity of a step call; one with `key=` is that key, however often it is called."""
+        key = step.explicit_key(args, kwargs)
+        if key is not None:
+            return identity(enclosing.get(), step.name, b"key:" + key.encode("utf-8", "replace"))
+        return self.identify(step.name, argument_bytes(args, kwargs))
+
+    def record_of(self, identity: str) -> list[Any] | None:
+        """Return the finished record of an identity: `[identity, name, seq, attempt, state, result, error]`."""
+        record = self.recorded.get(identity)
+        if record is None or record[4] == StepState.RETRYING:
+            return None
+        self.unused.discard(identity)
+        return record
+
+    def check_code(self, name: str) -> None:
+        """Refuse new steps while recorded ones are left over, if the code changed since they were recorded.
+
+        Raises:
+            CodeChangedError: naming both steps (design rule 7).
+        """
+        if self.changed and self.unused:
+            left = min((self.recorded[identity] for identity in self.unused), key=lambda record: record[2])
+            raise CodeChangedError(
+                f"the code changed since this run began: step {left[1]!r} (no. {left[2]}) is recorded, but the code "
+                f"now asks for {name}; re-run it from the beginning with the new code, or deploy the old code again"
+            )
+
+    # --- boundaries --------------------------------------------------------------------------------
+
+    def boundary(self) -> None:
+        """Pass a boundary in sync code."""
+        if self.acknowledged < self.sent:
+            self._await_acknowledgement()
+        if self.stale:
+            raise RunAbandoned
+        if self.stop_requested:
+            raise RunCancelled
+        if self.worker.draining or self.parked:
+            self.park()
+
+    async def boundary_async(self) -> None:
+        """Pass a boundary in async code."""
+        if self.acknowledged < self.sent:
+            loop = asyncio.get_running_loop()
+            future: asyncio.Future[None] = loop.create_future()
+            self._when_acknowledged(self.sent, lambda: future.done() or future.set_result(None))
+            await future
+        if self.stale:
+            raise RunAbandoned
+        if self.worker.draining or self.parked:
+            self.worker.release(self)
+            await asyncio.Future()
+
+    def park(self) -> None:
+        """Give the run up and never return: the process is about to be replaced."""
+        self.worker.release(self)
+        threading.Event().wait()
+
+    def _await_acknowledgement(self) -> None:
+        target = self.sent
+        channel = self.worker.channel
+        if channel.on_loop_thread():
+            channel.pump_until(lambda: self.acknowledged >= target or self.stale)
+            return
+        gate = threading.Lock()
+        gate.acquire()
+        self._when_acknowledged(target, gate.release)
+        gate.acquire()
+
+    def _when_acknowledged(self, target: int, wake: Callable[[], None]) -> None:
+        with self._lock:
+            if self.acknowledged < target and not self.stale:
+                self._waiters.append((target, wake))
+                return
+        wake()
+
+    def acknowledge(self, number: int) -> None:
+        """All records up to this number are on disk; called on the loop's thread."""
+        with self._lock:
+            self.acknowledged = max(self.acknowledged, number)
+            ready = [wake for target, wake in self._waiters if target <= self.acknowledged]
+            self._waiters = [waiter for waiter in self._waiters if waiter[0] > self.acknowledged]
+        for wake in ready:
+            wake()
+
+    def abandon(self) -> None:
+        """The token is stale: stop without a further word."""
+        with self._lock:
+            self.stale = True
+            ready, self._waiters = self._waiters, []
+        for _, wake in ready:
+            wake()
+        if self.task is not None:
+            self.task.cancel()
+
+    def request_stop(self) -> None:
+        """Cancel: async code at once, sync code at its next boundary."""
+        with self._lock:
+            self.stop_requested = True
+            if self._stopped is not None:
+                self._stopped.set()
+        if self.task is not None:
+            self.task.cancel()
+
+    def wait_for_stop(self, length: float) -> None:
+        """Block this thread for a while, or until the run is cancelled."""
+        with self._lock:
+            if self._stopped is None:
+                self._stopped = threading.Event()
+            if self.stop_requested:
+                self._stopped.set()
+        self._stopped.wait(length)
+
+    # --- reports -----------------------------------------------------------------------------------
+
+    def record(
+        self,
+        identity: str,
+        sequence: int,
+        name: str,
+        attempt: int,
+        state: StepState,
+        started: int,
+        result: str | None = None,
+        error: dict[str, Any] | None = None,
+    ) -> None:
+        """Report a step record; it counts once it is acknowledged."""
+        ended = None if state is StepState.RUNNING else now()
+        error_json = None if error is None else to_json(error).decode()
+        with self._lock:
+            if self.stale or self.parked:
+                return
+            self.sent = number = self.sent + 1
+            if state is not StepState.RUNNING:
+                self.recorded[identity] = [identity, name, sequence, attempt, state, result, error_json]
+            self.worker.channel.send(
+                [kinds.STEP, self.run, self.token, number, identity, sequence, name, attempt, state, started, ended,
+                 result, error_json]
+            )  # fmt: skip
+
+    def log(self, at: int, level: str, logger: str, text: str) -> None:
+        """Take a log line."""
+        self.lines.append([at, level, logger, text])
+        self.worker.wants_flush(self)
+
+

@@ -1,0 +1,84 @@
+"""Exceptions as records: what failed, where in the user's code, and whether it can be raised again as itself."""
+
+from __future__ import annotations
+
+import importlib
+import traceback
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+import pullcord
+from pullcord.core.errors import PullcordError, StepFailedError
+
+_HOME = str(pullcord.__path__[0])
+_MESSAGE_LIMIT, _TRACEBACK_LIMIT = 10_000, 20_000
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """Return the record of an exception: type, message, traceback, and how to raise it again where that works."""
+    kind = type(error)
+    record: dict[str, Any] = {
+        "type": error.code if isinstance(error, PullcordError) else qualified(kind),
+        "message": clean(_text_of(error))[:_MESSAGE_LIMIT],
+        "traceback": cut_traceback(error),
+    }
+    arguments = _arguments(error)
+    if arguments is not None:
+        record["again"] = [kind.__module__, kind.__qualname__, arguments]
+    return record
+
+
+def rebuild(record: dict[str, Any]) -> BaseException:
+    """Return the exception that a record stands for: itself where possible, else a `StepFailedError`."""
+    again = record.get("again")
+    if again is not None:
+        try:
+            kind: Any = importlib.import_module(again[0])
+            for part in again[1].split("."):
+                kind = getattr(kind, part)
+            error = kind(*again[2])
+            if isinstance(error, Exception):
+                return error
+        except Exception:
+            return StepFailedError(record["type"], record["message"])
+    return StepFailedError(record["type"], record["message"])
+
+
+def _arguments(error: BaseException) -> list[Any] | None:
+    """Return the constructor's arguments if JSON keeps them and they make an equal exception."""
+    if not isinstance(error, Exception) or "<locals>" in type(error).__qualname__:
+        return None
+    try:
+        arguments: list[Any] = from_json(to_json(error.args))
+        twin = type(error)(*arguments)
+        same = list(error.args) == arguments and str(twin) == str(error)
+    except Exception:
+        return None
+    return arguments if same else None
+
+
+def qualified(kind: type) -> str:
+    """Return a class's name with its module, without `builtins`."""
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def cut_traceback(error: BaseException) -> str:
+    """Return the traceback with only the user's own frames above the error line."""
+    lines: list[str] = []
+    for part in traceback.TracebackException.from_exception(error).format():
+        if not (part.lstrip().startswith('File "') and (_HOME in part or "<frozen importlib" in part)):
+            lines.append(part)
+    return clean("".join(lines))[-_TRACEBACK_LIMIT:]
+
+
+def clean(text: str) -> str:
+    """Return text that UTF-8 can hold."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:
+        return f"<{qualified(type(error))} whose message cannot be read>"

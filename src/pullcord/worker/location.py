@@ -1,0 +1,173 @@
+"""Loading a code location: a module, a file or a folder. What does not import is reported and stops nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pullcord.core.errors import DefinitionError
+from pullcord.core.flow import Flow
+from pullcord.worker.failures import cut_traceback
+
+_SKIPPED = {"__pycache__", "node_modules", "venv", ".venv"}
+
+
+@dataclass(slots=True)
+class Location:
+    """What a location contains.
+
+    Attributes:
+        flows: by name.
+        specs: what the manifest says of each, JSON.
+        failures: `{"place", "message", "traceback"}` for what could not be loaded.
+    """
+
+    flows: dict[str, Flow[..., Any]] = field(default_factory=dict)
+    specs: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[dict[str, str]] = field(default_factory=list)
+
+
+def load(kind: str, target: str) -> Location:
+    """Import a location and register its flows.
+
+    Args:
+        kind: `module`, `file` or `folder`.
+        target: the module's name, or the path.
+    """
+    location = Location()
+    modules: list[ModuleType] = []
+    for name, place, root in _sources(kind, target):
+        if root is not None and root not in sys.path:
+            sys.path.insert(0, root)
+        try:
+            modules.append(importlib.import_module(name) if root is None else _import_file(name, Path(place)))
+        except (Exception, SystemExit) as error:
+            line = _line_of(error, place)
+            location.failures.append(
+                {
+                    "place": f"{place}:{line}" if line else place,
+                    "message": f"{type(error).__name__}: {error}",
+                    "traceback": cut_traceback(error),
+                }
+            )
+    own = {module.__name__ for module in modules}
+    for module in modules:
+        for value in list(vars(module).values()):
+            if isinstance(value, Flow) and (value.function.__module__ == module.__name__ or value.function.__module__ not in own):
+                _register(location, value)
+    return location
+
+
+def _sources(kind: str, target: str) -> list[tuple[str, str, str | None]]:
+    """Return `(module name, place, folder to put on the path)` of everything to import."""
+    if kind == "module":
+        if "" not in sys.path:
+            sys.path.insert(0, "")
+        return [(target, target, None)]
+    path = Path(target).resolve()
+    if kind == "file":
+        return [(path.stem, str(path), str(path.parent))]
+    if (path / "__init__.py").exists():
+        prefix, root = f"{path.name}.", str(path.parent)
+    else:
+        prefix, root = "", str(path)
+    files = sorted(path.rglob("*.py"))
+    visible = [
+        file
+        for file in files
+        if not any(part in _SKIPPED or part.startswith(".") for part in file.relative_to(path).parts)
+    ]
+    found: list[tuple[str, str, str | None]] = []
+    for file in visible:
+        parts = file.relative_to(path).with_suffix("").parts
+        if parts[-1] == "__init__":
+            parts = parts[:-1]
+        name = (prefix + ".".join(parts)).rstrip(".")
+        if name:
+            found.append((name, str(file), root))
+    return found
+
+
+def _import_file(name: str, path: Path) -> ModuleType:
+    """Import a file under its name; a file named like an installed module is still the user's file."""
+    known = sys.modules.get(name)
+    if known is not None and getattr(known, "__file__", None) == str(path):
+        return known
+    parent = name.rpartition(".")[0]
+    if parent:
+        importlib.import_module(parent)
+    submodules = [str(path.parent)] if path.name == "__init__.py" else None
+    spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=submodules)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be imported as Python")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def _register(location: Location, flow: Flow[..., Any]) -> None:
+    place = _place(flow)
+    known = location.flows.get(flow.name)
+    if known is flow:
+        return
+    if known is not None:
+        message = f"two flows are called {flow.name!r}: {_place(known)} and {place}; give one another name="
+        location.failures.append({"place": place, "message": message, "traceback": ""})
+        return
+    try:
+        schema = flow.inputs.schema
+        flow.codec  # noqa: B018  a return annotation that cannot be kept shows up here, not in the first run
+    except DefinitionError as error:
+        location.failures.append({"place": place, "message": error.message, "traceback": ""})
+        return
+    location.flows[flow.name] = flow
+    location.specs.append(
+        {
+            "name": flow.name,
+            "version": flow.version or _source_version(flow),
+            "place": place,
+            "description": flow.description,
+            "input_schema": schema,
+            "settings": flow.settings.as_json(),
+            "is_async": flow.is_async,
+        }
+    )
+
+
+def _place(flow: Flow[..., Any]) -> str:
+    code = flow.function.__code__
+    return f"{code.co_filename}:{code.co_firstlineno}"
+
+
+def _source_version(flow: Flow[..., Any]) -> str:
+    """Return 12 digits of the hash of the source of the flow's module."""
+    try:
+        source = Path(inspect.getsourcefile(flow.function) or "").read_bytes()
+    except OSError:
+        source = flow.function.__code__.co_code
+    return sha256(source).hexdigest()[:12]
+
+
+def _line_of(error: BaseException, place: str) -> int | None:
+    """Return the line of the user's file that an import failed at."""
+    if isinstance(error, SyntaxError):
+        return error.lineno
+    line = None
+    frame = error.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_code.co_filename == place:
+            line = frame.tb_lineno
+        frame = frame.tb_next
+    return line

@@ -1,0 +1,319 @@
+"""The worker process: takes assignments, executes them, reports."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import platform
+import socket
+import threading
+import time
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import pydantic
+from pydantic_core import to_json
+
+from pullcord.core.context import current
+from pullcord.core.errors import InvalidInputsError, NotFoundError, PullcordError, RunTimeoutError
+from pullcord.core.flow import Flow
+from pullcord.core.states import RunState
+from pullcord.wire import messages as kinds
+from pullcord.wire.frames import Message
+from pullcord.worker import logs
+from pullcord.worker.channel import Channel, leave
+from pullcord.worker.children import ChildCall
+from pullcord.worker.execution import Execution, RunAbandoned, RunCancelled
+from pullcord.worker.failures import describe
+from pullcord.worker.location import Location, load
+from pullcord.worker.moment import now
+from pullcord.worker.stepping import StepCall
+from pullcord.worker.threads import ThreadPool, carry_context
+
+BEAT = 2.0
+"""Seconds between signs of life."""
+
+SHOW_AFTER = 0.1
+"""Seconds after which a step that still runs is reported as running."""
+
+LOG_EVERY = 0.05
+"""Seconds that log lines and progress wait for company."""
+
+
+class Worker:
+    """One worker process.
+
+    Args:
+        connection: the socket to the server.
+
+    Attributes:
+        channel: the messages.
+        draining: the process is to be replaced: runs move away at their next boundary.
+        live_steps: calls whose try has not ended.
+        calls: child runs that are waited for, by number.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self.loop)
+        self.channel = Channel(connection, self.loop, self._handle, leave)
+        self.draining = False
+        self.live_steps: dict[tuple[str, int], StepCall] = {}
+        self.calls: dict[int, ChildCall] = {}
+        self.next_call = count(1).__next__
+        self._location = Location()
+        self._executions: dict[tuple[int, int], Execution] = {}
+        self._threads = ThreadPool()
+        self._streams = logs.capture()
+        self._noisy: set[Execution] = set()
+        self._progress: dict[Execution, list[Any]] = {}
+        self._flushing = False
+        self._looking = False
+        self._turn = time.monotonic()
+        self._turn_asked = False
+        carry_context()
+
+    def run(self) -> None:
+        """Say hello and work until the server says stop or goes away."""
+        self.channel.send([kinds.HELLO, kinds.VERSION, os.getpid(), platform.python_version(), pydantic.VERSION])
+        threading.Thread(target=self._beat, name="pullcord-beat", daemon=True).start()
+        self.loop.run_forever()
+
+    # --- messages from the server ------------------------------------------------------------------
+
+    def _handle(self, message: Message) -> None:
+        kind = message[0]
+        if kind == kinds.RUN:
+            self._start(message)
+        elif kind == kinds.ACK:
+            execution = self._executions.get((message[1], message[2]))
+            if execution is not None:
+                execution.acknowledge(message[3])
+        elif kind == kinds.VALIDATE:
+            self._validate(message)
+        elif kind == kinds.CANCEL:
+            execution = self._executions.get((message[1], message[2]))
+            if execution is not None:
+                execution.request_stop()
+        elif kind == kinds.REFUSE:
+            execution = self._executions.pop((message[1], message[2]), None)
+            if execution is not None:
+                execution.abandon()
+        elif kind == kinds.CHILD:
+            call = self.calls.pop(message[3], None)
+            if call is not None:
+                call.take(message[4])
+        elif kind == kinds.LOAD:
+            self._load(message)
+        elif kind == kinds.DRAIN:
+            self.draining = True
+        elif kind == kinds.STOP:
+            self.channel.flush()
+            leave()
+
+    def _load(self, message: Message) -> None:
+        _, name, kind, target, role = message
+        self._location = load(kind, target)
+        manifest = {"location": name, "flows": self._location.specs, "failures": self._location.failures}
+        if role == "control":
+            self.channel.send([kinds.MANIFEST, manifest])
+        else:
+            self.channel.send([kinds.MANIFEST, {"location": name}])
+
+    def _flow(self, name: str) -> Flow[..., Any]:
+        flow = self._location.flows.get(name)
+        if flow is None:
+            raise NotFoundError(f"the flow {name!r} is not in this location any more")
+        return flow
+
+    def _validate(self, message: Message) -> None:
+        _, ticket, name, inputs = message
+        try:
+            _, text = self._flow(name).inputs.validate(inputs)
+            self.channel.send([kinds.VALIDATED, ticket, text, None])
+        except InvalidInputsError as error:
+            self.channel.send([kinds.VALIDATED, ticket, None, error.errors])
+        except Exception as error:
+            # A validator of the user's that raises something else than ValueError refuses the inputs all the same.
+            wrong = {"loc": ["inputs"], "msg": describe(error)["message"], "type": "validator_error"}
+            self.channel.send([kinds.VALIDATED, ticket, None, [wrong]])
+
+    # --- executing ---------------------------------------------------------------------------------
+
+    def _start(self, message: Message) -> None:
+        execution = Execution(self, message)
+        self._executions[execution.run, execution.token] = execution
+        self._look_at_steps()
+        try:
+            flow = self._flow(execution.flow_name)
+        except NotFoundError as error:
+            self._finish(execution, RunState.FAILED, None, describe(error))
+            return
+        if flow.is_async:
+            context = contextvars.Context()
+            context.run(current.set, execution)
+            execution.task = self.loop.create_task(self._run_async(execution, flow), context=context)
+        else:
+            self._threads.start(lambda: contextvars.Context().run(self._run_sync, execution, flow))
+
+    async def _run_async(self, execution: Execution, flow: Flow[..., Any]) -> None:
+        try:
+            arguments, _ = flow.inputs.validate(execution.inputs)
+            if execution.timeout is None:
+                value = await flow.function(**arguments)
+            else:
+                value = await self._limited(execution, flow, arguments)
+            self._succeed(execution, flow, value)
+        except RunAbandoned:
+            return
+        except asyncio.CancelledError as error:
+            if execution.stale:
+                return
+            state = RunState.CANCELLED if execution.stop_requested else RunState.FAILED
+            self._finish(execution, state, None, None if execution.stop_requested else describe(error))
+        except BaseException as error:
+            self._finish(execution, RunState.FAILED, None, describe(error))
+
+    async def _limited(self, execution: Execution, flow: Flow[..., Any], arguments: dict[str, Any]) -> Any:
+        limit = asyncio.timeout(execution.timeout)
+        try:
+            async with limit:
+                return await flow.function(**arguments)
+        except TimeoutError:
+            if limit.expired():
+                raise _too_long(execution) from None
+            raise
+
+    def _run_sync(self, execution: Execution, flow: Flow[..., Any]) -> None:
+        current.set(execution)
+        timer = None if execution.timeout is None else self.timer(execution.timeout, lambda: self._time_out(execution))
+        try:
+            arguments, _ = flow.inputs.validate(execution.inputs)
+            value = flow.function(**arguments)
+            if not execution.parked:
+                self._succeed(execution, flow, value)
+        except RunAbandoned:
+            return
+        except RunCancelled:
+            self._finish(execution, RunState.CANCELLED, None, None)
+        except BaseException as error:
+            if not execution.parked:
+                self._finish(execution, RunState.FAILED, None, describe(error))
+        finally:
+            if timer is not None:
+                timer()
+
+    def _time_out(self, execution: Execution) -> None:
+        """A sync run took too long: it has failed, and this process must be replaced to stop its thread."""
+        if (execution.run, execution.token) in self._executions:
+            self._finish(execution, RunState.FAILED, None, describe(_too_long(execution)))
+            execution.parked = True
+            self.doom(f"a run of {execution.flow_name} is still running after its timeout", execution)
+
+    def _succeed(self, execution: Execution, flow: Flow[..., Any], value: Any) -> None:
+        execution.check_code("the end of the flow")
+        result = flow.codec.encode(value)
+        if execution.stop_requested:
+            self._finish(execution, RunState.CANCELLED, None, None)
+        else:
+            self._finish(execution, RunState.SUCCEEDED, result, None)
+
+    def _finish(
+        self, execution: Execution, state: RunState, result: str | None, error: dict[str, Any] | None
+    ) -> None:
+        if self._executions.pop((execution.run, execution.token), None) is None or execution.parked:
+            return
+        for stream in self._streams:
+            stream.finish(execution)
+        self._flush_run(execution)
+        error_json = None if error is None else to_json(error).decode()
+        self.channel.send([kinds.FINISHED, execution.run, execution.token, state, result, error_json])
+
+    def release(self, execution: Execution) -> None:
+        """Hand a run back: it goes on in another worker."""
+        if self._executions.pop((execution.run, execution.token), None) is not None:
+            self._flush_run(execution)
+            self.channel.send([kinds.RELEASED, execution.run, execution.token])
+
+    def doom(self, reason: str, execution: Execution) -> None:
+        """Ask the server to replace this process: a thread in it cannot be stopped."""
+        self.draining = True
+        self.channel.send([kinds.DOOMED, reason, execution.run, execution.token])
+
+    # --- time --------------------------------------------------------------------------------------
+
+    def timer(self, length: float, fire: Callable[[], None]) -> Callable[[], None]:
+        """Call `fire` on the loop's thread after `length` seconds; return what stops it. Any thread may call it."""
+        handles: list[asyncio.TimerHandle] = []
+        self.loop.call_soon_threadsafe(lambda: handles.append(self.loop.call_later(length, fire)))
+        return lambda: self.loop.call_soon_threadsafe(lambda: handles[0].cancel())
+
+    def _look_at_steps(self) -> None:
+        if not self._looking:
+            self._looking = True
+            self.loop.call_later(SHOW_AFTER, self._show_steps)
+
+    def _show_steps(self) -> None:
+        self._looking = False
+        before = now() - round(SHOW_AFTER * 1_000_000)
+        for call in list(self.live_steps.values()):
+            if call.started <= before and not call.shown:
+                call.report_running()
+        if self._executions:
+            self._look_at_steps()
+
+    def _beat(self) -> None:
+        page = os.sysconf("SC_PAGE_SIZE")
+        while True:
+            behind = time.monotonic() - self._turn if self._turn_asked else 0.0
+            try:
+                with open("/proc/self/statm") as file:
+                    resident = int(file.read().split()[1]) * page
+            except OSError:
+                resident = 0
+            if not self._turn_asked:
+                self._turn, self._turn_asked = time.monotonic(), True
+                self.loop.call_soon_threadsafe(self._take_turn)
+            self.channel.send_now([kinds.BEAT, resident, round(behind, 3)])
+            time.sleep(BEAT)
+
+    def _take_turn(self) -> None:
+        self._turn_asked = False
+
+    # --- log lines and progress --------------------------------------------------------------------
+
+    def progress(self, execution: Execution, done: float, total: float | None, text: str | None) -> None:
+        """Send the latest progress of a run soon."""
+        self._progress[execution] = [kinds.PROGRESS, execution.run, execution.token, done, total, text]
+        self._flush_soon()
+
+    def wants_flush(self, execution: Execution) -> None:
+        """Send the log lines of a run soon."""
+        self._noisy.add(execution)
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if not self._flushing:
+            self._flushing = True
+            self.loop.call_soon_threadsafe(self.loop.call_later, LOG_EVERY, self._flush_logs)
+
+    def _flush_logs(self) -> None:
+        self._flushing = False
+        for execution in list(self._noisy | set(self._progress)):
+            self._flush_run(execution)
+
+    def _flush_run(self, execution: Execution) -> None:
+        progress = self._progress.pop(execution, None)
+        self._noisy.discard(execution)
+        lines, execution.lines = execution.lines, []
+        if progress is not None:
+            self.channel.send(progress)
+        if lines:
+            self.channel.send([kinds.LOG, execution.run, execution.token, lines])
+
+
+def _too_long(execution: Execution) -> PullcordError:
+    return RunTimeoutError(f"the run took longer than the flow's timeout of {execution.timeout:g} s")
+

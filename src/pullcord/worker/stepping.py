@@ -1,0 +1,177 @@
+"""Calling a step: replay, tries, time-outs and the record. The sync and the async driver share `StepCall`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import from_json
+
+from pullcord.core.errors import CodeChangedError, StepTimeoutError
+from pullcord.core.states import StepState
+from pullcord.core.step import Step
+from pullcord.worker.failures import describe, rebuild
+from pullcord.worker.moment import enclosing, now
+
+if TYPE_CHECKING:
+    from pullcord.worker.execution import Execution
+
+
+class StepCall:
+    """One call of one step within an execution.
+
+    Attributes:
+        identity: what the call is recorded under.
+        record: its finished record, or None when it must be executed.
+        started: when the current try began, microseconds.
+        settled: whether the current try's end was reported.
+    """
+
+    __slots__ = ("execution", "identity", "name", "record", "retry", "sequence", "settled", "shown", "started", "step", "tries")
+
+    def __init__(self, execution: Execution, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.execution = execution
+        self.step = step
+        self.name = step.name
+        self.identity = execution.identify_step(step, args, kwargs)
+        self.record = execution.record_of(self.identity)
+        if self.record is None:
+            execution.check_code(f"step {step.name!r}")
+        earlier = execution.recorded.get(self.identity)
+        self.tries: int = 0 if earlier is None else earlier[3]
+        self.sequence: int = next(execution.sequence) if earlier is None else earlier[2]
+        self.started = 0
+        self.settled = True
+        self.shown = False
+
+    def replay(self) -> Any:
+        """Return the recorded result, or raise the recorded error."""
+        record = self.record
+        if record is not None and record[4] == StepState.SUCCEEDED:
+            return self.step.codec.decode(record[5])
+        raise rebuild(from_json(record[6] if record is not None else "{}"))
+
+    def begin(self) -> None:
+        """A try begins."""
+        self.tries += 1
+        self.started = now()
+        self.settled = self.shown = False
+        self.execution.worker.live_steps[self.identity, id(self)] = self
+
+    def succeed(self, value: Any) -> Any:
+        """Record a result and return it as a replay would."""
+        text = self.step.codec.encode(value)
+        result = self.step.codec.decode(text)
+        self._settle(StepState.SUCCEEDED, text, None)
+        return result
+
+    def fail(self, error: Exception) -> float:
+        """Record a failed try; return the pause before the next one, or raise what a replay would raise."""
+        description = describe(error)
+        if self.tries <= self.step.retry.limit and not isinstance(error, CodeChangedError):
+            self._settle(StepState.RETRYING, None, description)
+            return self.step.retry.pause(self.tries, random.random())
+        self._settle(StepState.FAILED, None, description)
+        raise rebuild(description) from error
+
+    def report_running(self) -> None:
+        """Tell the server about a try that takes a while."""
+        self.shown = True
+        if not self.settled:
+            self.execution.record(
+                self.identity, self.sequence, self.name, self.tries, StepState.RUNNING, self.started
+            )
+
+    def leave(self) -> None:
+        """The try is over, however it ended."""
+        self.settled = True
+        self.execution.worker.live_steps.pop((self.identity, id(self)), None)
+
+    def time_out(self) -> None:
+        """A sync try took too long: record it, and have the process replaced, for a thread cannot be stopped.
+
+        The run goes on in another worker when this process is dead, so that no two tries overlap.
+        """
+        if self.settled:
+            return
+        with contextlib.suppress(Exception):
+            self.fail(self.timeout_error())
+        self.execution.parked = True
+        self.execution.worker.doom(f"step {self.name!r} is still running after its timeout", self.execution)
+
+    def timeout_error(self) -> StepTimeoutError:
+        """Return the error of a try that took too long."""
+        return StepTimeoutError(f"step {self.name!r} took longer than its timeout of {self.step.timeout:g} s")
+
+    def _settle(self, state: StepState, result: str | None, error: dict[str, Any] | None) -> None:
+        self.leave()
+        self.execution.record(
+            self.identity, self.sequence, self.name, self.tries, state, self.started, result, error
+        )
+
+
+def call_step(execution: Execution, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Run a sync step."""
+    call = StepCall(execution, step, args, kwargs)
+    if call.record is not None:
+        return call.replay()
+    while True:
+        execution.boundary()
+        call.begin()
+        timer = None
+        if step.timeout is not None:
+            timer = execution.worker.timer(step.timeout, call.time_out)
+        outer = enclosing.set(call.identity)
+        try:
+            value = step.function(*args, **kwargs)
+            if execution.parked:
+                execution.park()
+            return call.succeed(value)
+        except Exception as error:
+            if execution.parked:
+                execution.park()
+            pause = call.fail(error)
+        finally:
+            enclosing.reset(outer)
+            call.leave()
+            if timer is not None:
+                timer()
+        execution.wait_for_stop(pause)
+
+
+async def call_step_async(
+    execution: Execution, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Run an async step."""
+    call = StepCall(execution, step, args, kwargs)
+    if call.record is not None:
+        return call.replay()
+    while True:
+        await execution.boundary_async()
+        call.begin()
+        outer = enclosing.set(call.identity)
+        try:
+            if step.timeout is None:
+                value = await step.function(*args, **kwargs)
+            else:
+                value = await _limited(call, args, kwargs)
+            return call.succeed(value)
+        except Exception as error:
+            pause = call.fail(error)
+        finally:
+            enclosing.reset(outer)
+            call.leave()
+        await asyncio.sleep(pause)
+
+
+async def _limited(call: StepCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    limit = asyncio.timeout(call.step.timeout)
+    try:
+        async with limit:
+            return await call.step.function(*args, **kwargs)
+    except TimeoutError:
+        if limit.expired():
+            raise call.timeout_error() from None
+        raise
