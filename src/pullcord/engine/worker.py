@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pullcord.store.commands.claim import Claimed
 from pullcord.wire.frames import Decoder, FrameError, Message, encode
@@ -95,8 +95,7 @@ class WorkerHandle(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The channel is there."""
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        self._transport = cast(asyncio.WriteTransport, transport)
         if self._outgoing:
             self._flush()
 

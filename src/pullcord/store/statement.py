@@ -18,7 +18,7 @@ def rows(columns: str, parameter: str = "rows") -> str:
         parameter: name of the bound parameter.
     """
     values = ", ".join(f"json_extract(value, '$[{index}]') AS {name}" for index, name in enumerate(columns.split()))
-    return f"(SELECT {values} FROM json_each(:{parameter}) ORDER BY key)"
+    return f"(SELECT {values} FROM json_each(:{parameter}))"
 
 
 def values(parameter: str) -> str:

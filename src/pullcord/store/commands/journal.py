@@ -10,12 +10,16 @@ from pullcord.core.errors import StoreError
 from pullcord.store.statement import dump, rows, values
 from pullcord.store.transaction import Transaction
 
+IN_WORKER = "runs.state || '' IN ('running', 'waiting', 'cancelling')"
+"""Condition on a run that a worker holds. The `|| ''` keeps the planner from walking through the index on states:
+such a statement must begin at the rows it was given, and look each run up by its number."""
+
 _HELD = "r.token = s.token AND r.state IN ('running', 'waiting', 'cancelling')"
 _STEP_COLUMNS = "kind run token number identity seq name attempt state started ended result error"
 _RECORD = f"""
 INSERT INTO steps (run_id, identity, seq, name, attempt, state, started_at, ended_at, result, error)
 SELECT s.run, s.identity, s.seq, s.name, s.attempt, s.state, s.started, s.ended, s.result, s.error
-FROM {rows(_STEP_COLUMNS)} AS s JOIN runs r ON r.id = s.run AND {_HELD} WHERE true
+FROM {rows(_STEP_COLUMNS)} AS s WHERE EXISTS (SELECT 1 FROM runs r WHERE r.id = s.run AND {_HELD})
 ON CONFLICT (run_id, identity) DO UPDATE SET attempt = excluded.attempt, state = excluded.state,
     started_at = excluded.started_at, ended_at = excluded.ended_at, result = excluded.result, error = excluded.error
 WHERE steps.state != 'succeeded'"""
@@ -36,7 +40,7 @@ UPDATE runs SET
     error = CASE WHEN runs.state = 'cancelling' THEN NULL ELSE s.error END,
     waiting_for = NULL
 FROM {rows(_END_COLUMNS)} AS s
-WHERE runs.id = s.run AND runs.token = s.token AND runs.state IN ('running', 'waiting', 'cancelling')"""
+WHERE runs.id = s.run AND runs.token = s.token AND {IN_WORKER}"""
 _REOPEN = f"""
 UPDATE steps SET state = 'retrying' WHERE state = 'failed'
 AND run_id IN (SELECT id FROM runs WHERE state = 'scheduled' AND id IN {values("ids")})"""

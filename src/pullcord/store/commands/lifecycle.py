@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Final
 from pullcord.core.errors import NotCancellableError, NotFoundError, StoreError
 from pullcord.core.manifest import ISOLATED
 from pullcord.core.states import ACTIVE, ENDED, RunState
-from pullcord.store.commands.journal import Ended
+from pullcord.store.commands.journal import IN_WORKER, Ended
 from pullcord.store.statement import dump, rows, values
 from pullcord.store.transaction import Transaction
 
@@ -26,12 +26,12 @@ UPDATE runs SET
     owner = NULL, takeovers = takeovers + 1, losses = losses + s.blame, waiting_for = NULL,
     lane = CASE WHEN s.blame > 0 THEN substr(lane, 1, instr(lane, '#')) || '{ISOLATED}' ELSE lane END
 FROM {rows("run token blame error")} AS s
-WHERE runs.id = s.run AND runs.token = s.token AND runs.state IN ('running', 'waiting', 'cancelling')"""
+WHERE runs.id = s.run AND runs.token = s.token AND {IN_WORKER}"""
 _STATES = f"SELECT json_group_array(json_array(id, token, state, slot)) FROM runs WHERE id IN {values('ids')}"
 _WAIT = f"""
 UPDATE runs SET state = CASE WHEN s.text IS NULL THEN 'running' ELSE 'waiting' END, waiting_for = s.text
 FROM {rows("run token text")} AS s
-WHERE runs.id = s.run AND runs.token = s.token AND runs.state IN ('running', 'waiting')"""
+WHERE runs.id = s.run AND runs.token = s.token AND {IN_WORKER} AND runs.state != 'cancelling'"""
 _DUE = """
 SELECT json_group_array(json_array(id, lane, slot)) FROM (
     SELECT id, lane, slot FROM runs WHERE state = 'scheduled' AND not_before <= :now ORDER BY not_before LIMIT 1000)"""
