@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pullcord.clock import Clock, SystemClock, rfc3339
+from pullcord.core.canonical import canonical_json, parse_json
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.errors import ForbiddenError, LocationError, PullcordRuntimeError
 from pullcord.core.flow import Flow
@@ -114,6 +115,11 @@ class App:
         """Wait until every location has reported or failed."""
         await self.engine.catalog.wait_ready()
 
+    def reload(self) -> None:
+        """Replace the workers by ones with the present code; old runs finish where they are."""
+        for fleet in self.engine.fleets.values():
+            fleet.reload()
+
     # --- what callers do -----------------------------------------------------------------------------
 
     async def run(
@@ -185,6 +191,19 @@ class App:
         receipt.run, reached = await self.watch.until(receipt.run_id, until, timeout)
         receipt.state = receipt.run["state"]
         return reached
+
+    async def validate(self, flow: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Return the inputs as they would be validated, defaults included; nothing is recorded.
+
+        Raises:
+            InvalidInputsError: with one entry for each field that is wrong.
+            PullcordError: the flow is unknown or cannot be loaded.
+        """
+        self._check()
+        spec = await self.engine.catalog.resolve(flow)
+        text = await self.engine.fleets[spec.location].validator.validate(flow, canonical_json(inputs))
+        validated: dict[str, Any] = parse_json(text)
+        return validated
 
     async def cancel(
         self, run_id: str, *, reason: str | None = None, force: bool = False, invoker: Invoker = OWNER

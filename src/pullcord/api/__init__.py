@@ -1,0 +1,1 @@
+"""The HTTP API. The only place that knows HTTP status codes."""

@@ -1,0 +1,179 @@
+"""`POST /v1/runs`, as plain ASGI: the one hot route (FastAPI's handling costs as much as the whole gate)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+from pydantic import ValidationError
+from pydantic_core import to_json
+
+from pullcord.api.auth import Authenticator
+from pullcord.api.models import RunRequest, body_errors, sentence
+from pullcord.api.problems import PROBLEM_TYPE, problem, problem_of, receipt_status
+from pullcord.app import App
+from pullcord.core.durations import seconds
+from pullcord.core.errors import PullcordError, TooLargeError, UnauthenticatedError, UsageError
+from pullcord.engine.watch import check_until
+from pullcord.gate.request import ANONYMOUS, Receipt
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+MAX_BODY: Final = 8 * 1024 * 1024
+"""No body is longer, in bytes."""
+
+LONGEST_WAIT: Final = 3600.0
+"""No call waits longer for a run, in seconds."""
+
+
+class InvalidBodyError(PullcordError):
+    """The body is no readable JSON."""
+
+    code = "invalid_json"
+
+
+async def read_body(scope: Scope, receive: Receive) -> bytes:
+    """Return the body of a call.
+
+    Raises:
+        TooLargeError: it is longer than `MAX_BODY`.
+    """
+    announced = header(scope, b"content-length")
+    if announced is not None and announced.isdigit() and int(announced) > MAX_BODY:
+        raise TooLargeError(f"the body is {int(announced):,} bytes, over the limit of {MAX_BODY:,}; pass a path instead")
+    message = await receive()
+    if not message.get("more_body"):
+        body: bytes = message.get("body", b"")
+    else:
+        chunks, size = [message.get("body", b"")], len(message.get("body", b""))
+        while message.get("more_body"):
+            message = await receive()
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > MAX_BODY:
+                raise TooLargeError(f"the body is over the limit of {MAX_BODY:,} bytes; pass a path instead")
+            chunks.append(chunk)
+        body = b"".join(chunks)
+    if len(body) > MAX_BODY:
+        raise TooLargeError(f"the body is over the limit of {MAX_BODY:,} bytes; pass a path instead")
+    return body
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """Return a header's value."""
+    for key, value in scope["headers"]:
+        if key == name:
+            text: str = value.decode("latin-1")
+            return text
+    return None
+
+
+def parse_request(body: bytes) -> RunRequest:
+    """Read a run request.
+
+    Raises:
+        InvalidBodyError: the body is no JSON.
+        UsageError: it is no run request; `errors` in its fields names each thing that is wrong.
+    """
+    try:
+        return RunRequest.model_validate_json(body)
+    except ValidationError as error:
+        errors = body_errors(error)
+        if errors[0]["type"] == "json_invalid":
+            raise InvalidBodyError(f"the body is not valid JSON: {errors[0]['msg']}") from None
+        raise invalid(errors) from None
+
+
+def invalid(errors: list[dict[str, Any]]) -> PullcordError:
+    """Return the error for a body that reads well but says something impossible."""
+    return UsageError(sentence(errors), errors=errors)
+
+
+def wait_of(query: bytes) -> tuple[float | None, str]:
+    """Return how long to wait, in seconds (None: not at all), and until what.
+
+    Raises:
+        UsageError: the query makes no sense.
+    """
+    values = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    unknown = set(values) - {"wait", "until"}
+    if unknown:
+        raise UsageError(f"unknown query parameters: {', '.join(sorted(unknown))[:100]}; known: wait, until")
+    until = check_until(values.get("until", "ended"))
+    if "wait" not in values:
+        return None, until
+    return min(seconds(values["wait"]), LONGEST_WAIT), until
+
+
+class Admission:
+    """The route.
+
+    Args:
+        app: the running app.
+        authenticator: knows who calls.
+    """
+
+    def __init__(self, app: App, authenticator: Authenticator) -> None:
+        self._app = app
+        self._authenticator = authenticator
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one call."""
+        try:
+            receipt, waited, reached = await self._submit(scope, receive)
+        except PullcordError as error:
+            await respond(send, *problem_of(error), PROBLEM_TYPE)
+            return
+        if receipt.code is not None and receipt.refused:
+            fields = receipt.as_json()
+            fields.pop("code")
+            await respond(send, *problem(receipt.code, receipt.reason, **fields), PROBLEM_TYPE)
+            return
+        extra = [(b"idempotent-replayed", b"true")] if receipt.replayed else []
+        await respond(send, receipt_status(receipt, waited, reached), to_json(receipt.as_json()), extra=extra)
+
+    async def _submit(self, scope: Scope, receive: Receive) -> tuple[Receipt, bool, bool]:
+        invoker, source = ANONYMOUS, header(scope, b"x-pullcord-source") or "http"
+        if source not in ("cli", "python", "http"):
+            source = "http"
+        try:
+            invoker = self._authenticator.identify(header(scope, b"authorization"))
+            body = await read_body(scope, receive)
+            wait, until = (None, "ended") if not scope["query_string"] else wait_of(scope["query_string"])
+            request = parse_request(body).trigger_request(invoker, source, _key(scope))
+        except (UnauthenticatedError, TooLargeError, InvalidBodyError, UsageError) as error:
+            # Even what cannot be read leaves a row (design rule 3).
+            receipt = await self._app.gate.refuse_malformed(invoker, source, error.code, error.message)
+            receipt.errors = error.fields.get("errors", [])
+            return receipt, False, False
+        receipt = await self._app.gate.submit(request)
+        if wait is None or receipt.run_id is None or receipt.refused:
+            return receipt, False, False
+        return receipt, True, await self._app.wait(receipt, wait, until)
+
+
+def _key(scope: Scope) -> str | None:
+    key = header(scope, b"idempotency-key")
+    if key is not None and not (0 < len(key) <= 255 and key.isprintable()):
+        raise UsageError("the Idempotency-Key header must be 1 to 255 printable characters")
+    return key
+
+
+async def respond(
+    send: Send,
+    status: int,
+    body: bytes,
+    content_type: str = "application/json",
+    extra: list[tuple[bytes, bytes]] | None = None,
+) -> None:
+    """Send a whole response."""
+    headers = [
+        (b"content-type", content_type.encode()),
+        (b"content-length", str(len(body)).encode()),
+        *(extra or []),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,138 @@
+"""The bodies of requests, read strictly; and from the same models their part of the OpenAPI document."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from pullcord.clock import microseconds
+from pullcord.core.errors import UsageError
+from pullcord.gate.request import Invoker, TriggerRequest
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("must not contain control characters")
+    return text
+
+
+def _uuid(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise ValueError("must be a UUID") from None
+
+
+def _moment(text: str) -> str:
+    if moment_of(text) is None:
+        raise ValueError("must be a time with zone, such as 2030-01-31T02:00:00Z")
+    return text
+
+
+def moment_of(text: str) -> int | None:
+    """Return an RFC 3339 time as microseconds since 1970 UTC, or None when it is none."""
+    try:
+        moment = datetime.fromisoformat(text)
+        return microseconds(moment) if moment.tzinfo is not None else None
+    except (ValueError, OverflowError):
+        return None
+
+
+Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable)]
+Key = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_printable)]
+Words = Annotated[str, Field(max_length=1000)]
+Uuid = Annotated[str, Field(json_schema_extra={"format": "uuid"}), AfterValidator(_uuid)]
+Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"}), AfterValidator(_moment)]
+
+
+class Strict(BaseModel):
+    """A body without surprises: no unknown fields, no conversions."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class RunRequest(Strict):
+    """One intent to run a flow."""
+
+    flow: Name
+    inputs: dict[str, Any] = {}
+    request_id: Uuid | None = None
+    idempotency_key: Key | None = None
+    reason: Words | None = None
+    not_before: Moment | None = None
+    priority: int = Field(0, ge=-1000, le=1000)
+    on_behalf_of: Name | None = None
+    test: bool = False
+    dry_run: bool = False
+
+    def trigger_request(self, invoker: Invoker, source: str, header_key: str | None) -> TriggerRequest:
+        """Return what the gate takes.
+
+        Args:
+            invoker: who calls.
+            source: where the call came in.
+            header_key: the `Idempotency-Key` header, if there was one.
+
+        Raises:
+            UsageError: header and body name different keys.
+        """
+        if header_key is not None and self.idempotency_key not in (None, header_key):
+            raise UsageError("the Idempotency-Key header and `idempotency_key` differ; send one of them")
+        if self.on_behalf_of is not None:
+            invoker = Invoker(invoker.id, invoker.kind, (*invoker.on_behalf_of, self.on_behalf_of))
+        return TriggerRequest(
+            flow=self.flow,
+            inputs=self.inputs,
+            invoker=invoker,
+            source=source,
+            request_id=self.request_id,
+            idempotency_key=header_key or self.idempotency_key,
+            note=self.reason,
+            not_before=None if self.not_before is None else moment_of(self.not_before),
+            priority=self.priority,
+            test=self.test,
+            dry_run=self.dry_run,
+        )
+
+
+class BatchRequest(Strict):
+    """Up to a thousand intents; each is decided on by itself."""
+
+    requests: list[Any] = Field(min_length=1, max_length=1000)
+
+
+class CancelRequest(Strict):
+    """How to cancel a run."""
+
+    force: bool = False
+    reason: Words | None = None
+
+
+class RerunRequest(Strict):
+    """Which inputs differ from the original's."""
+
+    inputs: dict[str, Any] = {}
+
+
+class ValidateRequest(Strict):
+    """Inputs to look at without asking for a run."""
+
+    inputs: dict[str, Any] = {}
+
+
+def body_errors(error: ValidationError) -> list[dict[str, Any]]:
+    """Return what is wrong with a body, without the values."""
+    return [
+        {"loc": list(item["loc"]), "msg": item["msg"], "type": item["type"]}
+        for item in error.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+def sentence(errors: list[dict[str, Any]]) -> str:
+    """Return the same in words."""
+    return "the request is not valid: " + "; ".join(
+        f"{'.'.join(map(str, error['loc'])) or 'body'}: {error['msg']}" for error in errors[:5]
+    )

@@ -1,0 +1,73 @@
+"""Errors as `application/problem+json` (RFC 9457), by their stable code."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Final
+
+from pydantic_core import to_json
+
+from pullcord.core.errors import InvalidInputsError, PullcordError
+from pullcord.core.states import Outcome
+from pullcord.gate.request import Receipt
+
+STATUS: Final[dict[str, int]] = {
+    "invalid_json": 400,
+    "unauthenticated": 401,
+    "forbidden": 403,
+    "unknown_flow": 404,
+    "not_found": 404,
+    "method_not_allowed": 405,
+    "idempotency_conflict": 409,
+    "request_id_conflict": 409,
+    "overlap_rejected": 409,
+    "flow_paused": 409,
+    "would_deadlock": 409,
+    "not_cancellable": 409,
+    "not_resumable": 409,
+    "too_large": 413,
+    "invalid_inputs": 422,
+    "invalid_request": 422,
+    "rate_limited": 429,
+    "queue_full": 429,
+    "location_unavailable": 503,
+    "store_error": 503,
+    "store_full": 503,
+    "store_read_only": 503,
+    "store_corrupt": 503,
+    "store_locked": 503,
+    "not_ready": 503,
+}
+"""The HTTP status of each error code; a code that is not here is a 500."""
+
+PROBLEM_TYPE: Final = "application/problem+json"
+
+
+def problem(code: str, detail: str, **fields: Any) -> tuple[int, bytes]:
+    """Return status and body of a problem."""
+    status = STATUS.get(code, 500)
+    body = {
+        "type": f"https://pullcord.dev/problems/{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code,
+    }
+    return status, to_json(fields | body)
+
+
+def problem_of(error: PullcordError) -> tuple[int, bytes]:
+    """Return status and body for an error of the tree."""
+    fields = dict(error.fields)
+    if isinstance(error, InvalidInputsError):
+        fields["errors"] = error.errors
+    return problem(error.code, error.message, **fields)
+
+
+def receipt_status(receipt: Receipt, waited: bool, reached: bool) -> int:
+    """Return the HTTP status of a receipt that is no refusal."""
+    if receipt.refused and receipt.outcome is Outcome.REJECTED:
+        return STATUS.get(receipt.code or "", 500)
+    if waited:
+        return 200 if reached else 202
+    return 202 if receipt.outcome in (Outcome.ADMITTED, Outcome.AWAITING_APPROVAL) else 200

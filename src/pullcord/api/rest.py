@@ -1,0 +1,219 @@
+"""The other routes, on FastAPI. Imported after the server is ready, or with the first call that needs them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.exceptions import HTTPException
+
+import pullcord
+from pullcord.api.admission import MAX_BODY, invalid
+from pullcord.api.auth import Authenticator
+from pullcord.api.batch import submit_batch
+from pullcord.api.models import CancelRequest, RerunRequest, ValidateRequest, moment_of
+from pullcord.api.openapi import describe
+from pullcord.api.problems import PROBLEM_TYPE, problem, problem_of, receipt_status
+from pullcord.api.stream import RunStream, ndjson
+from pullcord.app import App
+from pullcord.core.errors import InvalidInputsError, NotFoundError, PullcordError, TooLargeError, UsageError
+from pullcord.core.manifest import FlowSpec
+from pullcord.core.states import Outcome, RunState
+from pullcord.gate.request import Invoker, Receipt
+from pullcord.store.queries.flows import last_runs
+from pullcord.store.queries.page import Page
+from pullcord.store.queries.requests import RequestFilter, get_request, list_requests
+from pullcord.store.queries.runs import RunFilter, list_runs
+
+
+
+def caller(request: Request) -> Invoker:
+    """Return who calls, by the `Authorization` header.
+
+    Raises:
+        UnauthenticatedError: nobody we know.
+    """
+    authenticator: Authenticator = request.app.state.authenticator
+    return authenticator.identify(request.headers.get("authorization"))
+
+
+Caller = Annotated[Invoker, Depends(caller)]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Cursor = Annotated[str | None, Query(pattern=r"^\d{1,18}$")]
+Text = Annotated[str | None, Query(min_length=1, max_length=200)]
+
+
+def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
+    """Build the FastAPI application for a running app."""
+    rest = FastAPI(
+        title="Pullcord", version=pullcord.__version__, docs_url=None, redoc_url=None, openapi_url=None,
+        dependencies=[Depends(caller)],
+    )  # fmt: skip
+    rest.state.authenticator = authenticator
+    _handle_errors(rest)
+    describe(rest)
+
+    @rest.middleware("http")
+    async def bounded(request: Request, forward: Callable[[Request], Awaitable[Response]]) -> Response:
+        announced = request.headers.get("content-length", "0")
+        if announced.isdigit() and int(announced) > MAX_BODY:
+            return _problem(TooLargeError(f"the body is over the limit of {MAX_BODY:,} bytes"))
+        return await forward(request)
+
+    @rest.post("/v1/runs/batch", tags=["runs"], summary="Ask for many runs")
+    async def batch(request: Request, invoker: Caller) -> Any:
+        receipts = await submit_batch(app, request, invoker)
+        return {"receipts": [receipt.as_json() for receipt in receipts]}
+
+    @rest.get("/v1/runs", tags=["runs"], summary="List runs, newest first")
+    async def runs(
+        flow: Text = None, state: RunState | None = None, trigger: Text = None, invoker: Text = None, tag: Text = None,
+        since: Text = None, until: Text = None, limit: Limit = 50, cursor: Cursor = None,
+    ) -> Any:  # fmt: skip
+        tagged = None
+        if tag is not None:
+            tagged = tuple(name for name, spec in app.engine.catalog.flows.items() if tag in spec.tags)
+        which = RunFilter(flow, tagged, state, trigger, invoker, _moment("since", since), _moment("until", until))
+        return await app.store.read(list_runs, which, Page(limit, cursor))
+
+    @rest.get("/v1/runs/{run_id}", tags=["runs"], summary="Look at a run")
+    async def run(run_id: str) -> Any:
+        return await app.watch.run(run_id)
+
+    @rest.get("/v1/runs/{run_id}/events", tags=["runs"], summary="Follow a run", response_class=StreamingResponse)
+    async def events(run_id: str, request: Request) -> Any:
+        item = await app.watch.run(run_id)
+        stream = RunStream(app, run_id, request.headers.get("last-event-id"), logs_only=False)
+        return _sse(stream.events(item))
+
+    @rest.get("/v1/runs/{run_id}/logs", tags=["runs"], summary="Follow a run's log", response_class=StreamingResponse)
+    async def logs(run_id: str, request: Request) -> Any:
+        item = await app.watch.run(run_id)
+        if "application/x-ndjson" in request.headers.get("accept", ""):
+            return StreamingResponse(ndjson(app, run_id), media_type="application/x-ndjson")
+        stream = RunStream(app, run_id, request.headers.get("last-event-id"), logs_only=True)
+        return _sse(stream.events(item))
+
+    @rest.post("/v1/runs/{run_id}/cancel", tags=["runs"], summary="Cancel a run", status_code=202)
+    async def cancel(run_id: str, invoker: Caller, body: CancelRequest | None = None) -> Any:
+        how = body or CancelRequest()
+        return await app.cancel(run_id, reason=how.reason, force=how.force, invoker=invoker)
+
+    @rest.post("/v1/runs/{run_id}/rerun", tags=["runs"], summary="Run it again from the beginning", status_code=202)
+    async def rerun(run_id: str, invoker: Caller, body: RerunRequest | None = None) -> Any:
+        receipt = await app.rerun(run_id, (body or RerunRequest()).inputs, invoker=invoker, source="http")
+        return _receipt_response(receipt)
+
+    @rest.get("/v1/requests", tags=["ledger"], summary="List requests, newest first")
+    async def requests(
+        flow: Text = None, outcome: Outcome | None = None, trigger: Text = None, invoker: Text = None,
+        since: Text = None, until: Text = None, limit: Limit = 50, cursor: Cursor = None,
+    ) -> Any:  # fmt: skip
+        which = RequestFilter(flow, outcome, trigger, invoker, _moment("since", since), _moment("until", until))
+        return await app.store.read(list_requests, which, Page(limit, cursor))
+
+    @rest.get("/v1/requests/{request_id}", tags=["ledger"], summary="Look at a request")
+    async def ledger_row(request_id: str, invoker: Caller) -> Any:
+        item = await app.store.read(get_request, request_id.lower(), invoker.id)
+        if item is None:
+            raise NotFoundError(f"no request has the id {request_id[:60]}; `pullcord why FLOW` shows the latest")
+        return item
+
+    @rest.get("/v1/flows", tags=["flows"], summary="List flows")
+    async def flows(limit: Limit = 50, cursor: Text = None) -> Any:
+        names = sorted(name for name in app.engine.catalog.flows if cursor is None or name > cursor)
+        page = names[:limit]
+        last = await app.store.read(last_runs, page)
+        specs = app.engine.catalog.flows
+        items = [_flow_item(specs[name], last.get(name)) for name in page]
+        more = len(names) > limit
+        return {"items": items, "next": page[-1] if more else None, "failures": app.engine.catalog.failures}
+
+    @rest.get("/v1/flows/{name}", tags=["flows"], summary="Look at a flow")
+    async def flow(name: str) -> Any:
+        spec = await app.engine.catalog.resolve(name)
+        last = await app.store.read(last_runs, [name])
+        return _flow_item(spec, last.get(name))
+
+    @rest.post("/v1/flows/{name}/validate", tags=["flows"], summary="Validate inputs; nothing is recorded")
+    async def validate(name: str, body: ValidateRequest) -> Any:
+        try:
+            return {"valid": True, "inputs": await app.validate(name, body.inputs), "errors": []}
+        except InvalidInputsError as error:
+            return {"valid": False, "inputs": None, "errors": error.errors}
+
+    return rest
+
+
+def _flow_item(spec: FlowSpec, last: dict[str, Any] | None) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "description": spec.description,
+        "version": spec.version,
+        "location": spec.location,
+        "place": spec.place,
+        "tags": spec.tags,
+        "input_schema": spec.input_schema,
+        "settings": spec.settings,
+        "is_async": spec.is_async,
+        "triggers": [],
+        "paused": None,
+        "next_runs": [],
+        "last_run": last,
+        "permissions": ["read", "run", "cancel"],
+    }
+
+
+def _receipt_response(receipt: Receipt) -> Response:
+    if receipt.refused and receipt.code is not None:
+        fields = receipt.as_json()
+        fields.pop("code")
+        status, body = problem(receipt.code, receipt.reason, **fields)
+        return Response(body, status, media_type=PROBLEM_TYPE)
+    return JSONResponse(receipt.as_json(), receipt_status(receipt, False, False))
+
+
+def _moment(name: str, text: str | None) -> int | None:
+    if text is None:
+        return None
+    at = moment_of(text.replace(" ", "+"))
+    if at is None:
+        raise UsageError(f"{name} must be a time with zone, such as 2030-01-31T02:00:00Z")
+    return at
+
+
+def _sse(events: AsyncIterator[bytes]) -> StreamingResponse:
+    headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
+    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+
+
+def _problem(error: PullcordError) -> Response:
+    status, body = problem_of(error)
+    return Response(body, status, media_type=PROBLEM_TYPE)
+
+
+def _handle_errors(rest: FastAPI) -> None:
+    @rest.exception_handler(PullcordError)
+    async def known(request: Request, error: PullcordError) -> Response:
+        return _problem(error)
+
+    @rest.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
+        errors = [
+            {"loc": list(item["loc"]), "msg": str(item["msg"]), "type": item["type"]} for item in error.errors()
+        ]
+        if any(item["type"] == "json_invalid" for item in errors):
+            status, body = problem("invalid_json", "the body is not valid JSON", errors=errors)
+            return Response(body, status, media_type=PROBLEM_TYPE)
+        return _problem(invalid(errors))
+
+    @rest.exception_handler(HTTPException)
+    async def other(request: Request, error: HTTPException) -> Response:
+        codes = {404: ("not_found", "there is nothing at this address; /openapi.json lists what there is"),
+                 405: ("method_not_allowed", "this address does not take that method")}  # fmt: skip
+        code, detail = codes.get(error.status_code, ("invalid_json", str(error.detail)))
+        status, body = problem(code, detail)
+        return Response(body, status, media_type=PROBLEM_TYPE, headers=error.headers)

@@ -1,0 +1,153 @@
+"""The news of a run as Server-Sent Events, from the beginning, without gaps and without repeats.
+
+An event's id is a cursor `STATE.STEPS.LINES`: how far the run's state was, and how many finished steps and log lines
+came before and with it. A client that comes back with `Last-Event-ID` goes on right there, whatever server it finds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from pydantic_core import to_json
+
+from pullcord.app import App
+from pullcord.core.states import ENDED, RunState, StepState
+from pullcord.engine import hub as news
+
+KEEP_ALIVE = 15.0
+"""Seconds of silence after which a comment keeps the connection open."""
+
+_FINISHED = (StepState.SUCCEEDED, StepState.FAILED)
+
+_RANK: dict[str, int] = {
+    RunState.SCHEDULED: 1, RunState.QUEUED: 2, RunState.RUNNING: 3, RunState.WAITING: 4, RunState.CANCELLING: 5,
+} | dict.fromkeys(ENDED, 6)  # fmt: skip
+"""How far a state is on the way from the gate to the end."""
+
+
+class RunStream:
+    """One client that follows one run.
+
+    Args:
+        app: the running app.
+        uuid: the run's id.
+        last: the `Last-Event-ID`, or None.
+        logs_only: leave out everything but log lines and the end.
+    """
+
+    def __init__(self, app: App, uuid: str, last: str | None, logs_only: bool) -> None:
+        self._app = app
+        self._uuid = uuid
+        self._logs_only = logs_only
+        self._states, self._steps, self._lines = parse_cursor(last)
+        self._shown: str | None = None
+
+    async def events(self, first: dict[str, Any]) -> AsyncIterator[bytes]:
+        """Yield events until the run has ended and all is told.
+
+        Args:
+            first: the run's item, read by the caller (so that an unknown run is a 404).
+        """
+        subscription = self._app.engine.hub.subscribe(self._uuid)
+        try:
+            item = first
+            while True:
+                async for event in self._catch_up(item):
+                    yield event
+                if item["state"] in ENDED:
+                    yield self._event("end", {"state": item["state"]})
+                    return
+                progress = self._app.engine.hub.progress.get(self._uuid)
+                if progress is not None and not self._logs_only:
+                    yield self._event("progress", progress)
+                try:
+                    await self._news(subscription)
+                except TimeoutError:
+                    yield b": still here\n\n"
+                item = await self._app.watch.run(self._uuid)
+        finally:
+            self._app.engine.hub.unsubscribe(self._uuid, subscription)
+
+    async def _news(self, subscription: news.Subscription) -> None:
+        """Wait for something to tell, and take all that has gathered: the store says what it is."""
+        await asyncio.wait_for(subscription.queue.get(), KEEP_ALIVE)
+        while not subscription.queue.empty():
+            subscription.queue.get_nowait()
+
+    async def _catch_up(self, item: dict[str, Any]) -> AsyncIterator[bytes]:
+        ended = item["state"] in ENDED
+        if not self._logs_only:
+            for state in _path(item):
+                if state not in ENDED and self._told(state, item):
+                    yield self._event("run", item if state == item["state"] else _as_of(item, state))
+            finished = [step for step in item["steps"] if step["state"] in _FINISHED]
+            finished.sort(key=lambda step: (step["ended_at"], step["seq"]))
+            for step in finished[self._steps :]:
+                self._steps += 1
+                yield self._event("step", step)
+        async for event in self._log_lines():
+            yield event
+        if ended and not self._logs_only and self._told(item["state"], item):
+            yield self._event("run", item)
+
+    def _told(self, state: str, item: dict[str, Any]) -> bool:
+        """Say whether to tell a state: once each on the way to the end, and every time it is a change for this client."""
+        if _RANK[state] > self._states:
+            self._states = _RANK[state]
+        elif state != item["state"] or self._shown in (None, state):
+            return False
+        self._shown = state
+        return True
+
+    async def _log_lines(self) -> AsyncIterator[bytes]:
+        await asyncio.to_thread(self._app.engine.logs.written().wait, 5.0)
+        for line in await asyncio.to_thread(list, self._app.engine.logs.read(self._uuid, self._lines)):
+            self._lines += 1
+            yield self._event("log", line)
+
+    def _event(self, kind: str, data: dict[str, Any]) -> bytes:
+        cursor = f"{self._states}.{self._steps}.{self._lines}"
+        return f"id: {cursor}\nevent: {kind}\ndata: ".encode() + to_json(data) + b"\n\n"
+
+
+def _as_of(item: dict[str, Any], state: str) -> dict[str, Any]:
+    """Return the item of a run as it was in an earlier state."""
+    past = item | {"state": state, "ended_at": None, "result": None, "error": None, "steps": [], "cancel": None}
+    if _RANK[state] < _RANK[RunState.RUNNING]:
+        past["started_at"] = None
+    return past
+
+
+def parse_cursor(text: str | None) -> tuple[int, int, int]:
+    """Read a `Last-Event-ID`; one that is none of ours means from the beginning."""
+    parts = (text or "").split(".")
+    if len(parts) == 3 and all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+        return int(parts[0]), int(parts[1]), int(parts[2])
+    return 0, 0, 0
+
+
+def _path(item: dict[str, Any]) -> list[str]:
+    """Return the states that a run has gone through, as far as its times tell, and where it is now."""
+    path: list[str] = []
+    if item["not_before"] is not None and item["attempt"] == 1:
+        path.append(RunState.SCHEDULED)
+    if item["queued_at"] is not None:
+        path.append(RunState.QUEUED)
+    if item["started_at"] is not None:
+        path.append(RunState.RUNNING)
+    if item["cancel"] is not None and item["started_at"] is not None:
+        path.append(RunState.CANCELLING)
+    if item["state"] in ENDED:
+        path.append(item["state"])
+    elif item["state"] in (RunState.WAITING, RunState.SCHEDULED) and item["state"] not in path:
+        path.append(item["state"])
+    return path
+
+
+async def ndjson(app: App, uuid: str) -> AsyncIterator[bytes]:
+    """Yield the log lines there are now, as JSON lines."""
+    await asyncio.to_thread(app.engine.logs.written().wait, 5.0)
+    for line in await asyncio.to_thread(list, app.engine.logs.read(uuid)):
+        yield to_json(line) + b"\n"
