@@ -13,6 +13,7 @@ from pullcord.core.states import ENDED, RunState
 from pullcord.engine import hub as news
 from pullcord.engine.logfiles import log_item
 from pullcord.engine.worker import Assignment, WorkerHandle
+from pullcord.failpoints import hit
 from pullcord.store.commands.journal import Ended, FinishRuns, Recorded, RecordSteps
 from pullcord.store.commands.lifecycle import LoseRuns, SetWaiting
 from pullcord.wire import messages as kinds
@@ -95,6 +96,7 @@ class Journal:
                 latest[run, token] = message[3]
                 if self._engine.hub.watched(assignment.run.uuid):
                     self._engine.hub.publish(assignment.run.uuid, news.STEP, None)
+        hit("journal.before_ack")
         for (run, token), number in latest.items():
             worker.send([kinds.ACK, run, token, number])
 

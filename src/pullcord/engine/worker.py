@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from pullcord.failpoints import hit
 from pullcord.store.commands.claim import Claimed
+from pullcord.wire.messages import RUN
 from pullcord.wire.frames import Decoder, FrameError, Message, encode
 
 if TYPE_CHECKING:
@@ -126,6 +128,8 @@ class WorkerHandle(asyncio.Protocol):
             messages, self._outgoing = self._outgoing, []
             if self.connected:
                 self._transport.write(encode(messages))
+                if messages[0][0] == RUN:
+                    hit("dispatch.after_send")
 
     def kill(self, why: str | None) -> None:
         """Kill the process.

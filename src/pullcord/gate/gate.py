@@ -13,6 +13,7 @@ from pullcord.core.canonical import canonical_json, fingerprint, parse_json
 from pullcord.core.errors import FieldError, InvalidInputsError, PullcordError, UsageError
 from pullcord.core.states import Outcome, RunState
 from pullcord.engine.engine import Engine
+from pullcord.failpoints import hit
 from pullcord.gate.policy import Policy
 from pullcord.gate.request import Invoker, Receipt, TriggerRequest
 from pullcord.store.commands.admit import Admit, Decision, NewRun
@@ -85,6 +86,7 @@ class Gate:
             rerun_of=request.rerun_of,
             not_before=request.not_before,
         )
+        hit("gate.before_write")
         decision: Decision = await self._store.write(
             lambda done: Admit(entry, run, done, identities, request.dry_run)
         )

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from pullcord.clock import Clock
 from pullcord.core.errors import PullcordRuntimeError, StoreError
 from pullcord.core.states import RunState
+from pullcord.failpoints import hit
 from pullcord.store.commands.admit import Admit, Decision, place
 from pullcord.store.commands.catalog import RegisterFlows
 from pullcord.store.commands.claim import Claimed, claim
@@ -160,11 +161,13 @@ class Writer:
                         admitted = list(zip(commands, results, strict=True))
             claimed = [] if self._claimant is None else claim(tx, self._claimant.room(), self._claimant.floor)
             _settle(tx, admitted, claimed)
+            hit("writer.before_commit")
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        hit("writer.after_commit")
         self._hints = tx.hints
         self.commits += 1
         if claimed and self._claimant is not None:

@@ -20,6 +20,7 @@ from pullcord.core.context import current
 from pullcord.core.errors import InvalidInputsError, NotFoundError, PullcordError, RunTimeoutError
 from pullcord.core.flow import Flow
 from pullcord.core.states import RunState
+from pullcord.failpoints import hit
 from pullcord.wire import messages as kinds
 from pullcord.wire.frames import Message
 from pullcord.worker import logs
@@ -225,6 +226,7 @@ class Worker:
     ) -> None:
         if self._executions.pop((execution.run, execution.token), None) is None or execution.parked:
             return
+        hit("worker.before_finish")
         for stream in self._streams:
             stream.finish(execution)
         self._flush_run(execution)

@@ -12,6 +12,7 @@ from pydantic_core import from_json
 from pullcord.core.errors import CodeChangedError, StepTimeoutError
 from pullcord.core.states import StepState
 from pullcord.core.step import Step
+from pullcord.failpoints import hit
 from pullcord.worker.failures import describe, rebuild
 from pullcord.worker.moment import enclosing, now
 
@@ -59,11 +60,13 @@ class StepCall:
         self.started = now()
         self.settled = self.shown = False
         self.execution.worker.live_steps[self.identity, id(self)] = self
+        hit("worker.in_step")
 
     def succeed(self, value: Any) -> Any:
         """Record a result and return it as a replay would."""
         text = self.step.codec.encode(value)
         result = self.step.codec.decode(text)
+        hit("worker.before_record")
         self._settle(StepState.SUCCEEDED, text, None)
         return result
 
