@@ -22,8 +22,13 @@ KEEP_ALIVE = 15.0
 _FINISHED = (StepState.SUCCEEDED, StepState.FAILED)
 
 _RANK: dict[str, int] = {
-    RunState.SCHEDULED: 1, RunState.QUEUED: 2, RunState.RUNNING: 3, RunState.WAITING: 4, RunState.CANCELLING: 5,
-} | dict.fromkeys(ENDED, 6)  # fmt: skip
+    RunState.SCHEDULED: 1,
+    RunState.QUEUED: 2,
+    RunState.RUNNING: 3,
+    RunState.WAITING: 4,
+    RunState.CANCELLING: 5,
+    **dict.fromkeys(ENDED, 6),
+}
 """How far a state is on the way from the gate to the end."""
 
 

@@ -84,7 +84,8 @@ class Step(Generic[P, R]):
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """Bind like a function, so that a method can be a step."""
-        return self if instance is None else functools.partial(self, instance)
+        call: Callable[..., R] = self
+        return self if instance is None else functools.partial(call, instance)
 
     def __repr__(self) -> str:
         return f"<step {self.name}>"

@@ -64,16 +64,14 @@ class Fleet:
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def prepare(self) -> None:
+    def prepare(self) -> Template:
         """Start the template process; it warms up while the server does other things."""
         self._template = Template(self.location.python, self._cwd, self._exited, self._template_died)
+        return self._template
 
     def start(self) -> None:
         """Start the workers."""
-        if self._template is None:
-            self.prepare()
-        assert self._template is not None
-        self._template.attach()
+        (self._template or self.prepare()).attach()
         self.engine.room.grow(lane(self.location.name, ISOLATED), ALONE_ROOM)
         self._spawn_soon(CONTROL)
         for _ in range(self._size):
@@ -222,9 +220,6 @@ class Fleet:
             worker.deliberate = worker.deliberate or "its template process died"
             worker.ended.set()
         try:
-            self.prepare()
+            self.prepare().attach()
         except LocationError as error:
             self.engine.catalog.fail(self.location.name, str(error))
-            return
-        assert self._template is not None
-        self._template.attach()

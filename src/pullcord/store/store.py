@@ -92,7 +92,7 @@ class Store:
         """Hand a command to the writer; its `done` is called on the event loop when it is on disk."""
         self._writer.submit(command)
 
-    async def write(self, make: Callable[[Callable[[Any], None]], Command]) -> Any:
+    async def write(self, make: Callable[[Callable[[Any], None]], Any]) -> Any:
         """Hand over one command and wait for its result.
 
         Args:

@@ -70,11 +70,14 @@ class Command(Protocol):
     Attributes:
         keep_trying: a command that was promised to a worker is tried again after a full disk or an I/O error;
             others fail at once and say so.
-        done: called on the event loop with the result, or the error, when it is on disk.
+        done: called on the event loop with the result when it is on disk, or with the error.
     """
 
     keep_trying: ClassVar[bool]
-    done: Callable[[Any], None]
+
+    @property
+    def done(self) -> Callable[[Any], None]:
+        """Return what takes the result."""
 
     @classmethod
     def apply(cls, tx: Transaction, commands: Sequence[Self]) -> list[Any]:

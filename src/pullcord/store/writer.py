@@ -151,7 +151,7 @@ class Writer:
         connection.execute("BEGIN IMMEDIATE")
         try:
             answers: list[tuple[Callable[[Any], None], Any]] = []
-            admitted: list[tuple[Admit, Decision]] = []
+            admitted: list[tuple[Any, Decision]] = []
             for kind in ORDER:
                 commands = [command for command in batch if type(command) is kind]
                 if commands:

@@ -169,7 +169,7 @@ class Execution:
         if self.acknowledged < self.sent:
             loop = asyncio.get_running_loop()
             future: asyncio.Future[None] = loop.create_future()
-            self._when_acknowledged(self.sent, lambda: future.done() or future.set_result(None))
+            self._when_acknowledged(self.sent, lambda: _wake(future))
             await future
         if self.stale:
             raise RunAbandoned
@@ -270,3 +270,6 @@ class Execution:
         self.worker.wants_flush(self)
 
 
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

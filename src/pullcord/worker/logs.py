@@ -99,7 +99,7 @@ def capture() -> tuple[RunStream, RunStream]:
     """Take over stdout, stderr, logging and warnings of this process; return the two streams."""
     out, err = sys.stdout, sys.stderr
     streams = RunStream(out, "info", "stdout"), RunStream(err, "error", "stderr")
-    sys.stdout, sys.stderr = streams  # type: ignore[assignment]
+    sys.stdout, sys.stderr = streams
     root = logging.getLogger()
     root.addHandler(RunHandler(err))
     root.setLevel(logging.INFO)

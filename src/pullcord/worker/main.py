@@ -250,7 +250,12 @@ class Worker:
         """Call `fire` on the loop's thread after `length` seconds; return what stops it. Any thread may call it."""
         handles: list[asyncio.TimerHandle] = []
         self.loop.call_soon_threadsafe(lambda: handles.append(self.loop.call_later(length, fire)))
-        return lambda: self.loop.call_soon_threadsafe(lambda: handles[0].cancel())
+
+
+        def stop() -> None:
+            self.loop.call_soon_threadsafe(lambda: handles[0].cancel())
+
+        return stop
 
     def _look_at_steps(self) -> None:
         if not self._looking:

@@ -52,7 +52,7 @@ def carry_context() -> None:
 
     def start_with_context(self: threading.Thread) -> None:
         body, context = self.run, contextvars.copy_context()
-        self.run = lambda: context.run(body)  # type: ignore[method-assign]
+        setattr(self, "run", lambda: context.run(body))  # noqa: B010  as below
         start(self)
 
     def submit_with_context(
@@ -60,5 +60,5 @@ def carry_context() -> None:
     ) -> Future[Any]:
         return submit(self, contextvars.copy_context().run, function, *args, **kwargs)
 
-    threading.Thread.start = start_with_context  # type: ignore[method-assign]
-    ThreadPoolExecutor.submit = submit_with_context  # type: ignore[method-assign]
+    setattr(threading.Thread, "start", start_with_context)  # noqa: B010  mypy would not take the assignment
+    setattr(ThreadPoolExecutor, "submit", submit_with_context)  # noqa: B010

@@ -87,14 +87,15 @@ def upgrade() -> None:
     op.create_index("runs_uuid", "runs", ["uuid"], unique=True)
     for column in ("flow", "state", "trigger_kind", "invoker"):
         op.create_index(f"runs_{column}", "runs", [column, "id"])
-    for name, columns, condition in (
+    partial: list[tuple[str, list[str | sa.TextClause], str]] = [
         ("runs_queue", ["lane", sa.text("priority DESC"), "id"], "state = 'queued' AND slot IS NULL"),
         ("runs_slot_queue", ["slot", sa.text("priority DESC"), "id"], "state = 'queued' AND slot IS NOT NULL"),
         ("runs_slot_held", ["slot"], f"slot IS NOT NULL AND {ACTIVE}"),
         ("runs_orphaned", ["lane", "id"], f"owner IS NULL AND {ACTIVE}"),
         ("runs_due", ["not_before"], "state = 'scheduled'"),
         ("runs_parent", ["parent_id"], "parent_id IS NOT NULL"),
-    ):
+    ]
+    for name, columns, condition in partial:
         where = sa.text(condition)
         op.create_index(name, "runs", columns, sqlite_where=where, postgresql_where=where)
 

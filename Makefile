@@ -1,0 +1,51 @@
+# `make demo` and `make test` do all set-up themselves; they need Python 3.11 or newer and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check format bench bench-peers serve lock schema docs clean
+
+$(READY): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pullcord needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	touch $(READY)
+
+demo: $(READY)  ## run the main example to its end, with a worker killed on the way
+	$(BIN)/python examples/demo/demo.py
+
+check: $(READY)  ## types, style, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: check  ## everything
+	$(BIN)/pytest
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)  ## Pullcord's own figures
+	$(BIN)/python -m bench
+
+bench-peers: $(READY)  ## the same beside DBOS and Prefect
+	$(BIN)/python -m bench --json bench/results/pullcord.json
+	$(BIN)/python -m bench.peers --pullcord bench/results/pullcord.json
+
+serve: $(READY)  ## serve the examples
+	$(BIN)/pullcord serve examples
+
+schema: $(READY)  ## rewrite the schema snapshot and the generated reference from the code
+	$(BIN)/python docs/generate.py
+
+lock: $(READY)  ## pin all dependencies anew
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --group dev \
+		--no-header pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,9 @@
+"""The Python client of the HTTP API: `Client`, and `AsyncClient` with the same surface."""
+
+from pullcord.client.aio import AsyncClient
+from pullcord.client.calls import Page
+from pullcord.client.errors import ServerUnreachableError, UnexpectedAnswerError
+from pullcord.client.events import Event
+from pullcord.client.sync import Client
+
+__all__ = ["AsyncClient", "Client", "Event", "Page", "ServerUnreachableError", "UnexpectedAnswerError"]
