@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 
@@ -27,7 +28,13 @@ def rfc3339(at: int | None) -> str | None:
     if at is None:
         return None
     whole, micro = divmod(at, 1_000_000)
-    return datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S") + f".{micro:06d}Z"
+    return f"{_second(whole)}.{micro:06d}Z"
+
+
+@lru_cache(maxsize=1024)
+def _second(whole: int) -> str:
+    """Write a second; lists show many times within the same few."""
+    return datetime.fromtimestamp(whole, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def microseconds(moment: datetime) -> int:

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 _PLAIN = (str, int, float, bool, type(None))
+_PLAIN_TYPES = frozenset(_PLAIN)
 
 
 def identity(parent: str, name: str, arguments: bytes) -> str:
@@ -33,8 +34,7 @@ def argument_bytes(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
 
     What JSON cannot hold counts by its type alone: two such calls are then told apart by their order.
     """
-    plain = all(isinstance(value, _PLAIN) for value in args)
-    if plain and not kwargs:
+    if not kwargs and _PLAIN_TYPES.issuperset(map(type, args)):
         return to_json(args, inf_nan_mode="constants")
     stable = [_stable(value) for value in args], {name: _stable(kwargs[name]) for name in sorted(kwargs)}
     return to_json(stable, inf_nan_mode="constants")

@@ -12,6 +12,7 @@ from pydantic import (
     Field,
     PydanticSchemaGenerationError,
     PydanticUserError,
+    TypeAdapter,
     ValidationError,
     create_model,
 )
@@ -61,6 +62,8 @@ class InputModel:
             )
         try:
             self._model = self._build(function.__module__, fields, check_defaults=False)
+            self._validator = TypeAdapter(self._model).validator
+            self._fields = [(parameter.name, f"input_{parameter.name}") for parameter in self._parameters]
             given = {name: field for name, field in fields.items() if not field[1].is_required()}
             if given:
                 # A default never passes through JSON, so it is checked once, here, as a Python value.
@@ -83,27 +86,31 @@ class InputModel:
         )
         return model
 
-    def validate(self, text: str) -> tuple[dict[str, Any], str]:
-        """Validate inputs given as JSON text.
-
-        Returns:
-            The keyword arguments for the function, and the inputs as validated, defaults included, as
-            JSON text that validates to the same arguments again.
+    def validate(self, text: str) -> str:
+        """Return inputs given as JSON text as validated, defaults included, as JSON that validates to the same again.
 
         Raises:
             InvalidInputsError: with one entry for each field that is wrong.
         """
+        return self._read(text).model_dump_json(by_alias=True)
+
+    def arguments(self, text: str) -> dict[str, Any]:
+        """Return the keyword arguments for the function that inputs given as JSON text stand for.
+
+        Raises:
+            InvalidInputsError: with one entry for each field that is wrong.
+        """
+        model = self._read(text)
+        return {name: getattr(model, field) for name, field in self._fields}
+
+    def _read(self, text: str) -> BaseModel:
         try:
-            model = self._model.model_validate_json(text)
+            model: BaseModel = self._validator.validate_json(text)
+            return model
         except ValidationError as error:
             raise InvalidInputsError(
                 f"the inputs of {self._name} are not valid; correct the named fields", field_errors(error)
             ) from None
-        return self.arguments(model), model.model_dump_json(by_alias=True)
-
-    def arguments(self, model: BaseModel) -> dict[str, Any]:
-        """Return the keyword arguments that a validated model stands for."""
-        return {parameter.name: getattr(model, f"input_{parameter.name}") for parameter in self._parameters}
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """Write the arguments of a Python call as input JSON, for a flow called inside a flow.

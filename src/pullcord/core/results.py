@@ -56,7 +56,8 @@ class ResultCodec:
             return "null"
         try:
             if self._adapter is not None:
-                data = self._adapter.dump_json(value, warnings="error")
+                # The serializer itself: the adapter's wrapper costs more than writing a small result.
+                data = self._adapter.serializer.to_json(value, warnings="error")
             else:
                 data = to_json(value, inf_nan_mode="null")
         except (PydanticSerializationError, ValueError, UnicodeError, RecursionError) as error:
@@ -80,7 +81,7 @@ class ResultCodec:
         if self._adapter is None:
             return from_json(text)
         try:
-            return self._adapter.validate_json(text)
+            return self._adapter.validator.validate_json(text)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             raise ResultError(

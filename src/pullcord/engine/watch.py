@@ -83,10 +83,13 @@ class Watch:
             if item["state"] in ENDED:
                 self._hub.forget(uuid, future)
                 return item, True
-            try:
-                await asyncio.wait_for(future, timeout)
-            except TimeoutError:
-                self._hub.forget(uuid, future)
+            if timeout is None:
+                await future
+            else:
+                try:
+                    await asyncio.wait_for(future, timeout)
+                except TimeoutError:
+                    self._hub.forget(uuid, future)
             item = await self.run(uuid)
             return item, item["state"] in ENDED
         subscription = self._hub.subscribe(uuid)

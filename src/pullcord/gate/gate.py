@@ -58,7 +58,7 @@ class Gate:
         if len(sent) > MAX_INPUTS:
             reason = f"the inputs are {len(sent):,} bytes of JSON, over the limit of {MAX_INPUTS:,}; pass a path instead"
             return await self.refuse(entry, "too_large", reason)
-        entry = entry.become(Outcome.ADMITTED, inputs=sent)
+        entry.inputs = sent
         identities = _identities(request, sent)
         original = await self._original(identities) if identities else None
         if original is not None and original.matches:
@@ -152,7 +152,7 @@ class Gate:
             on_behalf_of=json.dumps(invoker.on_behalf_of) if invoker.on_behalf_of else None,
             note=request.note,
             idempotency_key=request.idempotency_key,
-            dry_run=request.dry_run,
+            dry_run=int(request.dry_run),
         )
 
 

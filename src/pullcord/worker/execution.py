@@ -50,10 +50,16 @@ class Execution:
         _, self.run, self.token, run_id, self.flow_name, self.inputs, attempt, timeout, info, steps, changed = message
         self.worker = worker
         self.timeout: float | None = timeout
-        self.recorded: dict[str, list[Any]] = {step[0]: step for step in steps}
-        self.unused = {step[0] for step in steps if step[4] != StepState.RETRYING}
+        self.recorded: dict[str, list[Any]] = {}
+        self.unused: set[str] = set()
+        last = 0
+        for step in steps:
+            self.recorded[step[0]] = step
+            last = max(last, step[2])
+            if step[4] != StepState.RETRYING:
+                self.unused.add(step[0])
         self.changed: bool = changed
-        self.sequence = count(max((step[2] for step in steps), default=0) + 1)
+        self.sequence = count(last + 1)
         self.occurrences: dict[str, count[int]] = {}
         self.sent = self.acknowledged = 0
         self.stop_requested = False

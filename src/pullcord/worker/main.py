@@ -132,7 +132,7 @@ class Worker:
     def _validate(self, message: Message) -> None:
         _, ticket, name, inputs = message
         try:
-            _, text = self._flow(name).inputs.validate(inputs)
+            text = self._flow(name).inputs.validate(inputs)
             self.channel.send([kinds.VALIDATED, ticket, text, None])
         except InvalidInputsError as error:
             self.channel.send([kinds.VALIDATED, ticket, None, error.errors])
@@ -161,7 +161,7 @@ class Worker:
 
     async def _run_async(self, execution: Execution, flow: Flow[..., Any]) -> None:
         try:
-            arguments, _ = flow.inputs.validate(execution.inputs)
+            arguments = flow.inputs.arguments(execution.inputs)
             if execution.timeout is None:
                 value = await flow.function(**arguments)
             else:
@@ -191,7 +191,7 @@ class Worker:
         current.set(execution)
         timer = None if execution.timeout is None else self.timer(execution.timeout, lambda: self._time_out(execution))
         try:
-            arguments, _ = flow.inputs.validate(execution.inputs)
+            arguments = flow.inputs.arguments(execution.inputs)
             value = flow.function(**arguments)
             if not execution.parked:
                 self._succeed(execution, flow, value)

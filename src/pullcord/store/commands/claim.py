@@ -18,6 +18,8 @@ SELECT json_group_array(json_array(id, lane, 0)) FROM (
     SELECT id, lane FROM runs
     WHERE owner IS NULL AND state IN ('running', 'waiting', 'cancelling') AND lane = :lane AND id > :floor
     ORDER BY lane, id LIMIT :room)"""
+_ORPHANS_LEFT = """
+SELECT count(*) FROM runs WHERE owner IS NULL AND state IN ('running', 'waiting', 'cancelling') AND id > :floor"""
 _FREE = """
 SELECT json_group_array(json_array(id, lane, priority)) FROM (
     SELECT id, lane, priority FROM runs
@@ -44,7 +46,7 @@ SELECT json_group_array(json_array(run_id, identity, name, seq, attempt, state, 
 FROM steps WHERE run_id IN {values("ids")} AND state != 'running'"""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Claimed:
     """A run that a worker is to execute now, with everything the worker needs.
 
@@ -94,13 +96,12 @@ def claim(tx: Transaction, room: Mapping[str, int], floor: int) -> list[Claimed]
     left = dict(room)
     chosen: list[int] = []
     if tx.hints.orphans:
-        full = False
         for name, free in room.items():
             found = tx.array(_ORPHANS, {"lane": name, "floor": floor, "room": free}) if free > 0 else []
             chosen += [row[0] for row in found]
             left[name] = free - len(found)
-            full = full or left[name] <= 0
-        tx.hints.orphans = full
+        # Lanes without room, and lanes whose workers are not there yet, may have more.
+        tx.hints.orphans = tx.value(_ORPHANS_LEFT, {"floor": floor}) > len(chosen)
     candidates: list[tuple[int, int, str, str | None]] = []
     for name in list(tx.hints.lanes):
         free = left.get(name, 0)

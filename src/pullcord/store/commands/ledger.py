@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, ClassVar
 
 from pullcord.core.errors import StoreError
@@ -23,7 +24,7 @@ ON CONFLICT (repeat_key) WHERE repeat_key IS NOT NULL
 DO UPDATE SET count = requests.count + 1, last_at = excluded.at"""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class LedgerEntry:
     """What the ledger keeps of a request.
 
@@ -45,7 +46,7 @@ class LedgerEntry:
         note: why it was asked for, in the invoker's words.
         idempotency_key: as sent.
         repeat_key: requests with the same one share a row with first, last and count.
-        dry_run: nothing was to be run.
+        dry_run: 1 when nothing was to be run.
     """
 
     uuid: str
@@ -65,7 +66,7 @@ class LedgerEntry:
     note: str | None = None
     idempotency_key: str | None = None
     repeat_key: str | None = None
-    dry_run: bool = False
+    dry_run: int = 0
 
     def become(self, outcome: Outcome, **changes: Any) -> LedgerEntry:
         """Return the entry with another outcome."""
@@ -73,7 +74,10 @@ class LedgerEntry:
 
     def row(self, number: int) -> list[Any]:
         """Return the values in the order of the insert."""
-        return [number, *(getattr(self, name) for name in _NAMES[:-1]), int(self.dry_run)]
+        return [number, *_values(self)]
+
+
+_values = attrgetter(*_NAMES)
 
 
 def insert_requests(tx: Transaction, entries: list[tuple[int, LedgerEntry]]) -> None:
