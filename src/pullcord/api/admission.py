@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final
+from http import HTTPStatus
+from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
 from pullcord.api.auth import Authenticator
 from pullcord.api.models import RunRequest, body_errors, sentence
-from pullcord.api.problems import PROBLEM_TYPE, problem, problem_of, receipt_status
+from pullcord.api.problems import CHALLENGE, PROBLEM_TYPE, UNEXPECTED, problem, problem_of, receipt_status
 from pullcord.app import App
 from pullcord.core.durations import seconds
 from pullcord.core.errors import PullcordError, TooLargeError, UnauthenticatedError, UsageError
+from pullcord.core.states import Outcome
 from pullcord.engine.watch import check_until
-from pullcord.gate.request import ANONYMOUS, Receipt
+from pullcord.gate.request import ANONYMOUS, Invoker, Receipt
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -28,6 +31,13 @@ MAX_BODY: Final = 8 * 1024 * 1024
 LONGEST_WAIT: Final = 3600.0
 """No call waits longer for a run, in seconds."""
 
+LONGEST_DURATION: Final = 40
+"""No duration is written with more characters."""
+
+M = TypeVar("M", bound=BaseModel)
+
+log = logging.getLogger(__name__)
+
 
 class InvalidBodyError(PullcordError):
     """The body is no readable JSON."""
@@ -35,11 +45,18 @@ class InvalidBodyError(PullcordError):
     code = "invalid_json"
 
 
+class BodyTypeError(InvalidBodyError):
+    """The body says that it is something else than JSON, as the forms of other sites have to."""
+
+    code = "unsupported_media_type"
+
+
 async def read_body(scope: Scope, receive: Receive) -> bytes:
     """Return the body of a call.
 
     Raises:
         TooLargeError: it is longer than `MAX_BODY`.
+        BodyTypeError: its content type is not JSON.
     """
     announced = header(scope, b"content-length")
     if announced is not None and announced.isdigit() and int(announced) > MAX_BODY:
@@ -59,7 +76,16 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
         body = b"".join(chunks)
     if len(body) > MAX_BODY:
         raise TooLargeError(f"the body is over the limit of {MAX_BODY:,} bytes; pass a path instead")
+    if body:
+        _check_type(scope)
     return body
+
+
+def _check_type(scope: Scope) -> None:
+    kind = header(scope, b"content-type")
+    essence = "" if kind is None else kind.partition(";")[0].strip().lower()
+    if essence not in ("", "application/json") and not essence.endswith("+json"):
+        raise BodyTypeError(f"the body is {essence[:60]!r}; send JSON with `Content-Type: application/json`")
 
 
 def header(scope: Scope, name: bytes) -> str | None:
@@ -71,15 +97,21 @@ def header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
-def parse_request(body: bytes) -> RunRequest:
-    """Read a run request.
+def source_of(scope: Scope) -> str:
+    """Return where a call says it comes from."""
+    source = header(scope, b"x-pullcord-source")
+    return source if source in ("cli", "python") else "http"
+
+
+def parse(model: type[M], body: Any) -> M:
+    """Read a body: JSON text as bytes, or what was read of it.
 
     Raises:
-        InvalidBodyError: the body is no JSON.
-        UsageError: it is no run request; `errors` in its fields names each thing that is wrong.
+        InvalidBodyError: it is no JSON.
+        UsageError: it is not what was expected; `errors` in its fields names each thing that is wrong.
     """
     try:
-        return RunRequest.model_validate_json(body)
+        return model.model_validate_json(body) if isinstance(body, bytes) else model.model_validate(body)
     except ValidationError as error:
         errors = body_errors(error)
         if errors[0]["type"] == "json_invalid":
@@ -105,7 +137,16 @@ def wait_of(query: bytes) -> tuple[float | None, str]:
     until = check_until(values.get("until", "ended"))
     if "wait" not in values:
         return None, until
+    if len(values["wait"]) > LONGEST_DURATION:  # reading one takes time that grows with the square of its length
+        raise UsageError("wait is too long a text for a duration; write it like '500ms', '30s', '5m' or '1h30m'")
     return min(seconds(values["wait"]), LONGEST_WAIT), until
+
+
+async def refuse(app: App, invoker: Invoker, source: str, error: PullcordError) -> Receipt:
+    """Return the receipt of a call that cannot be read; even that leaves a row (design rule 3)."""
+    receipt = await app.gate.refuse_malformed(invoker, source, error.code, error.message)
+    receipt.errors = error.fields.get("errors", [])
+    return receipt
 
 
 class Admission:
@@ -127,7 +168,11 @@ class Admission:
         except PullcordError as error:
             await respond(send, *problem_of(error), PROBLEM_TYPE)
             return
-        if receipt.code is not None and receipt.refused:
+        except Exception:
+            log.exception("a request for a run failed")
+            await respond(send, *problem("internal_error", UNEXPECTED), PROBLEM_TYPE)
+            return
+        if receipt.code is not None and receipt.outcome is Outcome.REJECTED:
             fields = receipt.as_json()
             fields.pop("code")
             await respond(send, *problem(receipt.code, receipt.reason, **fields), PROBLEM_TYPE)
@@ -136,19 +181,14 @@ class Admission:
         await respond(send, receipt_status(receipt, waited, reached), to_json(receipt.as_json()), extra=extra)
 
     async def _submit(self, scope: Scope, receive: Receive) -> tuple[Receipt, bool, bool]:
-        invoker, source = ANONYMOUS, header(scope, b"x-pullcord-source") or "http"
-        if source not in ("cli", "python", "http"):
-            source = "http"
+        invoker, source = ANONYMOUS, source_of(scope)
         try:
             invoker = self._authenticator.identify(header(scope, b"authorization"))
             body = await read_body(scope, receive)
             wait, until = (None, "ended") if not scope["query_string"] else wait_of(scope["query_string"])
-            request = parse_request(body).trigger_request(invoker, source, _key(scope))
+            request = parse(RunRequest, body).trigger_request(invoker, source, _key(scope))
         except (UnauthenticatedError, TooLargeError, InvalidBodyError, UsageError) as error:
-            # Even what cannot be read leaves a row (design rule 3).
-            receipt = await self._app.gate.refuse_malformed(invoker, source, error.code, error.message)
-            receipt.errors = error.fields.get("errors", [])
-            return receipt, False, False
+            return await refuse(self._app, invoker, source, error), False, False
         receipt = await self._app.gate.submit(request)
         if wait is None or receipt.run_id is None or receipt.refused:
             return receipt, False, False
@@ -175,5 +215,7 @@ async def respond(
         (b"content-length", str(len(body)).encode()),
         *(extra or []),
     ]
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers.append((b"www-authenticate", CHALLENGE.encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Annotated, Any
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -12,10 +12,19 @@ from pullcord.clock import microseconds
 from pullcord.core.errors import UsageError
 from pullcord.gate.request import Invoker, TriggerRequest
 
+MOST_ERRORS: Final = 100
+"""No answer lists more field errors."""
+
 
 def _printable(text: str) -> str:
     if not text.isprintable():
         raise ValueError("must not contain control characters")
+    return text
+
+
+def _storable(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("must not contain NUL characters")
     return text
 
 
@@ -36,14 +45,15 @@ def moment_of(text: str) -> int | None:
     """Return an RFC 3339 time as microseconds since 1970 UTC, or None when it is none."""
     try:
         moment = datetime.fromisoformat(text)
-        return microseconds(moment) if moment.tzinfo is not None else None
+        # Near the ends of the calendar a moment may lie outside of it in UTC, in which it will be shown.
+        return microseconds(moment.astimezone(UTC)) if moment.tzinfo is not None else None
     except (ValueError, OverflowError):
         return None
 
 
 Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable)]
 Key = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_printable)]
-Words = Annotated[str, Field(max_length=1000)]
+Words = Annotated[str, Field(max_length=1000), AfterValidator(_storable)]
 Uuid = Annotated[str, Field(json_schema_extra={"format": "uuid"}), AfterValidator(_uuid)]
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"}), AfterValidator(_moment)]
 
@@ -58,7 +68,7 @@ class RunRequest(Strict):
     """One intent to run a flow."""
 
     flow: Name
-    inputs: dict[str, Any] = {}
+    inputs: Annotated[Any, Field(json_schema_extra={"type": "object"})] = {}  # what is none, the gate refuses by name
     request_id: Uuid | None = None
     idempotency_key: Key | None = None
     reason: Words | None = None
@@ -124,11 +134,16 @@ class ValidateRequest(Strict):
 
 
 def body_errors(error: ValidationError) -> list[dict[str, Any]]:
-    """Return what is wrong with a body, without the values."""
+    """Return what is wrong with a body, without the values; of a flood of errors the first hundred."""
     return [
-        {"loc": list(item["loc"]), "msg": item["msg"], "type": item["type"]}
-        for item in error.errors(include_url=False, include_context=False, include_input=False)
+        {"loc": [_clipped(part) for part in item["loc"]], "msg": item["msg"], "type": item["type"]}
+        for item in error.errors(include_url=False, include_context=False, include_input=False)[:MOST_ERRORS]
     ]
+
+
+def _clipped(part: int | str) -> int | str:
+    """Keep the name of a field that the caller made up from filling the answer and the ledger."""
+    return part[:100] if isinstance(part, str) else part
 
 
 def sentence(errors: list[dict[str, Any]]) -> str:

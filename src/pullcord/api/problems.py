@@ -26,6 +26,7 @@ STATUS: Final[dict[str, int]] = {
     "not_cancellable": 409,
     "not_resumable": 409,
     "too_large": 413,
+    "unsupported_media_type": 415,
     "invalid_inputs": 422,
     "invalid_request": 422,
     "rate_limited": 429,
@@ -41,6 +42,12 @@ STATUS: Final[dict[str, int]] = {
 """The HTTP status of each error code; a code that is not here is a 500."""
 
 PROBLEM_TYPE: Final = "application/problem+json"
+
+UNEXPECTED: Final = "something went wrong inside the server; its log says what"
+"""The detail of an error that nobody foresaw."""
+
+CHALLENGE: Final = "Bearer"
+"""What `WWW-Authenticate` says beside a 401 (RFC 9110 asks for it)."""
 
 
 def problem(code: str, detail: str, **fields: Any) -> tuple[int, bytes]:

@@ -15,7 +15,7 @@ from pullcord.client.errors import UnexpectedAnswerError, error_of
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.errors import UsageError
 from pullcord.core.states import Outcome
-from pullcord.gate.request import Receipt
+from pullcord.gate.request import Receipt, RefusedError
 
 T = TypeVar("T")
 
@@ -27,6 +27,8 @@ Moment = str | datetime
 
 Wanted = Mapping[str, Any] | tuple[str, Mapping[str, Any] | None]
 """One request of many: a mapping with the arguments of `run`, or `(flow, inputs)`."""
+
+JSON_LINES: Final = "application/x-ndjson"
 
 BATCH: Final = 1000
 BATCH_BYTES: Final = 4 * 1024 * 1024
@@ -44,7 +46,9 @@ class Page(list[dict[str, Any]]):
         more: what the answer said besides the items, for example the load failures of `flows.list()`.
     """
 
-    def __init__(self, items: Iterable[dict[str, Any]] = (), next: str | None = None, more: dict[str, Any] | None = None):
+    def __init__(
+        self, items: Iterable[dict[str, Any]] = (), next: str | None = None, more: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(items)
         self.next = next
         self.more = more or {}
@@ -67,7 +71,7 @@ class Call(Generic[T]):
         repeatable: whether asking twice does no harm, so that it may be sent again when the connection is lost.
         patience: seconds that the server may take longer than usual.
         headers: further headers.
-        refusals: whether a refusal is a receipt and no error.
+        accepts: the field that makes an answer with an error status an answer all the same.
     """
 
     method: str
@@ -78,7 +82,7 @@ class Call(Generic[T]):
     repeatable: bool = False
     patience: float = 0.0
     headers: Mapping[str, str] = field(default_factory=dict)
-    refusals: bool = False
+    accepts: str | None = None
 
     @property
     def parameters(self) -> dict[str, str]:
@@ -91,11 +95,9 @@ class Call(Generic[T]):
         Raises:
             PullcordError: it says that something is wrong.
         """
-        try:
-            data = from_json(content)
-        except ValueError:
-            data = None
-        if status >= 300 and not (self.refusals and isinstance(data, dict) and "outcome" in data):
+        lines = status == 200 and self.headers.get("accept") == JSON_LINES
+        data = [from_json(line) for line in content.split(b"\n") if line] if lines else parsed(content)
+        if status >= 300 and not (isinstance(data, dict) and self.accepts is not None and self.accepts in data):
             raise error_of(status, data)
         try:
             return self.parse(data)
@@ -103,6 +105,14 @@ class Call(Generic[T]):
             raise UnexpectedAnswerError(
                 "the answer is not one of a Pullcord server of this version; check the address and the versions"
             ) from None
+
+
+def parsed(content: bytes) -> Any:
+    """Read a body; None when it is no JSON."""
+    try:
+        return from_json(content)
+    except ValueError:
+        return None
 
 
 def moment(value: Any) -> str:
@@ -150,6 +160,17 @@ def item_of(data: Any) -> dict[str, Any]:
     return dict(data)
 
 
+def admitted(receipt: Receipt, raise_on_refusal: bool) -> Receipt:
+    """Return a receipt.
+
+    Raises:
+        RefusedError: nothing was admitted, and that is to be an error.
+    """
+    if raise_on_refusal and receipt.refused:
+        raise RefusedError(receipt)
+    return receipt
+
+
 def page_of(data: Any) -> Page:
     """Read a page of a list."""
     more = {name: value for name, value in data.items() if name not in ("items", "next")}
@@ -166,6 +187,17 @@ def waiting_time(wait: Wait) -> float | None:
     return None if wait is True else seconds(wait)
 
 
+def checked_until(until: str) -> str:
+    """Return what to wait for.
+
+    Raises:
+        UsageError: it is none of `ended`, `started`, `step:NAME`.
+    """
+    if until in ("ended", "started") or (until.startswith("step:") and len(until) > 5):
+        return until
+    raise UsageError(f"{until[:60]!r} is nothing to wait for; use ended, started or step:NAME")
+
+
 def request_body(flow: str, inputs: Mapping[str, Any] | None, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return one run request as the API takes it, with a request id, so that it can be sent again."""
     body = {name: value for name, value in options.items() if value is not None and value is not False}
@@ -178,9 +210,9 @@ def run(body: dict[str, Any], wait: Wait, until: str) -> Call[Receipt]:
     """`POST /v1/runs`."""
     longest = waiting_time(wait)
     first = FIRST_WAIT if longest is None else min(longest, FIRST_WAIT)
-    query = {} if first == 0 else {"wait": f"{first:g}s", "until": until}
+    query = {} if first == 0 else {"wait": f"{first:.3f}s", "until": checked_until(until)}
     return Call(
-        "POST", "/v1/runs", receipt_of, query, encode(body), repeatable=True, patience=first, refusals=True
+        "POST", "/v1/runs", receipt_of, query, encode(body), repeatable=True, patience=first, accepts="outcome"
     )
 
 
@@ -235,12 +267,13 @@ def cancel(run_id: str, force: bool, reason: str | None) -> Call[dict[str, Any]]
 def rerun(run_id: str, inputs: Mapping[str, Any] | None) -> Call[Receipt]:
     """`POST /v1/runs/{id}/rerun`."""
     body = encode({"inputs": dict(inputs or {})})
-    return Call("POST", f"/v1/runs/{segment(run_id)}/rerun", receipt_of, body=body, refusals=True)
+    return Call("POST", f"/v1/runs/{segment(run_id)}/rerun", receipt_of, body=body, accepts="outcome")
 
 
-def log_lines(content: bytes) -> list[dict[str, Any]]:
-    """Read JSON lines."""
-    return [from_json(line) for line in content.split(b"\n") if line]
+def logs(run_id: str) -> Call[list[dict[str, Any]]]:
+    """`GET /v1/runs/{id}/logs` as JSON lines."""
+    headers = {"accept": JSON_LINES}
+    return Call("GET", f"/v1/runs/{segment(run_id)}/logs", list, headers=headers, repeatable=True)
 
 
 # --- the rest ------------------------------------------------------------------------------------
@@ -276,3 +309,8 @@ def validate(name: str, inputs: Mapping[str, Any] | None) -> Call[dict[str, Any]
 def get_request(request_id: str) -> Call[dict[str, Any]]:
     """`GET /v1/requests/{id}`."""
     return get(f"/v1/requests/{segment(request_id)}", item_of)
+
+
+def readiness() -> Call[dict[str, Any]]:
+    """`GET /readyz`, whose answer says the same things when the server is not ready."""
+    return Call("GET", "/readyz", item_of, repeatable=True, accepts="ready")

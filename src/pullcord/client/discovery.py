@@ -127,6 +127,15 @@ def _listens(address: Address) -> bool:
     return True
 
 
+def checked_url(url: str | None) -> str | None:
+    """Return an address without a slash at the end.
+
+    Raises:
+        UsageError: it is none.
+    """
+    return None if url is None else _checked(url)
+
+
 def _checked(url: str) -> str:
     parts = urlsplit(url.strip())
     try:

@@ -16,7 +16,7 @@ SILENCE: Final = 45.0
 """A stream that is silent for as long, in seconds, is lost: the server shows life every 15."""
 
 PATIENCE: Final = 30.0
-"""Seconds that a lost stream is tried again: the time a server takes to restart."""
+"""Seconds that a lost stream is tried again: the time a server takes to restart. One that never came is not."""
 
 LONGEST_PAUSE: Final = 2.0
 
@@ -77,6 +77,7 @@ class Following:
         self._after = after
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._lost_at: float | None = None
+        self._patience = 1.0
         self._pause = 0.1
         self.ended = False
 
@@ -91,14 +92,13 @@ class Following:
         """Seconds until the next sign of life must have come, or the time is over; 0 when it is over."""
         return SILENCE if self._deadline is None else max(0.0, min(SILENCE, self._deadline - time.monotonic()))
 
-    @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether there is nothing more to wait for."""
         return self.ended or self.left <= 0
 
     def note(self, event: Event | None) -> None:
         """Take notice of an event or sign of life."""
-        self._lost_at, self._pause = None, 0.1
+        self._lost_at, self._pause, self._patience = None, 0.1, PATIENCE
         if event is not None:
             self._after = event.id or self._after
             self.ended = event.kind == "end"
@@ -111,9 +111,11 @@ class Following:
         """
         now = time.monotonic()
         self._lost_at = self._lost_at or now
-        if now - self._lost_at > PATIENCE:
+        if now - self._lost_at > self._patience:
+            if isinstance(error, ServerUnreachableError) and self._patience < PATIENCE:
+                raise error
             raise ServerUnreachableError(
-                "the connection to the server was lost and does not come back; the run goes on there, so look again later"
+                "the connection to the server was lost and does not come back; the run may go on there, so look again"
             ) from error
         self._pause = min(LONGEST_PAUSE, self._pause * 2)
         return min(self._pause, self.left)

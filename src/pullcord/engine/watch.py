@@ -8,6 +8,7 @@ from typing import Any
 from pullcord.core.errors import NotFoundError, UsageError
 from pullcord.core.states import ENDED, RunState, StepState
 from pullcord.engine.hub import Hub
+from pullcord.store.gather import Gather
 from pullcord.store.queries.runs import load_runs
 from pullcord.store.store import Store
 
@@ -23,49 +24,19 @@ class Watch:
     """
 
     def __init__(self, store: Store, hub: Hub) -> None:
-        self._store = store
         self._hub = hub
-        self._wanted: dict[str, list[asyncio.Future[dict[str, Any] | None]]] = {}
-        self._reading = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._items = Gather(store, load_runs)
 
     async def run(self, uuid: str) -> dict[str, Any]:
-        """Return the whole item of a run. Callers of the same moment share one query.
+        """Return the whole item of a run.
 
         Raises:
             NotFoundError: there is no such run.
         """
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[dict[str, Any] | None] = loop.create_future()
-        self._wanted.setdefault(uuid, []).append(future)
-        if not self._reading:
-            self._reading = True
-            task = loop.create_task(self._read())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        item = await future
+        item = await self._items.get(uuid)
         if item is None:
             raise NotFoundError(f"no run has the id {uuid}; `pullcord runs list` shows the latest")
         return item
-
-    async def _read(self) -> None:
-        try:
-            while self._wanted:
-                wanted, self._wanted = self._wanted, {}
-                try:
-                    items = await self._store.read(load_runs, list(wanted))
-                except Exception as error:
-                    for futures in wanted.values():
-                        for future in futures:
-                            if not future.done():
-                                future.set_exception(error)
-                    continue
-                for uuid, futures in wanted.items():
-                    for future in futures:
-                        if not future.done():
-                            future.set_result(items.get(uuid))
-        finally:
-            self._reading = False
 
     async def until(self, uuid: str, what: str, timeout: float | None) -> tuple[dict[str, Any], bool]:
         """Wait for a run.

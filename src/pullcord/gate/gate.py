@@ -19,6 +19,7 @@ from pullcord.gate.request import Invoker, Receipt, TriggerRequest
 from pullcord.store.commands.admit import Admit, Decision, NewRun
 from pullcord.store.commands.keys import REQUEST_ID, Identity, Original
 from pullcord.store.commands.ledger import LedgerEntry, Note
+from pullcord.store.gather import Gather
 from pullcord.store.queries.requests import find_originals
 from pullcord.store.store import Store
 
@@ -40,7 +41,9 @@ class Gate:
         self._store = store
         self._engine = engine
         self._policy = policy
-        self._clock = clock
+        self._originals = Gather[Identity, Original](
+            store, lambda connection, wanted: find_originals(connection, wanted, clock.now())
+        )
 
     async def submit(self, request: TriggerRequest) -> Receipt:
         """Decide on a request. A refusal is a receipt too; it is in the ledger when this returns.
@@ -121,9 +124,11 @@ class Gate:
         return Receipt(row.uuid, Outcome.REJECTED, reason, code, entry.flow or "", errors=errors or [])
 
     async def _original(self, identities: tuple[Identity, ...]) -> Original | None:
-        wanted = list(identities)
-        found = await self._store.read(find_originals, wanted, self._clock.now())
-        return next((found[identity] for identity in wanted if identity in found), None)
+        for identity in identities:
+            original = await self._originals.get(identity)
+            if original is not None:
+                return original
+        return None
 
     async def _replay(self, entry: LedgerEntry, original: Original) -> Receipt:
         row = entry.become(

@@ -1,0 +1,128 @@
+"""One run or flow in full, for people."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pullcord.cli.failing import clean
+from pullcord.cli.follow import error_line
+from pullcord.cli.inputs import accepted_types, property_of
+from pullcord.cli.output import STYLES, coloured, draw, duration, table, trigger, when, who
+
+
+def draw_run(run: dict[str, Any]) -> None:
+    """Draw a run: facts, inputs, steps, result or error."""
+    facts: list[tuple[str, Any]] = [
+        ("run", run["id"]),
+        ("flow", f"{run['flow']} (version {run['flow_version']})"),
+        ("state", coloured(run["state"])),
+        ("asked by", f"{who(run['invoker'])} through {run['source']} ({trigger(run['trigger'])})"),
+        ("reason", run["reason"]),
+        ("queued", when(run["queued_at"])),
+        ("not before", when(run["not_before"])),
+        ("started", when(run["started_at"])),
+        ("ended", when(run["ended_at"])),
+        ("took", duration(run["started_at"], run["ended_at"])),
+        ("attempt", str(run["attempt"]) if run["attempt"] > 1 else None),
+        ("take-overs", str(run["takeovers"]) if run["takeovers"] else None),
+        ("parent", run["parent_id"]),
+        ("re-run of", run["rerun_of"]),
+        ("resumed from", run["resumed_from"]),
+        ("test", "yes" if run["test"] else None),
+        ("waits for", (run["waiting_for"] or {}).get("text")),
+        ("partial", (run["partial"] or {}).get("text")),
+        ("cancel", _cancel(run["cancel"])),
+    ]
+    draw_facts(facts)
+    if run["inputs"]:
+        _heading("inputs")
+        draw_facts([(f"  {name}", json.dumps(value, ensure_ascii=False)) for name, value in run["inputs"].items()])
+    if run["steps"]:
+        _heading("steps")
+        draw(table("  #", "step", "state", "try", "took", "result", rows=[_step(step) for step in run["steps"]]))
+    if run["error"] is not None:
+        _heading("error")
+        _text(run["error"].get("traceback") or error_line(run["error"]), STYLES["failed"])
+    elif run["state"] == "succeeded":
+        _heading("result")
+        _text(json.dumps(run["result"], ensure_ascii=False, indent=2))
+
+
+def draw_flow(flow: dict[str, Any]) -> None:
+    """Draw a flow: facts, description, inputs."""
+    settings = {name: value for name, value in flow["settings"].items() if value not in (None, [], False)}
+    last = flow["last_run"]
+    draw_facts(
+        [
+            ("flow", flow["name"]),
+            ("version", flow["version"]),
+            ("place", flow["place"]),
+            ("tags", ", ".join(flow["tags"]) or None),
+            ("settings", ", ".join(f"{name} {_short(value)}" for name, value in settings.items() if name != "tags")),
+            ("paused", flow["paused"] and "yes"),
+            ("last run", last and f"{last['state']}, {when(last['queued_at'])}"),
+        ]
+    )
+    if flow["description"]:
+        _heading("")
+        _text(flow["description"])
+    schema = flow["input_schema"]
+    names = list(schema.get("properties", {}))
+    if not names:
+        return
+    _heading("inputs")
+    rows = [_input(schema, name) for name in names]
+    draw(table("  name", "type", "default", "description", rows=rows))
+
+
+def draw_facts(facts: list[tuple[str, Any]]) -> None:
+    """Draw names and values; those without a value are left out."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in facts:
+        if value:
+            grid.add_row(Text(clean(name)), Text(clean(value)) if isinstance(value, str) else value)
+    draw(grid)
+
+
+def _step(step: dict[str, Any]) -> list[Any]:
+    shown = error_line(step["error"]) if step["error"] else _short(step["result"])
+    took = duration(step["started_at"], step["ended_at"])
+    return [f"  {step['seq']}", step["name"], coloured(step["state"]), str(step["attempt"]), took, shown]
+
+
+def _input(schema: dict[str, Any], name: str) -> list[str]:
+    part = property_of(schema, name)
+    choices = part.get("enum")
+    kind = "/".join(map(str, choices)) if choices else " or ".join(sorted(accepted_types(part))) or "any"
+    rules = [part[word] for word in ("format", "pattern") if word in part]
+    default = "required" if name in schema.get("required", []) else _short(part.get("default"))
+    return [f"  {name}", " ".join([kind, *map(str, rules)]), default, str(part.get("description", ""))]
+
+
+def _cancel(cancel: dict[str, Any] | None) -> str | None:
+    if cancel is None:
+        return None
+    return f"by {cancel['by']}" + (f": {cancel['reason']}" if cancel.get("reason") else "")
+
+
+def _short(value: Any, limit: int = 60) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _heading(text: str) -> None:
+    from rich.text import Text
+
+    draw(Text(f"\n{text}" if text else "", style="bold"))
+
+
+def _text(text: str, style: str = "") -> None:
+    from rich.text import Text
+
+    draw(Text(clean(text.rstrip()), style=style))

@@ -1,0 +1,57 @@
+"""`pullcord flows`: which flows there are, and what they take."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pullcord.cli.connect import connect
+from pullcord.cli.failing import Group
+from pullcord.cli.options import All, DataDir, Json, Limit
+from pullcord.cli.runs import fetch, say_more
+from pullcord.cli.server import report_failure
+
+app = typer.Typer(cls=Group, no_args_is_help=True, help="See which flows there are, and what they take.")
+
+
+@app.command("list")
+def list_flows(limit: Limit = 200, everything: All = False, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """List flows by name, and what could not be loaded."""
+    from pullcord.cli.output import coloured, draw, emit, table, when
+
+    with connect(data_dir) as client:
+        page = fetch(client.flows, {}, limit, everything)
+        page.setdefault("failures", client.ready()["failures"] if everything else [])
+    if as_json:
+        emit(page)
+        return
+    rows = [
+        [
+            flow["name"], flow["description"].strip().partition("\n")[0], ", ".join(flow["tags"]),
+            coloured(flow["last_run"] and flow["last_run"]["state"]), when(flow["last_run"] and flow["last_run"]["queued_at"]),
+        ]
+        for flow in page["items"]
+    ]  # fmt: skip
+    if rows:
+        draw(table("flow", "description", "tags", "last run", "", rows=rows, whole=("flow",)))
+    else:
+        typer.echo("no flows")
+    say_more(page["next"])
+    for failure in page["failures"]:
+        report_failure(failure)
+
+
+@app.command("show")
+def show(
+    name: Annotated[str, typer.Argument(metavar="FLOW", help="The flow's name.", show_default=False)],
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Show a flow: what it does, its settings and inputs."""
+    from pullcord.cli.details import draw_flow
+    from pullcord.cli.output import emit
+
+    with connect(data_dir) as client:
+        flow = client.flows.get(name)
+    emit(flow) if as_json else draw_flow(flow)

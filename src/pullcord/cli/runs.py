@@ -1,0 +1,154 @@
+"""`pullcord runs`: look at runs, cancel them, run them again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pullcord.cli.connect import connect
+from pullcord.cli.failing import Group, clean
+from pullcord.cli.options import All, DataDir, Inputs, InputsFile, Json, Limit, Reason, Wait
+
+if TYPE_CHECKING:
+    from pullcord.client import Client
+
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)]
+
+app = typer.Typer(cls=Group, no_args_is_help=True, help="Look at runs, cancel them, run them again.")
+
+
+@app.command("list")
+def list_runs(
+    flow: Annotated[str | None, typer.Option("--flow", help="Of one flow.", show_default=False)] = None,
+    state: Annotated[str | None, typer.Option("--state", help="In one state, like failed.", show_default=False)] = None,
+    trigger: Annotated[str | None, typer.Option("--trigger", help="Of one kind of trigger.", show_default=False)] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="Of flows with a tag.", show_default=False)] = None,
+    since: Annotated[
+        str | None, typer.Option("--since", help="Since a time, or a duration ago, like 2h.", show_default=False)
+    ] = None,
+    limit: Limit = 20,
+    everything: All = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """List runs, newest first."""
+    from pullcord.cli.output import coloured, draw, duration, emit, table, when, who
+
+    filters = {"flow": flow, "state": state, "trigger": trigger, "tag": tag, "since": moment(since)}
+    with connect(data_dir) as client:
+        page = fetch(client.runs, filters, limit, everything)
+    if as_json:
+        emit(page)
+        return
+    rows = [
+        [
+            run["id"], clean(run["flow"]) + (" (test)" if run["test"] else ""), coloured(run["state"]),
+            when(run["queued_at"] or run["not_before"]), duration(run["started_at"], run["ended_at"]), who(run["invoker"]),
+        ]
+        for run in page["items"]
+    ]  # fmt: skip
+    if not rows:
+        typer.echo("no runs")
+        return
+    draw(table("run", "flow", "state", "queued", "took", "who", rows=rows, whole=("run", "state", "took")))
+    say_more(page["next"])
+
+
+@app.command("show")
+def show(run_id: RunId, data_dir: DataDir = None, as_json: Json = False) -> None:
+    """Show a run: its inputs, steps, result or error."""
+    from pullcord.cli.details import draw_run
+    from pullcord.cli.output import emit
+
+    with connect(data_dir) as client:
+        run = client.runs.get(run_id)
+    emit(run) if as_json else draw_run(run)
+
+
+@app.command("logs")
+def logs(
+    run_id: RunId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended.")] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Show the log lines of a run; with --json a JSON object a line."""
+    from pullcord.cli.follow import log_line
+    from pullcord.cli.output import emit_line
+
+    with connect(data_dir) as client:
+        for line in _log_lines(client, run_id, follow):
+            emit_line(line) if as_json else typer.echo(log_line(line))
+
+
+@app.command("cancel")
+def cancel(
+    run_id: RunId,
+    force: Annotated[bool, typer.Option("--force", help="Replace its worker where it does not stop by itself.")] = False,
+    reason: Reason = None,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Cancel a run and the runs it started."""
+    from pullcord.cli.output import emit
+
+    with connect(data_dir) as client:
+        run = client.runs.cancel(run_id, force=force, reason=reason)
+    emit(run) if as_json else typer.echo(f"{clean(run['flow'])} is {run['state']} (run {run['id']})")
+
+
+@app.command("rerun")
+def rerun(
+    run_id: RunId,
+    inputs: Inputs = None,
+    inputs_file: InputsFile = None,
+    wait: Wait = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Run it again from the beginning as a new run, with the same inputs, those given changed."""
+    import asyncio
+
+    from pullcord.cli.again import run_again
+
+    raise typer.Exit(asyncio.run(run_again(run_id, inputs, inputs_file, wait, data_dir, as_json)))
+
+
+def fetch(source: Any, filters: dict[str, Any], limit: int, everything: bool) -> dict[str, Any]:
+    """Return `{"items", "next"}` of a list: one page, or all of it."""
+    if everything:
+        return {"items": list(source.iter(**filters)), "next": None}
+    page: dict[str, Any] = source.list(**filters, limit=limit).as_json()
+    return page
+
+
+def moment(text: str | None) -> str | None:
+    """Return a time of a duration ago, or the time itself.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    from datetime import UTC, datetime, timedelta
+
+    from pullcord.core.durations import seconds
+
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        at = datetime.now(UTC) - timedelta(seconds=seconds(text))
+    return at.astimezone(UTC).isoformat()
+
+
+def _log_lines(client: Client, run_id: str, follow: bool) -> Any:
+    if not follow:
+        return client.runs.logs(run_id)
+    return (event.data for event in client.runs.events(run_id) if event.kind == "log")
+
+
+def say_more(cursor: str | None) -> None:
+    """Say that a list goes on."""
+    if cursor is not None:
+        typer.echo("… there are more: --limit N or --all", err=True)

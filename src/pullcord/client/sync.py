@@ -1,0 +1,286 @@
+"""The synchronous client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from pullcord.client import calls
+from pullcord.client.calls import Moment, Page, Wait, Wanted
+from pullcord.client.connection import Connection
+from pullcord.client.discovery import checked_url, find_server
+from pullcord.client.events import Event, Following, reached, shows
+from pullcord.core.durations import Duration, seconds
+from pullcord.gate.request import Receipt
+
+Lines = list[dict[str, Any]]
+
+
+class Runs:
+    """Runs: `client.runs`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def list(
+        self,
+        *,
+        flow: str | None = None,
+        state: str | None = None,
+        trigger: str | None = None,
+        invoker: str | None = None,
+        tag: str | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return a page of runs, newest first, without steps and results."""
+        call = calls.get(
+            "/v1/runs", calls.page_of, flow=flow, state=state, trigger=trigger, invoker=invoker, tag=tag,
+            since=since, until=until, limit=limit, cursor=cursor,
+        )  # fmt: skip
+        return self._connection.send(call)
+
+    def iter(self, **filters: Any) -> Iterator[dict[str, Any]]:
+        """Yield all runs that `list` would show, page after page."""
+        return _pages(self.list, filters)
+
+    def get(self, run_id: str) -> dict[str, Any]:
+        """Return a run.
+
+        Raises:
+            NotFoundError: there is no such run.
+        """
+        return self._connection.send(calls.get_run(run_id))
+
+    def cancel(self, run_id: str, *, force: bool = False, reason: str | None = None) -> dict[str, Any]:
+        """Cancel a run and its children; return the run.
+
+        Raises:
+            NotFoundError: there is no such run.
+            NotCancellableError: it has ended.
+        """
+        return self._connection.send(calls.cancel(run_id, force, reason))
+
+    def rerun(
+        self, run_id: str, inputs: Mapping[str, Any] | None = None, *, raise_on_refusal: bool = True
+    ) -> Receipt:
+        """Ask for a new run from the beginning, with the same inputs, those given changed.
+
+        Raises:
+            NotFoundError: there is no such run.
+            RefusedError: nothing was admitted.
+        """
+        return calls.admitted(self._connection.send(calls.rerun(run_id, inputs)), raise_on_refusal)
+
+    def logs(self, run_id: str) -> Lines:
+        """Return the log lines there are now: `{"at", "level", "logger", "text"}`."""
+        return self._connection.send(calls.logs(run_id))
+
+    def events(self, run_id: str, *, after: str | None = None) -> Iterator[Event]:
+        """Yield what happens to a run, from the beginning to its end; goes on after a lost connection.
+
+        Args:
+            run_id: the run.
+            after: the id of an event to go on after.
+        """
+        path = f"/v1/runs/{calls.segment(run_id)}/events"
+        for event in self._connection.follow(path, Following(after)):
+            if event is not None:
+                yield event
+
+    def wait(self, run_id: str, timeout: Duration | None = None, *, until: str = "ended") -> dict[str, Any]:
+        """Wait for a run; return it, also when the time is over and it is not as far.
+
+        Args:
+            run_id: the run.
+            timeout: how long to wait; for ever unless given.
+            until: `ended`, `started` or `step:NAME`.
+        """
+        path, what = f"/v1/runs/{calls.segment(run_id)}/events", calls.checked_until(until)
+        state = Following(timeout=None if timeout is None else seconds(timeout))
+        for event in self._connection.follow(path, state):
+            if shows(event, what):
+                break
+        return self.get(run_id)
+
+
+class Flows:
+    """Flows: `client.flows`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def list(self, *, limit: int = 50, cursor: str | None = None) -> Page:
+        """Return a page of flows by name; `more["failures"]` says what could not be loaded."""
+        return self._connection.send(calls.get("/v1/flows", calls.page_of, limit=limit, cursor=cursor))
+
+    def iter(self) -> Iterator[dict[str, Any]]:
+        """Yield all flows."""
+        return _pages(self.list, {})
+
+    def get(self, name: str) -> dict[str, Any]:
+        """Return a flow.
+
+        Raises:
+            NotFoundError: there is no such flow.
+        """
+        return self._connection.send(calls.get_flow(name))
+
+    def validate(self, name: str, inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Look at inputs without asking for a run: `{"valid", "inputs", "errors"}`."""
+        return self._connection.send(calls.validate(name, inputs))
+
+
+class Requests:
+    """The ledger: `client.requests`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def list(
+        self,
+        *,
+        flow: str | None = None,
+        outcome: str | None = None,
+        trigger: str | None = None,
+        invoker: str | None = None,
+        since: Moment | None = None,
+        until: Moment | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return a page of requests, newest first."""
+        call = calls.get(
+            "/v1/requests", calls.page_of, flow=flow, outcome=outcome, trigger=trigger, invoker=invoker,
+            since=since, until=until, limit=limit, cursor=cursor,
+        )  # fmt: skip
+        return self._connection.send(call)
+
+    def iter(self, **filters: Any) -> Iterator[dict[str, Any]]:
+        """Yield all requests that `list` would show, page after page."""
+        return _pages(self.list, filters)
+
+    def get(self, request_id: str) -> dict[str, Any]:
+        """Return a request.
+
+        Raises:
+            NotFoundError: there is no such request.
+        """
+        return self._connection.send(calls.get_request(request_id))
+
+
+class Client:
+    """A client of a Pullcord server; may be used from many threads, and as a context manager.
+
+    Args:
+        url: the server's address; `PULLCORD_URL`, or the server that runs on the data folder, unless given.
+        api_key: the bearer token; `PULLCORD_API_KEY`, or the data folder's token for the address that the folder's own
+            server recorded, unless given.
+        data_dir: the data folder; `PULLCORD_DATA_DIR` or `.pullcord` unless given.
+        source: what the ledger says about where requests came from.
+
+    Raises:
+        UsageError: the address is none.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        data_dir: str | Path | None = None,
+        source: str = "python",
+    ) -> None:
+        checked_url(url)
+        self._connection = Connection(lambda: find_server(url, api_key, data_dir), source)
+        self.runs = Runs(self._connection)
+        self.flows = Flows(self._connection)
+        self.requests = Requests(self._connection)
+
+    def run(
+        self,
+        flow: str,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+        request_id: str | None = None,
+        reason: str | None = None,
+        priority: int | None = None,
+        not_before: Moment | None = None,
+        test: bool = False,
+        dry_run: bool = False,
+        wait: Wait = None,
+        until: str = "ended",
+        raise_on_refusal: bool = True,
+    ) -> Receipt:
+        """Ask for a run. A lost connection is tried again under the same request id, so that it is one run.
+
+        Args:
+            flow: the flow's name.
+            inputs: what JSON can say; dates, paths, UUIDs and models are written as pydantic writes them.
+            idempotency_key: asked again with the same key, the answer is the same run.
+            request_id: a UUID to the same end; a new one unless given.
+            reason: why, kept with the run.
+            priority: higher goes first.
+            not_before: the run starts no earlier.
+            test: a test run.
+            dry_run: only say what would happen.
+            wait: True waits for ever, a duration as long; then the receipt has `run`.
+            until: what to wait for: `ended`, `started` or `step:NAME`.
+            raise_on_refusal: False returns the receipt of a refusal instead of raising it.
+
+        Raises:
+            RefusedError: nothing was admitted; its `receipt` and `code` say why.
+            ServerUnreachableError: no server answers.
+        """
+        began = time.monotonic()
+        body = calls.request_body(
+            flow, inputs,
+            {"idempotency_key": idempotency_key, "request_id": request_id, "reason": reason, "priority": priority,
+             "not_before": not_before, "test": test, "dry_run": dry_run},
+        )  # fmt: skip
+        receipt = calls.admitted(self._connection.send(calls.run(body, wait, until)), raise_on_refusal)
+        if receipt.run_id is not None and receipt.run is not None and not reached(receipt.run, until):
+            longest = calls.waiting_time(wait)
+            left = None if longest is None else longest - (time.monotonic() - began)
+            if left is None or left > 0:
+                receipt.run = self.runs.wait(receipt.run_id, left, until=until)
+                receipt.state = receipt.run["state"]
+        return receipt
+
+    def run_many(self, requests: Iterable[Wanted]) -> list[Receipt]:
+        """Ask for many runs; return a receipt for each, in order, refused or not.
+
+        Args:
+            requests: mappings with `flow`, `inputs` and what `run` takes besides (not `wait`), or `(flow, inputs)`.
+        """
+        return [receipt for call in calls.batches(requests) for receipt in self._connection.send(call)]
+
+    def ready(self) -> dict[str, Any]:
+        """Return whether every location has loaded, and what could not be: `{"ready", "locations", "failures"}`."""
+        return self._connection.send(calls.readiness())
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _pages(fetch: Callable[..., Page], filters: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    cursor = filters.pop("cursor", None)
+    limit = filters.pop("limit", 200)
+    while True:
+        page = fetch(**filters, limit=limit, cursor=cursor)
+        yield from page
+        if page.next is None:
+            return
+        cursor = page.next
