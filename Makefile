@@ -14,7 +14,7 @@ $(READY): requirements.lock pyproject.toml
 	touch $(READY)
 
 demo: $(READY)  ## run the main example to its end, with a worker killed on the way
-	$(BIN)/python examples/demo/demo.py
+	$(BIN)/python demo/demo.py
 
 check: $(READY)  ## types, style, layers
 	$(BIN)/ruff check .

@@ -158,7 +158,7 @@ class App:
         self._check()
         request = TriggerRequest(
             flow=flow,
-            inputs=inputs or {},
+            inputs={} if inputs is None else inputs,
             invoker=invoker,
             source=source,
             request_id=request_id,
@@ -227,8 +227,7 @@ class App:
         changed = await self.store.write(
             lambda done: CancelRun(run_id, invoker.id, reason, force, at, done)
         )
-        for ended in changed:
-            uuid = run_id if ended is changed[0] else self.engine.uuids.get(ended.id, "")
+        for uuid, ended in changed:
             self.engine.cancel(ended.id, uuid, ended.state, force)
         return await self.watch.run(run_id)
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
 
 from pydantic_core import to_json
 
 from pullcord.api.admission import Admission, Receive, Scope, Send, respond
 from pullcord.api.auth import Authenticator
 from pullcord.api.metrics import exposition
+from pullcord.api.problems import PROBLEM_TYPE, problem, problem_of
 from pullcord.app import App
+from pullcord.core.errors import PullcordError
+
+JSON: Final = "application/json"
 
 
 class Asgi:
@@ -26,6 +31,12 @@ class Asgi:
         self._authenticator = authenticator
         self._admission = Admission(app, authenticator)
         self._rest: Any = None
+        self._probes: dict[str, Callable[[], Awaitable[tuple[int, bytes, str]]]] = {
+            "/healthz": self._alive,
+            "/readyz": self._ready,
+            "/metrics": self._metrics,
+            "/openapi.json": self._document,
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one call."""
@@ -34,15 +45,8 @@ class Asgi:
         path, method = scope["path"], scope["method"]
         if path == "/v1/runs" and method == "POST":
             await self._admission(scope, receive, send)
-        elif path == "/healthz" and method in ("GET", "HEAD"):
-            await respond(send, 200, b'{"status":"ok"}')
-        elif path == "/readyz" and method in ("GET", "HEAD"):
-            await self._ready(send)
-        elif path == "/metrics" and method == "GET":
-            text = await exposition(self._app)
-            await respond(send, 200, text, "text/plain; version=0.0.4; charset=utf-8")
-        elif path == "/openapi.json" and method == "GET":
-            await respond(send, 200, to_json((await self.rest()).openapi()))
+        elif (probe := self._probes.get(path)) is not None:
+            await self._answer(probe, method, send)
         else:
             await (await self.rest())(scope, receive, send)
 
@@ -53,14 +57,37 @@ class Asgi:
             self._rest = self._rest or module.make_rest(self._app, self._authenticator)
         return self._rest
 
-    async def _ready(self, send: Send) -> None:
+    async def _answer(
+        self, probe: Callable[[], Awaitable[tuple[int, bytes, str]]], method: str, send: Send
+    ) -> None:
+        if method not in ("GET", "HEAD"):
+            refusal = problem("method_not_allowed", "this address does not take that method")
+            await respond(send, *refusal, PROBLEM_TYPE, extra=[(b"allow", b"GET, HEAD")])
+            return
+        try:
+            status, body, kind = await probe()
+        except PullcordError as error:
+            await respond(send, *problem_of(error), PROBLEM_TYPE)
+            return
+        await respond(send, status, body, kind)
+
+    async def _alive(self) -> tuple[int, bytes, str]:
+        return 200, b'{"status":"ok"}', JSON
+
+    async def _metrics(self) -> tuple[int, bytes, str]:
+        return 200, await exposition(self._app), "text/plain; version=0.0.4; charset=utf-8"
+
+    async def _document(self) -> tuple[int, bytes, str]:
+        return 200, to_json((await self.rest()).openapi()), JSON
+
+    async def _ready(self) -> tuple[int, bytes, str]:
         catalog = self._app.engine.catalog
         parts = {
             name: "failed" if state.down is not None else "ready" if state.reported.is_set() else "loading"
             for name, state in catalog.states.items()
         }
         body = {"ready": catalog.ready, "locations": parts, "failures": catalog.failures}
-        await respond(send, 200 if catalog.ready else 503, to_json(body))
+        return 200 if catalog.ready else 503, to_json(body), JSON
 
 
 def _import_rest() -> Any:

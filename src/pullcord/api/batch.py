@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import re
+from typing import Any, Final
 
 from fastapi import Request
-from pydantic import ValidationError
 
-from pullcord.api.admission import InvalidBodyError, invalid, read_body
-from pullcord.api.models import BatchRequest, RunRequest, body_errors, sentence
+from pullcord.api.admission import InvalidBodyError, parse, read_body, refuse, source_of
+from pullcord.api.models import BatchRequest, RunRequest
 from pullcord.app import App
+from pullcord.core.errors import UsageError
 from pullcord.gate.request import Invoker, Receipt
+
+_BEGIN: Final = re.compile(rb'\s*\{\s*"requests"\s*:\s*\[')
+_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)|[][{},]', re.DOTALL)
+_END: Final = re.compile(rb"\s*\}\s*\Z")
 
 
 async def submit_batch(app: App, request: Request, invoker: Invoker) -> list[Receipt]:
@@ -20,25 +25,50 @@ async def submit_batch(app: App, request: Request, invoker: Invoker) -> list[Rec
     Raises:
         PullcordError: the batch as a whole cannot be read.
     """
-    body = await read_body(request.scope, request.receive)
-    source = request.headers.get("x-pullcord-source", "http")
-    source = source if source in ("cli", "python") else "http"
-    try:
-        batch = BatchRequest.model_validate_json(body)
-    except ValidationError as error:
-        errors = body_errors(error)
-        if errors[0]["type"] == "json_invalid":
-            raise InvalidBodyError(f"the body is not valid JSON: {errors[0]['msg']}") from None
-        raise invalid(errors) from None
+    source = source_of(request.scope)
 
     async def submit(item: Any) -> Receipt:
         try:
-            wanted = RunRequest.model_validate(item)
-        except ValidationError as error:
-            errors = body_errors(error)
-            receipt = await app.gate.refuse_malformed(invoker, source, "invalid_request", sentence(errors))
-            receipt.errors = errors  # type: ignore[assignment]
-            return receipt
-        return await app.gate.submit(wanted.trigger_request(invoker, source, None))
+            wanted = parse(RunRequest, item).trigger_request(invoker, source, None)
+        except (InvalidBodyError, UsageError) as error:
+            return await refuse(app, invoker, source, error)
+        return await app.gate.submit(wanted)
 
-    return list(await asyncio.gather(*(submit(item) for item in batch.requests)))
+    items = await _items(await read_body(request.scope, request.receive))
+    return list(await asyncio.gather(*(submit(item) for item in items)))
+
+
+async def _items(body: bytes) -> list[Any]:
+    """Return the requests of a batch, read; or, where not all of them can be read, each as its own JSON text.
+
+    A lone surrogate, a number of 5,000 digits or a hundred thousand brackets in one request makes the whole body
+    unreadable, and is no fault of its neighbours.
+    """
+    try:
+        return parse(BatchRequest, body).requests
+    except InvalidBodyError:
+        texts = await asyncio.to_thread(cut, body)
+        if texts is None:
+            raise
+        return parse(BatchRequest, {"requests": texts}).requests
+
+
+def cut(body: bytes) -> list[bytes] | None:
+    """Cut `{"requests": […]}` into its items without reading them; None when it is not that."""
+    begin = _BEGIN.match(body)
+    if begin is None:
+        return None
+    items: list[bytes] = []
+    start, depth = begin.end(), 0
+    for token in _TOKEN.finditer(body, start):
+        mark = token[0]
+        if mark in b"[{":
+            depth += 1
+        elif mark in b"]}":
+            depth -= 1
+        if depth < 0 or (depth == 0 and mark == b","):
+            items.append(body[start : token.start()].strip())
+            start = token.end()
+        if depth < 0:
+            return items if mark == b"]" and all(items) and _END.match(body, start) else None
+    return None

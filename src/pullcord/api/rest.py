@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Mapping
+from http import HTTPStatus
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 import pullcord
-from pullcord.api.admission import MAX_BODY, invalid
+from pullcord.api.admission import invalid, parse, read_body, refuse, source_of
 from pullcord.api.auth import Authenticator
 from pullcord.api.batch import submit_batch
 from pullcord.api.models import CancelRequest, RerunRequest, ValidateRequest, moment_of
 from pullcord.api.openapi import describe
-from pullcord.api.problems import PROBLEM_TYPE, problem, problem_of, receipt_status
+from pullcord.api.problems import CHALLENGE, PROBLEM_TYPE, UNEXPECTED, problem, problem_of, receipt_status
 from pullcord.api.stream import RunStream, ndjson
 from pullcord.app import App
-from pullcord.core.errors import InvalidInputsError, NotFoundError, PullcordError, TooLargeError, UsageError
+from pullcord.core.errors import (
+    InvalidInputsError,
+    NotFoundError,
+    PullcordError,
+    PullcordRuntimeError,
+    StoreError,
+    UnauthenticatedError,
+    UsageError,
+)
 from pullcord.core.manifest import FlowSpec
 from pullcord.core.states import Outcome, RunState
-from pullcord.gate.request import Invoker, Receipt
+from pullcord.gate.request import ANONYMOUS, Invoker, Receipt
 from pullcord.store.queries.flows import last_runs
 from pullcord.store.queries.page import Page
 from pullcord.store.queries.requests import RequestFilter, get_request, list_requests
 from pullcord.store.queries.runs import RunFilter, list_runs
 
+M = TypeVar("M", bound=BaseModel)
+
+ADMISSION: Final = "/v1/runs"
+"""Where the one route is that is not here."""
 
 
 def caller(request: Request) -> Invoker:
@@ -46,6 +60,21 @@ Cursor = Annotated[str | None, Query(pattern=r"^\d{1,18}$")]
 Text = Annotated[str | None, Query(min_length=1, max_length=200)]
 
 
+def body_of(model: type[M], *, optional: bool = False) -> Any:
+    """Return a dependency that reads the body as on every other route: bounded, strictly, and after the credential."""
+
+    async def read(request: Request, invoker: Caller) -> M:
+        body = await read_body(request.scope, request.receive)
+        return model() if optional and not body else parse(model, body)
+
+    return Depends(read)
+
+
+Cancel = Annotated[CancelRequest, body_of(CancelRequest, optional=True)]
+Rerun = Annotated[RerunRequest, body_of(RerunRequest, optional=True)]
+Validate = Annotated[ValidateRequest, body_of(ValidateRequest)]
+
+
 def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
     """Build the FastAPI application for a running app."""
     rest = FastAPI(
@@ -53,15 +82,8 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
         dependencies=[Depends(caller)],
     )  # fmt: skip
     rest.state.authenticator = authenticator
-    _handle_errors(rest)
+    _handle_errors(rest, app, authenticator)
     describe(rest)
-
-    @rest.middleware("http")
-    async def bounded(request: Request, forward: Callable[[Request], Awaitable[Response]]) -> Response:
-        announced = request.headers.get("content-length", "0")
-        if announced.isdigit() and int(announced) > MAX_BODY:
-            return _problem(TooLargeError(f"the body is over the limit of {MAX_BODY:,} bytes"))
-        return await forward(request)
 
     @rest.post("/v1/runs/batch", tags=["runs"], summary="Ask for many runs")
     async def batch(request: Request, invoker: Caller) -> Any:
@@ -85,26 +107,25 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
 
     @rest.get("/v1/runs/{run_id}/events", tags=["runs"], summary="Follow a run", response_class=StreamingResponse)
     async def events(run_id: str, request: Request) -> Any:
-        item = await app.watch.run(run_id)
+        await app.watch.run(run_id)
         stream = RunStream(app, run_id, request.headers.get("last-event-id"), logs_only=False)
-        return _sse(stream.events(item))
+        return _sse(stream.events())
 
     @rest.get("/v1/runs/{run_id}/logs", tags=["runs"], summary="Follow a run's log", response_class=StreamingResponse)
     async def logs(run_id: str, request: Request) -> Any:
-        item = await app.watch.run(run_id)
+        await app.watch.run(run_id)
         if "application/x-ndjson" in request.headers.get("accept", ""):
             return StreamingResponse(ndjson(app, run_id), media_type="application/x-ndjson")
         stream = RunStream(app, run_id, request.headers.get("last-event-id"), logs_only=True)
-        return _sse(stream.events(item))
+        return _sse(stream.events())
 
     @rest.post("/v1/runs/{run_id}/cancel", tags=["runs"], summary="Cancel a run", status_code=202)
-    async def cancel(run_id: str, invoker: Caller, body: CancelRequest | None = None) -> Any:
-        how = body or CancelRequest()
+    async def cancel(run_id: str, invoker: Caller, how: Cancel) -> Any:
         return await app.cancel(run_id, reason=how.reason, force=how.force, invoker=invoker)
 
     @rest.post("/v1/runs/{run_id}/rerun", tags=["runs"], summary="Run it again from the beginning", status_code=202)
-    async def rerun(run_id: str, invoker: Caller, body: RerunRequest | None = None) -> Any:
-        receipt = await app.rerun(run_id, (body or RerunRequest()).inputs, invoker=invoker, source="http")
+    async def rerun(run_id: str, request: Request, invoker: Caller, how: Rerun) -> Any:
+        receipt = await app.rerun(run_id, how.inputs, invoker=invoker, source=source_of(request.scope))
         return _receipt_response(receipt)
 
     @rest.get("/v1/requests", tags=["ledger"], summary="List requests, newest first")
@@ -139,7 +160,7 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
         return _flow_item(spec, last.get(name))
 
     @rest.post("/v1/flows/{name}/validate", tags=["flows"], summary="Validate inputs; nothing is recorded")
-    async def validate(name: str, body: ValidateRequest) -> Any:
+    async def validate(name: str, body: Validate) -> Any:
         try:
             return {"valid": True, "inputs": await app.validate(name, body.inputs), "errors": []}
         except InvalidInputsError as error:
@@ -168,11 +189,10 @@ def _flow_item(spec: FlowSpec, last: dict[str, Any] | None) -> dict[str, Any]:
 
 
 def _receipt_response(receipt: Receipt) -> Response:
-    if receipt.refused and receipt.code is not None:
+    if receipt.outcome is Outcome.REJECTED and receipt.code is not None:
         fields = receipt.as_json()
         fields.pop("code")
-        status, body = problem(receipt.code, receipt.reason, **fields)
-        return Response(body, status, media_type=PROBLEM_TYPE)
+        return _response(*problem(receipt.code, receipt.reason, **fields))
     return JSONResponse(receipt.as_json(), receipt_status(receipt, False, False))
 
 
@@ -190,30 +210,45 @@ def _sse(events: AsyncIterator[bytes]) -> StreamingResponse:
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
 
-def _problem(error: PullcordError) -> Response:
-    status, body = problem_of(error)
-    return Response(body, status, media_type=PROBLEM_TYPE)
+def _response(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
+    """Return a problem as a response."""
+    challenge = {"www-authenticate": CHALLENGE} if status == HTTPStatus.UNAUTHORIZED else {}
+    return Response(body, status, {**(headers or {}), **challenge}, PROBLEM_TYPE)
 
 
-def _handle_errors(rest: FastAPI) -> None:
+def _asks_for_runs(request: Request) -> bool:
+    path: str = request.scope["path"]
+    return request.method == "POST" and (path == "/v1/runs/batch" or path.endswith("/rerun"))
+
+
+def _handle_errors(rest: FastAPI, app: App, authenticator: Authenticator) -> None:
     @rest.exception_handler(PullcordError)
     async def known(request: Request, error: PullcordError) -> Response:
-        return _problem(error)
+        if isinstance(error, StoreError | PullcordRuntimeError) or not _asks_for_runs(request):
+            return _response(*problem_of(error))
+        try:
+            invoker = authenticator.identify(request.headers.get("authorization"))
+        except UnauthenticatedError:
+            invoker = ANONYMOUS
+        try:
+            return _receipt_response(await refuse(app, invoker, source_of(request.scope), error))
+        except PullcordError as worse:
+            return _response(*problem_of(worse))
 
     @rest.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:
-        errors = [
-            {"loc": list(item["loc"]), "msg": str(item["msg"]), "type": item["type"]} for item in error.errors()
-        ]
-        if any(item["type"] == "json_invalid" for item in errors):
-            status, body = problem("invalid_json", "the body is not valid JSON", errors=errors)
-            return Response(body, status, media_type=PROBLEM_TYPE)
-        return _problem(invalid(errors))
+        errors = [{"loc": list(item["loc"]), "msg": str(item["msg"]), "type": item["type"]} for item in error.errors()]
+        return _response(*problem_of(invalid(errors)))
 
     @rest.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> Response:
-        codes = {404: ("not_found", "there is nothing at this address; /openapi.json lists what there is"),
-                 405: ("method_not_allowed", "this address does not take that method")}  # fmt: skip
-        code, detail = codes.get(error.status_code, ("invalid_json", str(error.detail)))
-        status, body = problem(code, detail)
-        return Response(body, status, media_type=PROBLEM_TYPE, headers=error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            if request.scope["path"] == ADMISSION:
+                headers["allow"] = "GET, POST"
+            return _response(*problem("method_not_allowed", "this address does not take that method"), headers)
+        return _response(*problem("not_found", "there is nothing at this address; /openapi.json lists what there is"))
+
+    @rest.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        return _response(*problem("internal_error", UNEXPECTED))

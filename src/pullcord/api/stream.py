@@ -48,30 +48,32 @@ class RunStream:
         self._logs_only = logs_only
         self._states, self._steps, self._lines = parse_cursor(last)
         self._shown: str | None = None
+        self._progress: dict[str, Any] | None = None
 
-    async def events(self, first: dict[str, Any]) -> AsyncIterator[bytes]:
+    async def events(self) -> AsyncIterator[bytes]:
         """Yield events until the run has ended and all is told.
 
-        Args:
-            first: the run's item, read by the caller (so that an unknown run is a 404).
+        Raises:
+            NotFoundError: there is no such run.
         """
         subscription = self._app.engine.hub.subscribe(self._uuid)
         try:
-            item = first
             while True:
+                # Read after subscribing, so that no news falls between the two.
+                item = await self._app.watch.run(self._uuid)
                 async for event in self._catch_up(item):
                     yield event
                 if item["state"] in ENDED:
                     yield self._event("end", {"state": item["state"]})
                     return
                 progress = self._app.engine.hub.progress.get(self._uuid)
-                if progress is not None and not self._logs_only:
+                if progress is not None and progress != self._progress and not self._logs_only:
+                    self._progress = progress
                     yield self._event("progress", progress)
                 try:
                     await self._news(subscription)
                 except TimeoutError:
                     yield b": still here\n\n"
-                item = await self._app.watch.run(self._uuid)
         finally:
             self._app.engine.hub.unsubscribe(self._uuid, subscription)
 

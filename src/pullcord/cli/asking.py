@@ -18,9 +18,14 @@ if TYPE_CHECKING:
     from pullcord.client import AsyncClient
 
 _WORDS = {
-    "integer": "whole number", "number": "number", "boolean": "yes or no", "array": "JSON list", "object": "JSON object",
-    "null": "null", "string": "text",
-}  # fmt: skip
+    "string": "text",
+    "integer": "whole number",
+    "number": "number",
+    "boolean": "yes or no",
+    "array": "JSON list",
+    "object": "JSON object",
+    "null": "null",
+}
 _TRUTH = {"y": True, "yes": True, "true": True, "n": False, "no": False, "false": False}
 
 
@@ -57,7 +62,9 @@ async def _ask(target: Console, name: str, schema: Schema) -> Any:
     types = accepted_types(schema)
     if schema.get("description"):
         target.print(f"  {clean(schema['description'])}", style="dim", markup=False)
-    hint = "/".join(choices) if choices else " or ".join(sorted(_word(kind, schema) for kind in types)) or "JSON or text"
+    hint = (
+        "/".join(choices) if choices else " or ".join(sorted(_word(kind, schema) for kind in types)) or "JSON or text"
+    )
     while True:
         target.print(f"  {clean(name)} [cyan]\\[{_escaped(hint)}][/cyan]: ", end="")
         text = (await read_line()).strip()
@@ -96,8 +103,8 @@ async def read_line() -> str:
     """
     loop, descriptor = asyncio.get_running_loop(), sys.stdin.fileno()
     while True:
-        ready = loop.create_future()
-        loop.add_reader(descriptor, lambda ready=ready: ready.done() or ready.set_result(None))
+        ready: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(descriptor, _wake, ready)
         try:
             await ready
         finally:
@@ -106,3 +113,8 @@ async def read_line() -> str:
         if not data:
             raise UsageError("no input was given; use --input NAME=VALUE")
         return data.decode(sys.stdin.encoding or "utf-8", "replace").rstrip("\r\n")
+
+
+def _wake(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)

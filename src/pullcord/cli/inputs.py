@@ -11,7 +11,15 @@ from pullcord.core.errors import UsageError
 
 Schema = dict[str, Any]
 
-_NAMES = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array", dict: "object", type(None): "null"}
+_NAMES = {
+    str: "string",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    list: "array",
+    dict: "object",
+    type(None): "null",
+}
 
 
 def read_inputs(pairs: list[str] | None, file: str | None, schema: Schema | None) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def why(
         return
     rows = []
     for item in page["items"]:
-        times = f" (×{item['count']})" if item["count"] > 1 else ""
+        times = f" (\N{MULTIPLICATION SIGN}{item['count']})" if item["count"] > 1 else ""
         note = f"; “{item['note']}”" if item["note"] else ""
         dry = "dry run, " if item["dry_run"] else ""
         rows.append(

@@ -31,9 +31,7 @@ class Live:
         self._state = ""
         self._progress: dict[str, Any] = {}
         self._spinner = Spinner("dots", style="cyan")
-        self._live = RichLive(
-            get_renderable=self._line, console=self._console, refresh_per_second=10, transient=True
-        )
+        self._live = RichLive(get_renderable=self._line, console=self._console, refresh_per_second=10, transient=True)
         self._live.start()
 
     def event(self, event: Event) -> None:

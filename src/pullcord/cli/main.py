@@ -49,7 +49,11 @@ def version(data_dir: DataDir = None, as_json: Json = False) -> None:
     import sqlite3
 
     if as_json:
-        facts = {"pullcord": pullcord.__version__, "python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
+        facts = {
+            "pullcord": pullcord.__version__,
+            "python": platform.python_version(),
+            "sqlite": sqlite3.sqlite_version,
+        }
         typer.echo(json.dumps(facts))
     else:
         typer.echo(f"pullcord {pullcord.__version__}")

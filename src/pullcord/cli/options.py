@@ -19,7 +19,10 @@ def _remember(context: typer.Context, value: bool) -> bool:
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        "--data-dir", metavar="FOLDER", help="Where data lives. [default: PULLCORD_DATA_DIR, or .pullcord]", show_default=False
+        "--data-dir",
+        metavar="FOLDER",
+        help="Where data lives. [default: PULLCORD_DATA_DIR, or .pullcord]",
+        show_default=False,
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Write JSON for programs.", callback=_remember, is_eager=True)]

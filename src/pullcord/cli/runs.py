@@ -22,7 +22,9 @@ app = typer.Typer(cls=Group, no_args_is_help=True, help="Look at runs, cancel th
 def list_runs(
     flow: Annotated[str | None, typer.Option("--flow", help="Of one flow.", show_default=False)] = None,
     state: Annotated[str | None, typer.Option("--state", help="In one state, like failed.", show_default=False)] = None,
-    trigger: Annotated[str | None, typer.Option("--trigger", help="Of one kind of trigger.", show_default=False)] = None,
+    trigger: Annotated[
+        str | None, typer.Option("--trigger", help="Of one kind of trigger.", show_default=False)
+    ] = None,
     tag: Annotated[str | None, typer.Option("--tag", help="Of flows with a tag.", show_default=False)] = None,
     since: Annotated[
         str | None, typer.Option("--since", help="Since a time, or a duration ago, like 2h.", show_default=False)
@@ -85,7 +87,9 @@ def logs(
 @app.command("cancel")
 def cancel(
     run_id: RunId,
-    force: Annotated[bool, typer.Option("--force", help="Replace its worker where it does not stop by itself.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace its worker where it does not stop by itself.")
+    ] = False,
     reason: Reason = None,
     data_dir: DataDir = None,
     as_json: Json = False,

@@ -28,7 +28,8 @@ Host = Annotated[
     str | None, typer.Option("--host", help="Address to listen on. [default: 127.0.0.1]", show_default=False)
 ]
 Port = Annotated[
-    int | None, typer.Option("--port", help="Port to listen on; 0 takes a free one. [default: 8321]", show_default=False)
+    int | None,
+    typer.Option("--port", help="Port to listen on; 0 takes a free one. [default: 8321]", show_default=False),
 ]
 Workers = Annotated[
     int | None,

@@ -211,9 +211,7 @@ def run(body: dict[str, Any], wait: Wait, until: str) -> Call[Receipt]:
     longest = waiting_time(wait)
     first = FIRST_WAIT if longest is None else min(longest, FIRST_WAIT)
     query = {} if first == 0 else {"wait": f"{first:.3f}s", "until": checked_until(until)}
-    return Call(
-        "POST", "/v1/runs", receipt_of, query, encode(body), repeatable=True, patience=first, accepts="outcome"
-    )
+    return Call("POST", "/v1/runs", receipt_of, query, encode(body), repeatable=True, patience=first, accepts="outcome")
 
 
 def batches(wanted: Iterable[Wanted]) -> Iterable[Call[list[Receipt]]]:

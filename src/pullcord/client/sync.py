@@ -65,9 +65,7 @@ class Runs:
         """
         return self._connection.send(calls.cancel(run_id, force, reason))
 
-    def rerun(
-        self, run_id: str, inputs: Mapping[str, Any] | None = None, *, raise_on_refusal: bool = True
-    ) -> Receipt:
+    def rerun(self, run_id: str, inputs: Mapping[str, Any] | None = None, *, raise_on_refusal: bool = True) -> Receipt:
         """Ask for a new run from the beginning, with the same inputs, those given changed.
 
         Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -51,6 +52,7 @@ class Engine:
 
     Attributes:
         uuids: ids of the runs in workers, by number.
+        unplaced: claimed runs whose worker is not there yet.
         child_gate: set by the composition root.
     """
 
@@ -68,7 +70,7 @@ class Engine:
         self.catalog = Catalog(locations, {})
         self.uuids: dict[int, str] = {}
         self.fleets = {location.name: Fleet(self, location, workers, cwd) for location in locations}
-        self._unplaced: list[Assignment] = []
+        self.unplaced: list[Assignment] = []
         self._due: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -113,7 +115,7 @@ class Engine:
 
     def active(self) -> int:
         """Return how many runs are in workers."""
-        return len(self._unplaced) + sum(
+        return len(self.unplaced) + sum(
             len(worker.assigned) for fleet in self.fleets.values() for worker in fleet.workers
         )
 
@@ -132,14 +134,14 @@ class Engine:
         if fleet is None:
             self.lose_unplaced(assignment)
         elif way == ISOLATED:
+            self.unplaced.append(assignment)
             self._spawn_task(fleet.place_alone(assignment, self._message(run)))
         else:
             worker = fleet.least_busy()
             if worker is None:
-                self._unplaced.append(assignment)
+                self.unplaced.append(assignment)
             else:
-                worker.assigned[run.id] = assignment
-                worker.send(self._message(run))
+                worker.assign(assignment, self._message(run))
 
     def _message(self, run: Claimed) -> Message:
         spec = self.catalog.get(run.flow)
@@ -159,6 +161,8 @@ class Engine:
 
     def lose_unplaced(self, assignment: Assignment) -> None:
         """A claimed run found no process: it goes back, and nobody is to blame."""
+        if assignment in self.unplaced:
+            self.unplaced.remove(assignment)
         self.room.free(assignment.lane)
         self.journal.lose([[assignment.run.id, assignment.run.token, 0, None]])
 
@@ -211,8 +215,8 @@ class Engine:
                 log.warning("%s: %s", failure.place, failure.message)
             self._register(name, specs, complete)
         worker.fleet.became_ready(worker)
-        waiting, self._unplaced = self._unplaced, []
-        for assignment in waiting:
+        for assignment in [a for a in self.unplaced if not a.lane.endswith(f"#{ISOLATED}")]:
+            self.unplaced.remove(assignment)
             self._place(assignment)
         self.store.nudge()
 
@@ -266,9 +270,8 @@ class Engine:
         self._spawn_task(self._execute(worker, reason))
 
     async def _execute(self, worker: WorkerHandle, reason: str) -> None:
-        deadline = time.monotonic() + GRACE
-        while worker.connected and time.monotonic() < deadline and len(worker.assigned) > worker.stuck:
-            await asyncio.sleep(0.05)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(worker.deserted(), GRACE)
         worker.kill(reason)
 
     def cancel(self, number: int, uuid: str, state: str, force: bool) -> None:
@@ -276,13 +279,15 @@ class Engine:
         self.hub.state(uuid, state)
         if state != RunState.CANCELLING:
             return
+        for assignment in self.unplaced:
+            assignment.cancelling = assignment.cancelling or assignment.run.id == number
         for fleet in self.fleets.values():
             for worker in fleet.workers:
-                assignment = worker.assigned.get(number)
-                if assignment is not None:
-                    worker.send([kinds.CANCEL, number, assignment.run.token])
+                assigned = worker.assigned.get(number)
+                if assigned is not None:
+                    worker.cancel(assigned)
                     if force:
-                        self._spawn_task(self._force(worker, assignment))
+                        self._spawn_task(self._force(worker, assigned))
 
     async def _force(self, worker: WorkerHandle, assignment: Assignment) -> None:
         """Give a cancelled run a moment to stop by itself, then have its process replaced."""

@@ -112,8 +112,8 @@ class Fleet:
             log.warning("no process for run %s: %s", assignment.run.uuid, error)
             self.engine.lose_unplaced(assignment)
             return
-        worker.assigned[assignment.run.id] = assignment
-        worker.send(message)
+        self.engine.unplaced.remove(assignment)
+        worker.assign(assignment, message)
 
     def emptied(self, worker: WorkerHandle) -> None:
         """A worker has no runs left: one that was alone or is retired can go."""

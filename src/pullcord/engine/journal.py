@@ -62,10 +62,9 @@ class Journal:
         return True
 
     def _take(self, worker: WorkerHandle, message: Message) -> Assignment | None:
-        assignment = worker.assigned.get(message[1])
-        if assignment is None or assignment.run.token != message[2]:
+        assignment = worker.take(message[1], message[2])
+        if assignment is None:
             return None
-        del worker.assigned[message[1]]
         if not assignment.waiting:
             self._engine.room.free(assignment.lane)
         if not worker.assigned:

@@ -33,7 +33,7 @@ class Template:
         environment = os.environ | {"PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1"}
         try:
             self._process = subprocess.Popen(
-                [python, "-m", "pullcord.worker", str(theirs.fileno()), str(os.getpid())],
+                [python, "-P", "-m", "pullcord.worker", str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 cwd=cwd,
                 env=environment,

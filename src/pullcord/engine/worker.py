@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import time
@@ -13,11 +14,13 @@ from typing import TYPE_CHECKING, cast
 
 from pullcord.failpoints import hit
 from pullcord.store.commands.claim import Claimed
-from pullcord.wire.messages import RUN
 from pullcord.wire.frames import Decoder, FrameError, Message, encode
+from pullcord.wire.messages import CANCEL, RUN
 
 if TYPE_CHECKING:
     from pullcord.engine.fleet import Fleet
+
+log = logging.getLogger(__name__)
 
 CONTROL, SHARED, ALONE = "control", "shared", "alone"
 """What a worker is for: a location's control duties, many runs, or one run at a time."""
@@ -88,6 +91,7 @@ class WorkerHandle(asyncio.Protocol):
         self.resident = 0
         self.behind = 0.0
         self.connected = True
+        self._moved: asyncio.Event | None = None
         self._receive = receive
         self._lost = lost
         self._decoder = Decoder()
@@ -108,13 +112,20 @@ class WorkerHandle(asyncio.Protocol):
         except FrameError as error:
             self.kill(f"it broke the protocol: {error.message}")
             return
-        if messages:
+        if not messages:
+            return
+        try:
             self._receive(self, messages)
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            log.exception("worker %d sent something that is no message", self.pid)
+            self.kill(f"it broke the protocol: {error!r}")
 
     def connection_lost(self, error: Exception | None) -> None:
         """The channel is gone, and with it the process."""
         self.connected = False
         self.ready = False
+        if self._moved is not None:
+            self._moved.set()
         self._lost(self)
 
     def send(self, message: Message) -> None:
@@ -122,6 +133,34 @@ class WorkerHandle(asyncio.Protocol):
         if not self._outgoing:
             self._loop.call_soon(self._flush)
         self._outgoing.append(message)
+
+    def assign(self, assignment: Assignment, message: Message) -> None:
+        """Give the worker a run."""
+        self.assigned[assignment.run.id] = assignment
+        self.send(message)
+        if assignment.cancelling:
+            self.cancel(assignment)
+
+    def cancel(self, assignment: Assignment) -> None:
+        """Tell the worker that one of its runs is cancelled."""
+        assignment.cancelling = True
+        self.send([CANCEL, assignment.run.id, assignment.run.token])
+
+    def take(self, run: int, token: int) -> Assignment | None:
+        """Take a run from the worker, if it has it under this token."""
+        assignment = self.assigned.get(run)
+        if assignment is None or assignment.run.token != token:
+            return None
+        del self.assigned[run]
+        if self._moved is not None and len(self.assigned) <= self.stuck:
+            self._moved.set()
+        return assignment
+
+    async def deserted(self) -> None:
+        """Wait until only runs that are stuck in a thread are left, or the process is gone."""
+        self._moved = asyncio.Event()
+        if self.connected and len(self.assigned) > self.stuck:
+            await self._moved.wait()
 
     def _flush(self) -> None:
         if self._transport is not None and self._outgoing:

@@ -58,8 +58,9 @@ class Gate:
             sent = _text_of_inputs(request.inputs)
         except InvalidInputsError as error:
             return await self.refuse(entry, error.code, error.message, error.errors)
-        if len(sent) > MAX_INPUTS:
-            reason = f"the inputs are {len(sent):,} bytes of JSON, over the limit of {MAX_INPUTS:,}; pass a path instead"
+        size = len(sent) if sent.isascii() else len(sent.encode())
+        if size > MAX_INPUTS:
+            reason = f"the inputs are {size:,} bytes of JSON, over the limit of {MAX_INPUTS:,}; pass a path instead"
             return await self.refuse(entry, "too_large", reason)
         entry.inputs = sent
         identities = _identities(request, sent)
@@ -108,7 +109,7 @@ class Gate:
             invoker=invoker.id,
             invoker_kind=invoker.kind,
             source=source,
-            repeat_key=f"malformed:{invoker.id}:{source}:{code}",
+            repeat_key=f"malformed:{invoker.id}:{source}:{code}:{fingerprint(reason)[:32]}",
         )
         return await self.refuse(entry, code, reason)
 

@@ -45,7 +45,7 @@ class Scheduler:
             raise PullcordRuntimeError("the app has stopped")
         request = TriggerRequest(
             flow=flow,
-            inputs=params or {},
+            inputs={} if params is None else params,
             invoker=invoker,
             source="python",
             trigger=trigger,

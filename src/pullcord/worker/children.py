@@ -67,8 +67,8 @@ class ChildCall:
 
     async def wait_async(self) -> None:
         """Wait on the event loop."""
-        event = asyncio.Event()
-        self._wake.append(event.set)
+        event, loop = asyncio.Event(), asyncio.get_running_loop()
+        self._wake.append(lambda: loop.call_soon_threadsafe(event.set))
         if self.answer is None:
             await event.wait()
 

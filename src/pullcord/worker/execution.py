@@ -175,10 +175,19 @@ class Execution:
         if self.acknowledged < self.sent:
             loop = asyncio.get_running_loop()
             future: asyncio.Future[None] = loop.create_future()
-            self._when_acknowledged(self.sent, lambda: _wake(future))
+
+            def wake() -> None:
+                if loop is self.worker.loop:
+                    _wake(future)
+                else:  # a sync flow that runs an event loop of its own
+                    loop.call_soon_threadsafe(_wake, future)
+
+            self._when_acknowledged(self.sent, wake)
             await future
         if self.stale:
             raise RunAbandoned
+        if self.stop_requested:
+            raise asyncio.CancelledError
         if self.worker.draining or self.parked:
             self.worker.release(self)
             await asyncio.Future()

@@ -100,6 +100,8 @@ def _import_file(name: str, path: Path) -> ModuleType:
     known = sys.modules.get(name)
     if known is not None and getattr(known, "__file__", None) == str(path):
         return known
+    if known is not None:
+        raise ImportError(f"{path.name} has the name of the module {name!r}, which others need; rename the file")
     parent = name.rpartition(".")[0]
     if parent:
         importlib.import_module(parent)

@@ -55,6 +55,16 @@ class RunStream(io.TextIOBase):
         if rest:
             emit(sink, self._level, self._name, rest)
 
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Text is UTF-8."""
+        return "utf-8"
+
+    @property
+    def buffer(self) -> io.BufferedIOBase:
+        """The real stream's bytes; what is written there is no log line."""
+        return self._real.buffer  # type: ignore[return-value]
+
     def fileno(self) -> int:
         """Return the real stream's descriptor."""
         return self._real.fileno()

@@ -64,6 +64,7 @@ def main(descriptor: int, parent: int) -> None:
             number = json.loads(data)["spawn"]
             pid = os.fork()
             if pid == 0:
+                signal.set_wakeup_fd(-1)
                 for ours in (control, woken, wake):
                     ours.close()
                 _become_worker(descriptors[0], me)
@@ -83,7 +84,6 @@ def _report_exits(control: socket.socket) -> None:
 
 
 def _become_worker(descriptor: int, template: int) -> NoReturn:
-    signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent(template)

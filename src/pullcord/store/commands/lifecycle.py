@@ -39,7 +39,7 @@ _FAMILY = """
 WITH RECURSIVE family(id) AS (
     SELECT id FROM runs WHERE uuid = :uuid
     UNION ALL SELECT r.id FROM runs r JOIN family f ON r.parent_id = f.id
-) SELECT json_group_array(json_array(r.id, r.token, r.state, r.slot, r.owner IS NULL)) FROM runs r JOIN family f ON r.id = f.id"""
+) SELECT json_group_array(json_array(r.id, r.token, r.state, r.slot, r.owner IS NULL, r.uuid)) FROM runs r JOIN family f ON r.id = f.id"""
 
 
 @dataclass(slots=True)
@@ -155,8 +155,8 @@ class CancelRun:
         reason: why, in the invoker's words.
         force: whether its worker may be killed for it.
 
-    The result is one `Ended` for each run that changed; the first is the run itself. Cancelling a run that is
-    already `cancelling` is no error.
+    The result is `(uuid, Ended)` for each run that changed, the run itself first. Cancelling a run that is already
+    `cancelling` is no error.
     """
 
     keep_trying: ClassVar[bool] = False
@@ -182,7 +182,9 @@ class CancelRun:
         return [_cancel(tx, command) for command in commands]
 
 
-def _cancel(tx: Transaction, command: CancelRun) -> list[Ended] | NotFoundError | NotCancellableError:
+def _cancel(
+    tx: Transaction, command: CancelRun
+) -> list[tuple[str, Ended]] | NotFoundError | NotCancellableError:
     family = sorted(tx.array(_FAMILY, {"uuid": command.uuid}))
     if not family:
         return NotFoundError(f"no run has the id {command.uuid}; `pullcord runs list` shows the latest")
@@ -190,8 +192,8 @@ def _cancel(tx: Transaction, command: CancelRun) -> list[Ended] | NotFoundError 
     if state in ENDED:
         return NotCancellableError(f"the run has ended already: {state}", state)
     note = {"by": command.invoker, "at": command.at_text, "reason": command.reason, "force": command.force}
-    changed: list[Ended] = []
-    for run_id, token, before, slot, orphan in family:
+    changed: list[tuple[str, Ended]] = []
+    for run_id, token, before, slot, orphan, uuid in family:
         if before in ENDED:
             continue
         after = RunState.CANCELLING if before in ACTIVE and not orphan else RunState.CANCELLED
@@ -200,7 +202,7 @@ def _cancel(tx: Transaction, command: CancelRun) -> list[Ended] | NotFoundError 
             "UPDATE runs SET state = :after, cancel = :cancel, ended_at = :ended, waiting_for = NULL WHERE id = :id",
             {"after": after, "cancel": json.dumps(note), "ended": ended, "id": run_id},
         )
-        changed.append(Ended(run_id, token, after))
+        changed.append((uuid, Ended(run_id, token, after)))
         if slot is not None:
             tx.hints.slots.add(slot)
     tx.execute(

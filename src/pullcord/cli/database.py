@@ -1,0 +1,95 @@
+"""What `pullcord doctor` finds out about the lock and the database, without writing to either."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pullcord.cli.checks import Finding
+
+PATIENCE: Final = 30.0
+"""Seconds that looking through the database may take."""
+
+
+def database(folder: Path) -> Iterator[Finding]:
+    """Yield findings about the lock and the database."""
+    from pullcord.cli.checks import Finding
+
+    holder = lock_holder(folder)
+    yield Finding("lock", "ok", "nobody holds the folder" if holder is None else f"process {holder} holds the folder")
+    path = folder / "pullcord.db"
+    if not path.exists():
+        yield Finding("database", "ok", "there is none yet")
+        return
+    try:
+        with closing(sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, timeout=5.0)) as connection:
+            connection.execute("PRAGMA query_only = ON")
+            yield _check(connection, path)
+            yield _schema(connection)
+    except sqlite3.Error as error:
+        advice = "stop Pullcord, keep a copy of the data folder, and restore a back-up"
+        yield Finding("database", "wrong", f"{path}: {error}", advice)
+
+
+def lock_holder(folder: Path) -> str | None:
+    """Return the process that holds the folder's lock, or None; only the kernel's list is read."""
+    try:
+        facts = (folder / "lock").stat()
+        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    device = f"{os.major(facts.st_dev):02x}:{os.minor(facts.st_dev):02x}"
+    for line in lines:
+        words = line.split()
+        if "FLOCK" not in words:
+            continue
+        pid, where = words[words.index("FLOCK") + 3 : words.index("FLOCK") + 5]
+        if where.rpartition(":")[2] == str(facts.st_ino) and where.rpartition(":")[0] in (device, "00:00"):
+            return pid
+    return None
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> Finding:
+    from pullcord.cli.checks import Finding
+
+    size = sum(file.stat().st_size for file in path.parent.glob("pullcord.db*")) / 1024**2
+    deadline = time.monotonic() + PATIENCE
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)
+    try:
+        answers = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
+    except sqlite3.OperationalError as error:
+        if "interrupted" not in str(error):
+            raise
+        return Finding("database", "note", f"{size:.0f} MB; too large to check in {PATIENCE:g} s, good as far as seen")
+    finally:
+        connection.set_progress_handler(None, 0)
+    if answers == ["ok"]:
+        return Finding("database", "ok", f"{size:.1f} MB, sound")
+    advice = "stop Pullcord, keep a copy of the data folder, and restore a back-up"
+    return Finding("database", "wrong", f"damaged: {'; '.join(answers)}", advice)
+
+
+def _schema(connection: sqlite3.Connection) -> Finding:
+    from pullcord.cli.checks import Finding
+    from pullcord.store.migrate import HEAD
+
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    version = None if row is None else str(row[0])
+    if version == HEAD:
+        return Finding("schema", "ok", HEAD)
+    if version is None or version < HEAD:
+        return Finding("schema", "note", f"{version}, older than this Pullcord's {HEAD}", "the next start upgrades it")
+    advice = "install the newer Pullcord, or use another --data-dir"
+    return Finding("schema", "wrong", f"{version}, newer than this Pullcord's {HEAD}", advice)
+
+
+def _quoted(path: Path) -> str:
+    from urllib.parse import quote
+
+    return quote(str(path.absolute()))
