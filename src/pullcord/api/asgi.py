@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -11,11 +12,13 @@ from pydantic_core import to_json
 from pullcord.api.admission import Admission, Receive, Scope, Send, respond
 from pullcord.api.auth import Authenticator
 from pullcord.api.metrics import exposition
-from pullcord.api.problems import PROBLEM_TYPE, problem, problem_of
+from pullcord.api.problems import PROBLEM_TYPE, UNEXPECTED, problem, problem_of
 from pullcord.app import App
 from pullcord.core.errors import PullcordError
 
 JSON: Final = "application/json"
+
+log = logging.getLogger(__name__)
 
 
 class Asgi:
@@ -57,9 +60,7 @@ class Asgi:
             self._rest = self._rest or module.make_rest(self._app, self._authenticator)
         return self._rest
 
-    async def _answer(
-        self, probe: Callable[[], Awaitable[tuple[int, bytes, str]]], method: str, send: Send
-    ) -> None:
+    async def _answer(self, probe: Callable[[], Awaitable[tuple[int, bytes, str]]], method: str, send: Send) -> None:
         if method not in ("GET", "HEAD"):
             refusal = problem("method_not_allowed", "this address does not take that method")
             await respond(send, *refusal, PROBLEM_TYPE, extra=[(b"allow", b"GET, HEAD")])
@@ -68,6 +69,10 @@ class Asgi:
             status, body, kind = await probe()
         except PullcordError as error:
             await respond(send, *problem_of(error), PROBLEM_TYPE)
+            return
+        except Exception:
+            log.exception("a probe failed")
+            await respond(send, *problem("internal_error", UNEXPECTED), PROBLEM_TYPE)
             return
         await respond(send, status, body, kind)
 

@@ -1,55 +1,127 @@
-"""The OpenAPI document: FastAPI's, and the hot route that FastAPI does not serve."""
+"""The OpenAPI document: FastAPI's, and what FastAPI does not know: the routes it does not serve, bodies, answers."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
-from pullcord.api.models import BatchRequest, RunRequest
-from pullcord.core.states import Outcome, RunState
+from pullcord.api.models import BatchRequest, CancelRequest, RerunRequest, RunRequest, ValidateRequest
+from pullcord.api.problems import PROBLEM_TYPE
+from pullcord.api.schemas import REF, SCHEMAS, Schema, ref
 
-_REF = "#/components/schemas/"
+JSON: Final = "application/json"
+STREAM: Final = "text/event-stream"
+LINES: Final = "application/x-ndjson"
+METRICS: Final = "text/plain"
 
-RECEIPT: dict[str, Any] = {
-    "type": "object",
-    "required": ["request_id", "outcome", "reason", "code", "flow", "run_id", "state", "replayed", "position"],
-    "properties": {
-        "request_id": {"type": "string", "format": "uuid"},
-        "outcome": {"enum": [outcome.value for outcome in Outcome]},
-        "reason": {"type": "string"},
-        "code": {"type": ["string", "null"]},
-        "flow": {"type": "string"},
-        "run_id": {"type": ["string", "null"]},
-        "state": {"enum": [*(state.value for state in RunState), None]},
-        "replayed": {"type": "boolean"},
-        "position": {"type": ["integer", "null"]},
-        "errors": {"type": "array", "items": {"type": "object"}},
-        "run": {"type": "object"},
-    },
+_READ: Final = (401, 503)
+_LIST: Final = (401, 422, 503)
+_LOOK: Final = (401, 404, 503)
+_SEND: Final = (400, 413, 415, 422)
+_GATE: Final = (*_SEND, 401, 403, 404, 409, 429, 503)
+"""Whatever the gate may say."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What a call takes and answers.
+
+    Attributes:
+        answers: description and schema by status.
+        problems: statuses of refusals.
+        body: what it takes.
+        optional: whether it may come without.
+        media: content types of the answers; a stream of text has no schema.
+        refusal: schema of the refusals.
+    """
+
+    answers: dict[int, tuple[str, str]]
+    problems: tuple[int, ...] = ()
+    body: type[BaseModel] | None = None
+    optional: bool = False
+    media: tuple[str, ...] = (JSON,)
+    refusal: str = "Problem"
+    parameters: list[dict[str, Any]] = field(default_factory=list)
+
+
+_RESUME: Final = {
+    "name": "Last-Event-ID",
+    "in": "header",
+    "description": "the id of the last event that was seen; the stream goes on behind it",
+    "schema": {"type": "string"},
 }
-
-PROBLEM: dict[str, Any] = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail", "code"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "code": {"type": "string"},
-        "errors": {"type": "array", "items": {"type": "object"}},
+_ASK: Final = [
+    {
+        "name": "wait",
+        "in": "query",
+        "description": "how long to wait for the run, such as `30s`; the receipt then has `run`",
+        "schema": {"type": "string", "maxLength": 40, "examples": ["30s"]},
     },
+    {
+        "name": "until",
+        "in": "query",
+        "description": "what to wait for",
+        "schema": {"type": "string", "pattern": "^(ended|started|step:.+)$", "default": "ended"},
+    },
+    {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "the same as `idempotency_key` in the body",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    },
+]
+
+_CALLS: Final[dict[tuple[str, str], _Call]] = {
+    ("post", "/v1/runs"): _Call(
+        {202: ("admitted, or the time of `wait` is over", "Receipt"), 200: ("replayed, or waited for", "Receipt")},
+        _GATE, RunRequest, refusal="Refusal", parameters=_ASK,
+    ),
+    ("post", "/v1/runs/batch"): _Call(
+        {200: ("a receipt for each request, in order", "Receipts")},
+        (*_SEND, 401, 503), BatchRequest, refusal="Refusal",
+    ),
+    ("get", "/v1/runs"): _Call({200: ("runs, newest first", "RunPage")}, _LIST),
+    ("get", "/v1/runs/{run_id}"): _Call({200: ("the run", "Run")}, _LOOK),
+    ("get", "/v1/runs/{run_id}/events"): _Call(
+        {200: ("`run`, `step`, `progress`, `log` and `end` events", "")}, _LOOK, media=(STREAM,), parameters=[_RESUME]
+    ),
+    ("get", "/v1/runs/{run_id}/logs"): _Call(
+        {200: ("`log` and `end` events; or, when `Accept` asks for it, the lines there are now", "")},
+        _LOOK, media=(STREAM, LINES), parameters=[_RESUME],
+    ),
+    ("post", "/v1/runs/{run_id}/cancel"): _Call(
+        {202: ("the run", "Run")}, (*_SEND, 401, 403, 404, 409, 503), CancelRequest, optional=True
+    ),
+    ("post", "/v1/runs/{run_id}/rerun"): _Call(
+        {202: ("admitted", "Receipt")}, _GATE, RerunRequest, optional=True, refusal="Refusal"
+    ),
+    ("get", "/v1/requests"): _Call({200: ("requests, newest first", "LedgerPage")}, _LIST),
+    ("get", "/v1/requests/{request_id}"): _Call({200: ("the request", "LedgerRow")}, _LOOK),
+    ("get", "/v1/flows"): _Call({200: ("flows by name, and what could not be loaded", "FlowPage")}, _LIST),
+    ("get", "/v1/flows/{name}"): _Call({200: ("the flow", "Flow")}, _LOOK),
+    ("post", "/v1/flows/{name}/validate"): _Call(
+        {200: ("whether the inputs are valid", "Validation")}, (*_SEND, 401, 404, 503), ValidateRequest
+    ),
+    ("get", "/healthz"): _Call({200: ("the server runs", "Alive")}),
+    ("get", "/readyz"): _Call(
+        {200: ("every location has reported or failed", "Readiness"), 503: ("not yet", "Readiness")}
+    ),
+    ("get", "/metrics"): _Call({200: ("Prometheus' text format", "")}, (503,), media=(METRICS,)),
+    ("get", "/openapi.json"): _Call({200: ("this document", "")}),
+}  # fmt: skip
+
+_DIRECT: Final = {
+    ("post", "/v1/runs"): ("submit_run", "runs", "Ask for a run"),
+    ("get", "/healthz"): ("healthz", "server", "Is the server alive?"),
+    ("get", "/readyz"): ("readyz", "server", "Is the server ready?"),
+    ("get", "/metrics"): ("metrics", "server", "Figures for Prometheus"),
+    ("get", "/openapi.json"): ("openapi", "server", "This document"),
 }
-
-
-def _answer(description: str, schema: str, media: str = "application/json") -> dict[str, Any]:
-    return {"description": description, "content": {media: {"schema": {"$ref": _REF + schema}}}}
-
-
-def _problems(*statuses: int) -> dict[str, Any]:
-    return {str(status): _answer("refused", "Problem", "application/problem+json") for status in statuses}
+"""What FastAPI does not serve: operation id, tag and summary."""
 
 
 def describe(rest: FastAPI) -> None:
@@ -66,34 +138,39 @@ def describe(rest: FastAPI) -> None:
 
 def _document(rest: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=rest.title, version=rest.version, routes=rest.routes)
-    schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    for model in (RunRequest, BatchRequest):
-        schemas[model.__name__] = model.model_json_schema(ref_template=_REF + "{model}")
-    schemas |= {"Receipt": RECEIPT, "Problem": PROBLEM}
-    for path in document["paths"].values():
-        for operation in path.values():
-            operation["responses"].pop("422", None)
-            operation["responses"] |= _problems(400, 401, 403, 404, 409, 413, 422, 503)
-    document["paths"].setdefault("/v1/runs", {})["post"] = {
-        "tags": ["runs"],
-        "summary": "Ask for a run",
-        "operationId": "submit_run",
-        "parameters": [
-            {"name": "wait", "in": "query", "schema": {"type": "string", "examples": ["30s"]}},
-            {"name": "until", "in": "query", "schema": {"type": "string", "pattern": "^(ended|started|step:.+)$"}},
-            {"name": "Idempotency-Key", "in": "header", "schema": {"type": "string", "minLength": 1, "maxLength": 255}},
-        ],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": {"$ref": _REF + "RunRequest"}}}},
-        "responses": {
-            "202": _answer("admitted", "Receipt"),
-            "200": _answer("replayed, or waited for", "Receipt"),
-        }
-        | _problems(400, 401, 403, 404, 409, 413, 422, 429, 503),
+    paths: dict[str, dict[str, Any]] = document["paths"]
+    for (method, path), (name, tag, summary) in _DIRECT.items():
+        operation = {"operationId": name, "tags": [tag], "summary": summary}
+        paths.setdefault(path, {})[method] = operation if path.startswith("/v1/") else {**operation, "security": []}
+    for path, operations in paths.items():
+        for method, operation in operations.items():
+            _fill(operation, _CALLS[method, path])
+    models = (RunRequest, BatchRequest, CancelRequest, RerunRequest, ValidateRequest)
+    bodies = {model.__name__: model.model_json_schema(ref_template=REF + "{model}") for model in models}
+    # What is no request is refused in a receipt of its own.
+    bodies["BatchRequest"]["properties"]["requests"]["items"] = {"anyOf": [ref("RunRequest"), {}]}
+    given = document.get("components", {}).get("schemas", {})
+    enums = {name: schema for name, schema in given.items() if "enum" in schema}
+    document["components"] = {
+        "schemas": enums | SCHEMAS | bodies,
+        "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
     }
-    document["paths"]["/v1/runs/batch"]["post"]["requestBody"] = {
-        "required": True,
-        "content": {"application/json": {"schema": {"$ref": _REF + "BatchRequest"}}},
-    }
-    document["components"]["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
     document["security"] = [{"bearer": []}]
     return document
+
+
+def _fill(operation: dict[str, Any], call: _Call) -> None:
+    if call.parameters:
+        operation["parameters"] = [*operation.get("parameters", []), *call.parameters]
+    if call.body is not None:
+        content = {JSON: {"schema": ref(call.body.__name__)}}
+        operation["requestBody"] = {"required": not call.optional, "content": content}
+    responses = {str(status): _answer(text, call.media, name) for status, (text, name) in call.answers.items()}
+    for status in sorted(call.problems):
+        responses[str(status)] = _answer("refused", (PROBLEM_TYPE,), call.refusal)
+    operation["responses"] = responses
+
+
+def _answer(description: str, media: tuple[str, ...], name: str) -> Schema:
+    schema = ref(name) if name else {"type": "object"} if media == (JSON,) else {"type": "string"}
+    return {"description": description, "content": {kind: {"schema": schema} for kind in media}}

@@ -8,7 +8,7 @@ from typing import Any
 from pullcord.cli.failing import clean
 from pullcord.cli.follow import error_line
 from pullcord.cli.inputs import accepted_types, property_of
-from pullcord.cli.output import STYLES, coloured, draw, duration, table, trigger, when, who
+from pullcord.cli.output import STYLES, coloured, draw, duration, length, table, trigger, when, who
 
 
 def draw_run(run: dict[str, Any]) -> None:
@@ -51,7 +51,6 @@ def draw_run(run: dict[str, Any]) -> None:
 
 def draw_flow(flow: dict[str, Any]) -> None:
     """Draw a flow: facts, description, inputs."""
-    settings = {name: value for name, value in flow["settings"].items() if value not in (None, [], False)}
     last = flow["last_run"]
     draw_facts(
         [
@@ -59,7 +58,7 @@ def draw_flow(flow: dict[str, Any]) -> None:
             ("version", flow["version"]),
             ("place", flow["place"]),
             ("tags", ", ".join(flow["tags"]) or None),
-            ("settings", ", ".join(f"{name} {_short(value)}" for name, value in settings.items() if name != "tags")),
+            ("settings", _settings(flow["settings"])),
             ("paused", flow["paused"] and "yes"),
             ("last run", last and f"{last['state']}, {when(last['queued_at'])}"),
         ]
@@ -103,6 +102,18 @@ def _input(schema: dict[str, Any], name: str) -> list[str]:
     rules = [part[word] for word in ("format", "pattern") if word in part]
     default = "required" if name in schema.get("required", []) else _short(part.get("default"))
     return [f"  {name}", " ".join([kind, *map(str, rules)]), default, str(part.get("description", ""))]
+
+
+def _settings(settings: dict[str, Any]) -> str:
+    limit, retries = settings.get("concurrency"), (settings.get("retries") or {}).get("limit")
+    parts = ["any number of runs at once" if limit is None else f"{limit} run{'s' if limit > 1 else ''} at once"]
+    if retries:
+        parts.append(f"up to {retries} retr{'ies' if retries > 1 else 'y'}")
+    if settings.get("timeout"):
+        parts.append(f"timeout {length(settings['timeout'])}")
+    if settings.get("isolated"):
+        parts.append("a process for each run")
+    return ", ".join(parts)
 
 
 def _cancel(cancel: dict[str, Any] | None) -> str | None:

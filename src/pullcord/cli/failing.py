@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import Any, Final
 
@@ -32,6 +33,10 @@ STATUS: Final[dict[str, int]] = {
 
 JSON_FLAG: Final = "pullcord.json"
 """Where the context keeps whether `--json` was given."""
+
+
+_ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
+"""The escape sequences of terminals."""
 
 
 class Group(TyperGroup):
@@ -92,7 +97,8 @@ def red(text: str) -> str:
 
 
 def clean(text: str) -> str:
-    """Return text without control characters, which could play tricks on a terminal."""
+    """Return text without colours and control characters, which could play tricks on a terminal."""
     if text.isprintable():
         return text
-    return "".join(char if char.isprintable() or char in "\n\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
+    text = _ESCAPES.sub("", text.expandtabs())
+    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)

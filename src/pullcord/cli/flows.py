@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,7 +18,7 @@ app = typer.Typer(cls=Group, no_args_is_help=True, help="See which flows there a
 @app.command("list")
 def list_flows(limit: Limit = 200, everything: All = False, data_dir: DataDir = None, as_json: Json = False) -> None:
     """List flows by name, and what could not be loaded."""
-    from pullcord.cli.output import coloured, draw, emit, table, when
+    from pullcord.cli.output import draw, emit, table
 
     with connect(data_dir) as client:
         page = fetch(client.flows, {}, limit, everything)
@@ -26,13 +26,7 @@ def list_flows(limit: Limit = 200, everything: All = False, data_dir: DataDir = 
     if as_json:
         emit(page)
         return
-    rows = [
-        [
-            flow["name"], flow["description"].strip().partition("\n")[0], ", ".join(flow["tags"]),
-            coloured(flow["last_run"] and flow["last_run"]["state"]), when(flow["last_run"] and flow["last_run"]["queued_at"]),
-        ]
-        for flow in page["items"]
-    ]  # fmt: skip
+    rows = [_row(flow) for flow in page["items"]]
     if rows:
         draw(table("flow", "description", "tags", "last run", "", rows=rows, whole=("flow",)))
     else:
@@ -55,3 +49,11 @@ def show(
     with connect(data_dir) as client:
         flow = client.flows.get(name)
     emit(flow) if as_json else draw_flow(flow)
+
+
+def _row(flow: dict[str, Any]) -> list[Any]:
+    from pullcord.cli.output import coloured, when
+
+    last = flow["last_run"] or {"state": None, "queued_at": None}
+    summary = flow["description"].strip().partition("\n")[0]
+    return [flow["name"], summary, ", ".join(flow["tags"]), coloured(last["state"]), when(last["queued_at"])]

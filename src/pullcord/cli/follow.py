@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pullcord.cli.failing import clean, say
 from pullcord.cli.output import duration, parse_time
 
+from pullcord.core.states import ENDED
+
 if TYPE_CHECKING:
     from pullcord.client import AsyncClient, Event
 
@@ -42,7 +44,7 @@ class Plain:
     def event(self, event: Event) -> None:
         """Write a line for what is new."""
         data = event.data
-        if event.kind == "run" and data["state"] != self._state:
+        if event.kind == "run" and data["state"] != self._state and data["state"] not in ENDED:
             self._state = data["state"]
             say(f"{data['flow']} is {self._state} (run {data['id']})")
         elif event.kind == "step":

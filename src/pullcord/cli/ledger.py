@@ -41,10 +41,14 @@ def why(
         dry = "dry run, " if item["dry_run"] else ""
         rows.append(
             [
-                when(item["last_at"]), who(item["invoker"]), trigger(item["trigger"]), coloured(item["outcome"]),
-                f"{dry}{item['reason']}{note}{times}", item["run_id"] or "",
+                when(item["last_at"]),
+                who(item["invoker"]),
+                trigger(item["trigger"]),
+                coloured(item["outcome"]),
+                f"{dry}{item['reason']}{note}{times}",
+                item["run_id"] or "",
             ]
-        )  # fmt: skip
+        )
     if not rows:
         typer.echo(f"nobody has asked for {flow} so far" if outcome is None and since is None else "no such requests")
         return

@@ -41,6 +41,16 @@ def _main(
     pass
 
 
+app.command("serve")(serve)
+app.command("dev")(dev)
+app.command("run")(run)
+app.add_typer(runs.app, name="runs")
+app.add_typer(flows.app, name="flows")
+app.command("why")(why)
+app.command("init")(init)
+app.command("doctor")(doctor)
+
+
 @app.command("version")
 def version(data_dir: DataDir = None, as_json: Json = False) -> None:
     """Show the version."""
@@ -57,16 +67,6 @@ def version(data_dir: DataDir = None, as_json: Json = False) -> None:
         typer.echo(json.dumps(facts))
     else:
         typer.echo(f"pullcord {pullcord.__version__}")
-
-
-app.command("serve")(serve)
-app.command("dev")(dev)
-app.command("run")(run)
-app.add_typer(runs.app, name="runs")
-app.add_typer(flows.app, name="flows")
-app.command("why")(why)
-app.command("init")(init)
-app.command("doctor")(doctor)
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ DataDir = Annotated[
     typer.Option(
         "--data-dir",
         metavar="FOLDER",
-        help="Where data lives. [default: PULLCORD_DATA_DIR, or .pullcord]",
+        help="Where data lives. (default: PULLCORD_DATA_DIR, or .pullcord)",
         show_default=False,
     ),
 ]

@@ -17,10 +17,22 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 STYLES = {
-    "succeeded": "green", "failed": "red", "cancelled": "yellow", "cancelling": "yellow", "running": "cyan",
-    "waiting": "cyan", "admitted": "green", "replayed": "green", "rejected": "red", "denied": "red", "errored": "red",
-    "skipped": "yellow", "deduplicated": "yellow", "missed": "yellow", "expired": "yellow",
-}  # fmt: skip
+    "succeeded": "green",
+    "failed": "red",
+    "cancelled": "yellow",
+    "cancelling": "yellow",
+    "running": "cyan",
+    "waiting": "cyan",
+    "admitted": "green",
+    "replayed": "green",
+    "rejected": "red",
+    "denied": "red",
+    "errored": "red",
+    "skipped": "yellow",
+    "deduplicated": "yellow",
+    "missed": "yellow",
+    "expired": "yellow",
+}
 """The colours of run states and request outcomes."""
 
 

@@ -44,28 +44,37 @@ class Wanted:
 
 
 def run(
-    flow: Annotated[str, typer.Argument(help="The flow's name.", show_default=False)],
+    flow: Annotated[str, typer.Argument(metavar="FLOW", help="The flow's name.", show_default=False)],
     inputs: Inputs = None,
     inputs_file: InputsFile = None,
     wait: Wait = False,
     idempotency_key: Annotated[
         str | None,
-        typer.Option("--idempotency-key", metavar="KEY", help="Asked again with the same key, it is the same run.", show_default=False),
+        typer.Option(
+            "--idempotency-key",
+            metavar="KEY",
+            help="Asked again with the same key, it is the same run.",
+            show_default=False,
+        ),
     ] = None,
     reason: Reason = None,
-    priority: Annotated[int | None, typer.Option("--priority", help="Higher goes first. [default: 0]", show_default=False)] = None,
+    priority: Annotated[
+        int | None, typer.Option("--priority", help="Higher goes first. (default: 0)", show_default=False)
+    ] = None,
     test: Annotated[bool, typer.Option("--test", help="A test run: no notifications, not in the statistics.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
     flows: Annotated[
         list[str] | None,
         typer.Option(
-            "--flows", metavar="PLACE", show_default=False,
-            help="Module, file or folder with flows, where no server is running. [default: like serve]",
+            "--flows",
+            metavar="PLACE",
+            show_default=False,
+            help="Module, file or folder with flows, where no server is running. (default: like serve)",
         ),
     ] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Run a flow.
 
     Where a server is up, it runs the flow, and --wait waits for it. Where none is, the run happens in this process.

@@ -35,7 +35,7 @@ def list_runs(
     as_json: Json = False,
 ) -> None:
     """List runs, newest first."""
-    from pullcord.cli.output import coloured, draw, duration, emit, table, when, who
+    from pullcord.cli.output import draw, emit, table
 
     filters = {"flow": flow, "state": state, "trigger": trigger, "tag": tag, "since": moment(since)}
     with connect(data_dir) as client:
@@ -43,13 +43,7 @@ def list_runs(
     if as_json:
         emit(page)
         return
-    rows = [
-        [
-            run["id"], clean(run["flow"]) + (" (test)" if run["test"] else ""), coloured(run["state"]),
-            when(run["queued_at"] or run["not_before"]), duration(run["started_at"], run["ended_at"]), who(run["invoker"]),
-        ]
-        for run in page["items"]
-    ]  # fmt: skip
+    rows = [_row(run) for run in page["items"]]
     if not rows:
         typer.echo("no runs")
         return
@@ -144,6 +138,19 @@ def moment(text: str | None) -> str | None:
     except ValueError:
         at = datetime.now(UTC) - timedelta(seconds=seconds(text))
     return at.astimezone(UTC).isoformat()
+
+
+def _row(run: dict[str, Any]) -> list[Any]:
+    from pullcord.cli.output import coloured, duration, when, who
+
+    return [
+        run["id"],
+        f"{run['flow']} (test)" if run["test"] else run["flow"],
+        coloured(run["state"]),
+        when(run["queued_at"] or run["not_before"]),
+        duration(run["started_at"], run["ended_at"]),
+        who(run["invoker"]),
+    ]
 
 
 def _log_lines(client: Client, run_id: str, follow: bool) -> Any:

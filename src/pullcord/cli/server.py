@@ -20,20 +20,20 @@ Flows = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="[FLOWS]...",
-        help="Modules, files or folders with flows. [default: PULLCORD_FLOWS, the settings file, flows/ or flows.py]",
+        help="Modules, files or folders with flows. (default: PULLCORD_FLOWS, the settings file, flows/ or flows.py)",
         show_default=False,
     ),
 ]
 Host = Annotated[
-    str | None, typer.Option("--host", help="Address to listen on. [default: 127.0.0.1]", show_default=False)
+    str | None, typer.Option("--host", help="Address to listen on. (default: 127.0.0.1)", show_default=False)
 ]
 Port = Annotated[
     int | None,
-    typer.Option("--port", help="Port to listen on; 0 takes a free one. [default: 8321]", show_default=False),
+    typer.Option("--port", help="Port to listen on; 0 takes a free one. (default: 8321)", show_default=False),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", help="Worker processes for each location. [default: one a core]", show_default=False),
+    typer.Option("--workers", help="Worker processes for each location. (default: one a core)", show_default=False),
 ]
 
 

@@ -164,9 +164,11 @@ class Fleet:
             )
         if worker.replaced or worker.role == ALONE:
             return
-        if time.monotonic() - born < STABLE:
-            self._pause = min(LONGEST_PAUSE, max(0.1, self._pause * 2))
-        self._spawn_soon(worker.role, self._pause)
+        self._spawn_soon(worker.role, self._longer_pause() if time.monotonic() - born < STABLE else self._pause)
+
+    def _longer_pause(self) -> float:
+        self._pause = min(LONGEST_PAUSE, max(0.1, self._pause * 2))
+        return self._pause
 
     def _make_room(self, worker: WorkerHandle, there: bool) -> None:
         if worker.role == SHARED and worker.roomy != there:
@@ -184,7 +186,10 @@ class Fleet:
                 await self._spawn(role)
             except LocationError as error:
                 log.error("no %s worker for %s: %s", role, self.location.name, error)
-                self.engine.catalog.fail(self.location.name, str(error))
+                if role == CONTROL:
+                    self.engine.catalog.fail(self.location.name, str(error))
+                if not self._stopping:
+                    self._spawn_soon(role, self._longer_pause())
 
         task = asyncio.get_running_loop().create_task(spawn())
         self._tasks.add(task)
@@ -192,7 +197,8 @@ class Fleet:
 
     async def _spawn(self, role: str) -> WorkerHandle:
         if self._template is None:
-            raise LocationError("the template process is being replaced")
+            self._replace_template()
+        assert self._template is not None
         pid, connection = await self._template.spawn()
         worker = WorkerHandle(self, role, pid, self.engine.receive, self.engine.worker_gone)
         self._born[worker] = time.monotonic()

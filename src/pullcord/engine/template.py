@@ -71,15 +71,15 @@ class Template:
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
             self._count += 1
             number = self._count
-            self._waiting[number] = loop.create_future()
             try:
                 socket.send_fds(self._socket, [json.dumps({"spawn": number}).encode()], [theirs.fileno()])
-                return await self._waiting[number], ours
-            except (OSError, asyncio.CancelledError) as error:
-                ours.close()
-                if isinstance(error, asyncio.CancelledError):
-                    raise
+            except OSError as error:
                 raise LocationError(f"the template process is gone: {error}") from None
+            self._waiting[number] = loop.create_future()
+            return await self._waiting[number], ours
+        except BaseException:
+            ours.close()
+            raise
         finally:
             theirs.close()
 

@@ -1,0 +1,171 @@
+"""The shapes of answers, as the OpenAPI document shows them."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pullcord.core.states import Outcome, RunState, StepState
+
+REF: Final = "#/components/schemas/"
+
+Schema = dict[str, Any]
+
+
+def ref(name: str) -> Schema:
+    """Point at a schema by its name."""
+    return {"$ref": REF + name}
+
+
+def listed(item: Schema) -> Schema:
+    """Return the schema of an array."""
+    return {"type": "array", "items": item}
+
+
+def _object(required: Schema, optional: Schema | None = None) -> Schema:
+    return {"type": "object", "required": list(required), "properties": {**required, **(optional or {})}}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _one_of(values: Any) -> Schema:
+    return {"type": "string", "enum": [str(value) for value in values]}
+
+
+_TEXT: Final[Schema] = {"type": "string"}
+_MAYBE_TEXT: Final[Schema] = {"type": ["string", "null"]}
+_ID: Final[Schema] = {"type": "string", "format": "uuid"}
+_MAYBE_ID: Final[Schema] = {"type": ["string", "null"], "format": "uuid"}
+_TIME: Final[Schema] = {"type": "string", "format": "date-time"}
+_MAYBE_TIME: Final[Schema] = {"type": ["string", "null"], "format": "date-time"}
+_NUMBER: Final[Schema] = {"type": "integer"}
+_FLAG: Final[Schema] = {"type": "boolean"}
+_MAP: Final[Schema] = {"type": "object"}
+_STATE: Final = _one_of(RunState)
+_SETTINGS: Final = _object({"concurrency": {"type": ["integer", "null"]}, "retries": _MAP, "tags": listed(_TEXT)})
+
+_RECEIPT: Final[Schema] = {
+    "request_id": _ID,
+    "outcome": _one_of(Outcome),
+    "reason": _TEXT,
+    "code": _MAYBE_TEXT,
+    "flow": _TEXT,
+    "run_id": _MAYBE_ID,
+    "state": _or_null(_STATE),
+    "replayed": _FLAG,
+    "position": {"type": ["integer", "null"]},
+}
+_PROBLEM: Final[Schema] = {"type": _TEXT, "title": _TEXT, "status": _NUMBER, "detail": _TEXT, "code": _TEXT}
+_ERRORS: Final[Schema] = {"errors": listed(ref("FieldError"))}
+
+_SUMMARY: Final[Schema] = {
+    "id": _ID,
+    "flow": _TEXT,
+    "flow_version": _TEXT,
+    "state": _STATE,
+    "inputs": _MAP,
+    "trigger": ref("TriggerRef"),
+    "invoker": ref("Invoker"),
+    "source": _TEXT,
+    "reason": _MAYBE_TEXT,
+    "request_id": _ID,
+    "parent_id": _MAYBE_ID,
+    "rerun_of": _MAYBE_ID,
+    "priority": _NUMBER,
+    "not_before": _MAYBE_TIME,
+    "scheduled_for": _MAYBE_TIME,
+    "queued_at": _MAYBE_TIME,
+    "started_at": _MAYBE_TIME,
+    "ended_at": _MAYBE_TIME,
+    "attempt": _NUMBER,
+    "takeovers": _NUMBER,
+    "resumed_from": _MAYBE_ID,
+    "test": _FLAG,
+    "cancel": _or_null(_object({"by": _TEXT, "at": _TIME, "reason": _MAYBE_TEXT, "force": _FLAG})),
+    "error": _or_null(_object({"type": _TEXT, "message": _TEXT})),
+    "waiting_for": _or_null(_object({"kind": _TEXT, "text": _TEXT})),
+    "partial": _or_null(_MAP),
+}
+_LEDGER_ROW: Final[Schema] = {
+    "request_id": _ID,
+    "flow": _MAYBE_TEXT,
+    "inputs": {"type": ["object", "null"]},
+    "outcome": _one_of(Outcome),
+    "code": _MAYBE_TEXT,
+    "reason": _TEXT,
+    "errors": _or_null(listed(ref("FieldError"))),
+    "run_id": _MAYBE_ID,
+    "state": _or_null(_STATE),
+    "trigger": ref("TriggerRef"),
+    "invoker": ref("Invoker"),
+    "source": _TEXT,
+    "note": _MAYBE_TEXT,
+    "idempotency_key": _MAYBE_TEXT,
+    "dry_run": _FLAG,
+    "at": _TIME,
+    "last_at": _TIME,
+    "count": _NUMBER,
+}
+_LAST_RUN: Final[Schema] = {
+    "id": _ID,
+    "state": _STATE,
+    "queued_at": _MAYBE_TIME,
+    "started_at": _MAYBE_TIME,
+    "ended_at": _MAYBE_TIME,
+}
+_FLOW: Final[Schema] = {
+    "name": _TEXT,
+    "description": _TEXT,
+    "version": _TEXT,
+    "location": _TEXT,
+    "place": _TEXT,
+    "tags": listed(_TEXT),
+    "input_schema": _MAP,
+    "settings": _SETTINGS,
+    "is_async": _FLAG,
+    "triggers": listed(_MAP),
+    "paused": _or_null(_MAP),
+    "next_runs": listed(_TIME),
+    "last_run": _or_null(_object(_LAST_RUN)),
+    "permissions": listed(_TEXT),
+}
+_FAILURE: Final[Schema] = {"location": _TEXT, "place": _TEXT, "message": _TEXT, "traceback": _TEXT}
+_STEP: Final[Schema] = {
+    "seq": _NUMBER,
+    "name": _TEXT,
+    "attempt": _NUMBER,
+    "state": _one_of(StepState),
+    "started_at": _TIME,
+    "ended_at": _MAYBE_TIME,
+    "result": {},
+    "error": _or_null(ref("Failure")),
+}
+
+
+def _page(item: str, **more: Schema) -> Schema:
+    return _object({"items": listed(ref(item)), "next": _MAYBE_TEXT, **more})
+
+
+SCHEMAS: Final[dict[str, Schema]] = {
+    "FieldError": _object({"loc": listed({"type": ["string", "integer"]}), "msg": _TEXT, "type": _TEXT}),
+    "TriggerRef": _object({"kind": _TEXT, "name": _MAYBE_TEXT}),
+    "Invoker": _object({"id": _TEXT, "kind": _TEXT, "on_behalf_of": _or_null(listed(_TEXT))}),
+    "Failure": _object({"type": _TEXT, "message": _TEXT, "traceback": _MAYBE_TEXT}),
+    "Receipt": _object(_RECEIPT, {**_ERRORS, "run": ref("Run")}),
+    "Receipts": _object({"receipts": listed(ref("Receipt"))}),
+    "Problem": _object(_PROBLEM, _ERRORS),
+    "Refusal": _object({**_RECEIPT, **_PROBLEM}, _ERRORS),
+    "RunSummary": _object(_SUMMARY),
+    "RunPage": _page("RunSummary"),
+    "Step": _object(_STEP),
+    "Run": _object({**_SUMMARY, "error": _or_null(ref("Failure")), "steps": listed(ref("Step")), "result": {}}),
+    "LedgerRow": _object(_LEDGER_ROW),
+    "LedgerPage": _page("LedgerRow"),
+    "Flow": _object(_FLOW),
+    "FlowPage": _page("Flow", failures=listed(_object(_FAILURE))),
+    "Validation": _object({"valid": _FLAG, "inputs": {"type": ["object", "null"]}, **_ERRORS}),
+    "Alive": _object({"status": _TEXT}),
+    "Readiness": _object({"ready": _FLAG, "locations": _MAP, "failures": listed(_object(_FAILURE))}),
+}
+"""Every shape, by its name. Only what is promised is named; an answer may hold more."""
