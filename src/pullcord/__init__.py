@@ -51,7 +51,7 @@ _HOMES = {
     "step": "core.step",
 }
 
-__all__ = list(_HOMES)  # noqa: PLE0604  the table above is the one list of names
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,7 @@ from pullcord.app import App
 from pullcord.core.durations import seconds
 from pullcord.core.errors import PullcordError, TooLargeError, UnauthenticatedError, UsageError
 from pullcord.core.states import Outcome
-from pullcord.engine.watch import check_until
+from pullcord.core.until import check_until
 from pullcord.gate.request import ANONYMOUS, Invoker, Receipt
 
 Scope = MutableMapping[str, Any]
@@ -144,9 +144,7 @@ def wait_of(query: bytes) -> tuple[float | None, str]:
 
 async def refuse(app: App, invoker: Invoker, source: str, error: PullcordError) -> Receipt:
     """Return the receipt of a call that cannot be read; even that leaves a row (design rule 3)."""
-    receipt = await app.gate.refuse_malformed(invoker, source, error.code, error.message)
-    receipt.errors = error.fields.get("errors", [])
-    return receipt
+    return await app.gate.refuse_malformed(invoker, source, error.code, error.message, error.fields.get("errors"))
 
 
 class Admission:

@@ -51,7 +51,14 @@ class Asgi:
         elif (probe := self._probes.get(path)) is not None:
             await self._answer(probe, method, send)
         else:
-            await (await self.rest())(scope, receive, send)
+            await self._forward(scope, receive, send)
+
+    async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
+        rest = await self.rest()
+        try:
+            await rest(scope, receive, send)
+        except Exception:  # answered already; raised on for the log, where uvicorn would also close the connection
+            log.exception("%s %s failed", scope["method"], scope["path"])
 
     async def rest(self) -> Any:
         """Return the FastAPI application, importing it the first time on a thread."""

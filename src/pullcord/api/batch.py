@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
+from collections.abc import Coroutine
 from typing import Any, Final
 
 from fastapi import Request
+from uuid_utils import uuid7
 
 from pullcord.api.admission import InvalidBodyError, parse, read_body, refuse, source_of
 from pullcord.api.models import BatchRequest, RunRequest
+from pullcord.api.problems import UNEXPECTED
 from pullcord.app import App
-from pullcord.core.errors import UsageError
+from pullcord.core.errors import PullcordError, UsageError
+from pullcord.core.states import Outcome
 from pullcord.gate.request import Invoker, Receipt
+
+log = logging.getLogger(__name__)
 
 SLICE: Final = 100
 """How many requests of a batch are taken up at once."""
@@ -26,16 +33,29 @@ async def submit_batch(app: App, request: Request, invoker: Invoker) -> list[Rec
     """Submit the requests of a batch and return their receipts in order.
 
     Raises:
-        PullcordError: the batch as a whole cannot be read.
+        PullcordError: the batch as a whole cannot be read, or nothing of it could be written.
     """
     source = source_of(request.scope)
+    failures: list[Exception] = []
 
     async def submit(item: Any) -> Receipt:
         try:
             wanted = parse(RunRequest, item).trigger_request(invoker, source, None)
         except (InvalidBodyError, UsageError) as error:
-            return await refuse(app, invoker, source, error)
-        return await app.gate.submit(wanted)
+            return await guarded(refuse(app, invoker, source, error), None, "")
+        return await guarded(app.gate.submit(wanted), wanted.request_id, wanted.flow)
+
+    async def guarded(work: Coroutine[Any, Any, Receipt], request_id: str | None, flow: str) -> Receipt:
+        """Keep what goes wrong with one request from its neighbours."""
+        try:
+            return await work
+        except PullcordError as error:
+            failures.append(error)
+            return Receipt(request_id or str(uuid7()), Outcome.ERRORED, error.message, error.code, flow)
+        except Exception as error:
+            log.exception("a request of a batch failed")
+            failures.append(error)
+            return Receipt(request_id or str(uuid7()), Outcome.ERRORED, UNEXPECTED, "internal_error", flow)
 
     items = await _items(await read_body(request.scope, request.receive))
     tasks: list[asyncio.Task[Receipt]] = []
@@ -43,7 +63,10 @@ async def submit_batch(app: App, request: Request, invoker: Invoker) -> list[Rec
         tasks += [asyncio.create_task(submit(item)) for item in items[start : start + SLICE]]
         # Let the slice go on its way: its inputs are validated in another process while the next one is read.
         await asyncio.sleep(0)
-    return list(await asyncio.gather(*tasks))
+    receipts = list(await asyncio.gather(*tasks))
+    if len(failures) == len(receipts):
+        raise failures[0]
+    return receipts
 
 
 async def _items(body: bytes) -> list[Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from typing import Annotated, Any, Final, TypeVar
+from uuid import UUID
 
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
-from pydantic import BaseModel
+from pydantic import AfterValidator, BaseModel
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
@@ -55,6 +56,26 @@ def caller(request: Request) -> Invoker:
     return authenticator.identify(request.headers.get("authorization"))
 
 
+def _run_id(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise NotFoundError(f"no run has the id {text[:60]!r}; `pullcord runs list` shows the latest") from None
+
+
+def _request_id(text: str) -> str:
+    try:
+        return str(UUID(text))
+    except ValueError:
+        raise _no_request(text) from None
+
+
+def _no_request(text: str) -> NotFoundError:
+    return NotFoundError(f"no request has the id {text[:60]!r}; `pullcord why FLOW` shows the latest")
+
+
+RunId = Annotated[str, AfterValidator(_run_id)]
+RequestId = Annotated[str, AfterValidator(_request_id)]
 Caller = Annotated[Invoker, Depends(caller)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$")]
@@ -81,7 +102,7 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
     """Build the FastAPI application for a running app."""
     rest = FastAPI(
         title="Pullcord", version=pullcord.__version__, docs_url=None, redoc_url=None, openapi_url=None,
-        dependencies=[Depends(caller)],
+        dependencies=[Depends(caller)], redirect_slashes=False,
     )  # fmt: skip
     rest.state.authenticator = authenticator
     _handle_errors(rest, app, authenticator)
@@ -104,17 +125,17 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
         return _json(await app.store.read(list_runs, which, Page(limit, cursor)))
 
     @rest.get("/v1/runs/{run_id}", tags=["runs"], summary="Look at a run")
-    async def run(run_id: str) -> Any:
+    async def run(run_id: RunId) -> Any:
         return _json(await app.watch.run(run_id))
 
     @rest.get("/v1/runs/{run_id}/events", tags=["runs"], summary="Follow a run", response_class=StreamingResponse)
-    async def events(run_id: str, request: Request) -> Any:
+    async def events(run_id: RunId, request: Request) -> Any:
         await app.watch.run(run_id)
         stream = RunStream(app, run_id, request.headers.get("last-event-id"), logs_only=False)
         return _sse(stream.events())
 
     @rest.get("/v1/runs/{run_id}/logs", tags=["runs"], summary="Follow a run's log", response_class=StreamingResponse)
-    async def logs(run_id: str, request: Request) -> Any:
+    async def logs(run_id: RunId, request: Request) -> Any:
         await app.watch.run(run_id)
         if "application/x-ndjson" in request.headers.get("accept", ""):
             return StreamingResponse(ndjson(app, run_id), media_type="application/x-ndjson")
@@ -122,11 +143,11 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
         return _sse(stream.events())
 
     @rest.post("/v1/runs/{run_id}/cancel", tags=["runs"], summary="Cancel a run", status_code=202)
-    async def cancel(run_id: str, invoker: Caller, how: Cancel) -> Any:
+    async def cancel(run_id: RunId, invoker: Caller, how: Cancel) -> Any:
         return await app.cancel(run_id, reason=how.reason, force=how.force, invoker=invoker)
 
     @rest.post("/v1/runs/{run_id}/rerun", tags=["runs"], summary="Run it again from the beginning", status_code=202)
-    async def rerun(run_id: str, request: Request, invoker: Caller, how: Rerun) -> Any:
+    async def rerun(run_id: RunId, request: Request, invoker: Caller, how: Rerun) -> Any:
         receipt = await app.rerun(run_id, how.inputs, invoker=invoker, source=source_of(request.scope))
         return _receipt_response(receipt)
 
@@ -139,10 +160,10 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
         return _json(await app.store.read(list_requests, which, Page(limit, cursor)))
 
     @rest.get("/v1/requests/{request_id}", tags=["ledger"], summary="Look at a request")
-    async def ledger_row(request_id: str, invoker: Caller) -> Any:
-        item = await app.store.read(get_request, request_id.lower(), invoker.id)
+    async def ledger_row(request_id: RequestId, invoker: Caller) -> Any:
+        item = await app.store.read(get_request, request_id, invoker.id)
         if item is None:
-            raise NotFoundError(f"no request has the id {request_id[:60]}; `pullcord why FLOW` shows the latest")
+            raise _no_request(request_id)
         return item
 
     @rest.get("/v1/flows", tags=["flows"], summary="List flows")

@@ -91,7 +91,8 @@ def _server(client: Client, folder: Path, by_url: bool) -> tuple[dict[str, Any] 
         text = "none runs; the last one did not stop in order" if left else "none runs"
         return None, Finding("server", "note", text, "`pullcord serve` starts one; `pullcord run` does without")
     except PullcordError as error:
-        return None, Finding("server", "wrong", error.message, "give it the right PULLCORD_API_KEY, or none")
+        locked_out = error.code in ("unauthenticated", "forbidden")
+        return None, Finding("server", "wrong", error.message, "correct PULLCORD_API_KEY" if locked_out else "")
     if not answer["ready"]:
         return answer, Finding("server", "note", "it answers, and is still loading code", "look again in a moment")
     return answer, Finding("server", "ok", "it answers")

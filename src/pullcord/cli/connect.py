@@ -26,11 +26,13 @@ def connect(data_dir: Path | None) -> Client:
     """Return a client."""
     from pullcord.client import Client
 
-    return Client(data_dir=None if by_address(data_dir) else data_folder(data_dir), source="cli")
+    url = os.environ["PULLCORD_URL"] if by_address(data_dir) else None
+    return Client(url, data_dir=data_folder(data_dir), source="cli")
 
 
 def connect_async(data_dir: Path | None) -> AsyncClient:
     """Return an asynchronous client."""
     from pullcord.client import AsyncClient
 
-    return AsyncClient(data_dir=None if by_address(data_dir) else data_folder(data_dir), source="cli")
+    url = os.environ["PULLCORD_URL"] if by_address(data_dir) else None
+    return AsyncClient(url, data_dir=data_folder(data_dir), source="cli")

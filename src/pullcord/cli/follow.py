@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pullcord.cli.failing import clean, say
 from pullcord.cli.output import duration, parse_time
-
 from pullcord.core.states import ENDED
 
 if TYPE_CHECKING:
@@ -20,6 +19,9 @@ class View(Protocol):
     def event(self, event: Event) -> None:
         """Show one event."""
 
+    def note(self, text: str) -> None:
+        """Show a line about the command itself."""
+
     def close(self) -> None:
         """Show no more."""
 
@@ -29,6 +31,10 @@ class Silent:
 
     def event(self, event: Event) -> None:
         """Show nothing."""
+
+    def note(self, text: str) -> None:
+        """Write the line all the same."""
+        say(text)
 
     def close(self) -> None:
         """Nothing to end."""
@@ -56,6 +62,10 @@ class Plain:
             if tenth != self._tenth:
                 self._tenth = tenth
                 say(f"{tenth * 10} % {clean(data.get('text') or '')}".rstrip())
+
+    def note(self, text: str) -> None:
+        """Write the line."""
+        say(text)
 
     def close(self) -> None:
         """Nothing to end."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,7 +25,7 @@ def why(
     as_json: Json = False,
 ) -> None:
     """Show why a flow did, or did not, run: every request for it, what became of it, and for what reason."""
-    from pullcord.cli.output import coloured, draw, emit, table, trigger, when, who
+    from pullcord.cli.output import draw, emit, narrow, table
 
     with connect(data_dir) as client:
         page = fetch(client.requests, {"flow": flow, "outcome": outcome, "since": moment(since)}, limit, everything)
@@ -34,23 +34,24 @@ def why(
     if as_json:
         emit(page)
         return
-    rows = []
-    for item in page["items"]:
-        times = f" (\N{MULTIPLICATION SIGN}{item['count']})" if item["count"] > 1 else ""
-        note = f"; “{item['note']}”" if item["note"] else ""
-        dry = "dry run, " if item["dry_run"] else ""
-        rows.append(
-            [
-                when(item["last_at"]),
-                who(item["invoker"]),
-                trigger(item["trigger"]),
-                coloured(item["outcome"]),
-                f"{dry}{item['reason']}{note}{times}",
-                item["run_id"] or "",
-            ]
-        )
+    small = narrow(140)
+    headers = ["time", "outcome", "reason"] if small else ["time", "who", "trigger", "outcome", "reason", "run"]
+    rows = [_row(item, small) for item in page["items"]]
     if not rows:
         typer.echo(f"nobody has asked for {flow} so far" if outcome is None and since is None else "no such requests")
         return
-    draw(table("time", "who", "trigger", "outcome", "reason", "run", rows=rows, whole=("outcome", "run")))
+    draw(table(*headers, rows=rows, whole=("time", "outcome", "run")))
     say_more(page["next"])
+
+
+def _row(item: dict[str, Any], small: bool) -> list[Any]:
+    from pullcord.cli.output import ago, coloured, parse_time, trigger, when, who
+
+    times = f" ({item['count']} times)" if item["count"] > 1 else ""
+    note = f", because “{item['note']}”" if item["note"] else ""
+    reason = f"{'dry run: ' if item['dry_run'] else ''}{item['reason']}{note}{times}"
+    by, what, run = who(item["invoker"]), trigger(item["trigger"]), item["run_id"] or ""
+    if not small:
+        return [when(item["last_at"]), by, what, coloured(item["outcome"]), reason, run]
+    at = f"{ago(item['last_at'])}\n{parse_time(item['last_at']).astimezone():%Y-%m-%d\n%H:%M:%S}"
+    return [at, coloured(item["outcome"]), f"{reason}\nby {by}, {what}" + (f"\nrun {run}" if run else "")]

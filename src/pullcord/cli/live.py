@@ -39,6 +39,7 @@ class Live:
         data = event.data
         if event.kind == "run":
             self._flow, self._state = data["flow"], data["state"]
+            self._live.refresh()
         elif event.kind == "step":
             self._print(step_line(data), "green" if data["state"] == "succeeded" else "red")
         elif event.kind == "log":
@@ -46,6 +47,10 @@ class Live:
             self._print(f"  {log_line(data)}", style)
         elif event.kind == "progress":
             self._progress = data
+
+    def note(self, text: str) -> None:
+        """Print the line above the moving one."""
+        self._print(text, "yellow")
 
     def close(self) -> None:
         """Take the moving line away."""

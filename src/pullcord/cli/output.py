@@ -101,7 +101,17 @@ def when(text: str | None) -> str:
     if text is None:
         return ""
     at = parse_time(text)
-    return f"{at.astimezone():%Y-%m-%d %H:%M:%S} ({distance((datetime.now(UTC) - at).total_seconds())})"
+    return f"{at.astimezone():%Y-%m-%d %H:%M:%S} ({ago(text)})"
+
+
+def ago(text: str | None) -> str:
+    """Return how long ago a time was, or how soon it will be."""
+    return "" if text is None else distance((datetime.now(UTC) - parse_time(text)).total_seconds())
+
+
+def narrow(columns: int) -> bool:
+    """Say whether stdout is a terminal with fewer columns."""
+    return sys.stdout.isatty() and console().width < columns
 
 
 def distance(seconds: float) -> str:

@@ -35,7 +35,7 @@ def list_runs(
     as_json: Json = False,
 ) -> None:
     """List runs, newest first."""
-    from pullcord.cli.output import draw, emit, table
+    from pullcord.cli.output import draw, emit, narrow, table
 
     filters = {"flow": flow, "state": state, "trigger": trigger, "tag": tag, "since": moment(since)}
     with connect(data_dir) as client:
@@ -43,11 +43,13 @@ def list_runs(
     if as_json:
         emit(page)
         return
-    rows = [_row(run) for run in page["items"]]
+    small = narrow(110)
+    headers = ["run", "flow", "state", "queued", "took", "who"][: 5 if small else 6]
+    rows = [_row(run, small)[: len(headers)] for run in page["items"]]
     if not rows:
         typer.echo("no runs")
         return
-    draw(table("run", "flow", "state", "queued", "took", "who", rows=rows, whole=("run", "state", "took")))
+    draw(table(*headers, rows=rows, whole=("run", "state", "queued", "took")))
     say_more(page["next"])
 
 
@@ -140,14 +142,16 @@ def moment(text: str | None) -> str | None:
     return at.astimezone(UTC).isoformat()
 
 
-def _row(run: dict[str, Any]) -> list[Any]:
-    from pullcord.cli.output import coloured, duration, when, who
+def _row(run: dict[str, Any], small: bool) -> list[Any]:
+    from pullcord.cli.output import ago, coloured, duration, when, who
+
+    at = run["queued_at"] or run["not_before"]
 
     return [
         run["id"],
         f"{run['flow']} (test)" if run["test"] else run["flow"],
         coloured(run["state"]),
-        when(run["queued_at"] or run["not_before"]),
+        ago(at) if small else when(at),
         duration(run["started_at"], run["ended_at"]),
         who(run["invoker"]),
     ]

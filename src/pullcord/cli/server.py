@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pullcord.cli.failing import say
+from pullcord.cli.failing import clean, say
 from pullcord.cli.options import DataDir, Json
 
 if TYPE_CHECKING:
@@ -90,7 +90,9 @@ def _serve(
     arguments = {"flows": flows, "host": host, "port": port, "workers": workers, "data_dir": data_dir}
     settings = default_flows(load_settings(arguments))
     from pullcord.api.server import serve as run_server
+    from pullcord.cli.logs import to_stderr
 
+    to_stderr()
     run_server(settings, reload=reload, ready=lambda url, app: _announce(url, app, settings, as_json))
 
 
@@ -111,6 +113,10 @@ def _announce(url: str, app: App, settings: Settings, as_json: bool) -> None:
 
 def report_failure(failure: dict[str, Any]) -> None:
     """Say on stderr what could not be loaded: place, message and traceback."""
-    say(f"{failure['place']}: {failure['message']}")
-    if failure.get("traceback"):
-        say("".join(f"    {line}\n" for line in failure["traceback"].rstrip().splitlines()).rstrip())
+    from pullcord.cli.logs import was_said
+
+    text = clean(f"{failure['place']}: {failure['message']}")
+    if not was_said(text):
+        say(text)
+    for line in clean(failure.get("traceback") or "").rstrip().splitlines():
+        say(f"    {line}")

@@ -94,7 +94,9 @@ async def _serve_here(settings: Settings, data_dir: Path | None) -> AsyncIterato
             "flows with --flows my_flows.py, or go to a folder with flows/ or flows.py"
         )
     from pullcord.api.server import LocalServer
+    from pullcord.cli.logs import to_stderr
 
+    to_stderr()
     async with LocalServer(replace(settings, workers=min(settings.workers, 2))) as local:
         for failure in local.app.engine.catalog.failures:
             report_failure(failure)

@@ -21,7 +21,8 @@ _OPEN = ("queued", "running", "waiting", "cancelling", "scheduled")
 
 async def watch(session: Session, run_id: str, quiet: bool) -> dict[str, Any] | None:
     """Show a run until it has ended and return it, or None when the person has left."""
-    following = asyncio.create_task(follow(session.client, run_id, view(quiet)))
+    shown = view(quiet)
+    following = asyncio.create_task(follow(session.client, run_id, shown))
     async with interrupts() as interrupt:
         asked = 0
         while True:
@@ -36,7 +37,9 @@ async def watch(session: Session, run_id: str, quiet: bool) -> dict[str, Any] | 
                 await _cancelled(following)
                 _say_goodbye(run_id, session.own)
                 return None
-            await _cancel(session, run_id, force=asked > 1)
+            shown.note("forcing it to stop" if asked > 1 else "cancelling the run; Ctrl-C again forces it")
+            with contextlib.suppress(NotCancellableError):
+                await session.client.runs.cancel(run_id, force=asked > 1, reason="interrupted at the terminal")
 
 
 async def linger(session: Session, quiet: bool) -> None:
@@ -82,12 +85,6 @@ async def _open_run(session: Session) -> str | None:
             if state != "scheduled" or run["attempt"] > 1:
                 return str(run["id"])
     return None
-
-
-async def _cancel(session: Session, run_id: str, force: bool) -> None:
-    say("forcing it to stop" if force else "cancelling the run; Ctrl-C again forces it")
-    with contextlib.suppress(NotCancellableError):
-        await session.client.runs.cancel(run_id, force=force, reason="interrupted at the terminal")
 
 
 async def _cancelled(task: asyncio.Task[Any]) -> None:

@@ -30,6 +30,7 @@ class AsyncConnection:
         self._find = find
         self._source = source
         self._open: tuple[httpx2.AsyncClient, Address] | None = None
+        self._left: list[httpx2.AsyncClient] = []
         self._held = ExitStack()
 
     async def send(self, call: Call[T]) -> T:
@@ -94,11 +95,13 @@ class AsyncConnection:
     def _forget(self, address: Address) -> None:
         """A server that was found may come back elsewhere; other tasks may still use the old connections."""
         if address.found and self._open is not None and self._open[1] is address:
+            self._left.append(self._open[0])
             self._open = None
 
     async def close(self) -> None:
         """Close the connections."""
         opened, self._open = self._open, None
-        if opened is not None:
-            await opened[0].aclose()
+        left, self._left = self._left, []
+        for client in [*left, *([opened[0]] if opened is not None else [])]:
+            await client.aclose()
         self._held.close()

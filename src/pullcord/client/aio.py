@@ -12,8 +12,9 @@ from pullcord.client import calls
 from pullcord.client.aconnection import AsyncConnection
 from pullcord.client.calls import Moment, Page, Wait, Wanted
 from pullcord.client.discovery import checked_url, find_server
-from pullcord.client.events import Event, Following, reached, shows
+from pullcord.client.events import Event, Following, shows
 from pullcord.core.durations import Duration, seconds
+from pullcord.core.until import check_until, reached
 from pullcord.gate.request import Receipt
 
 Lines = list[dict[str, Any]]
@@ -102,7 +103,7 @@ class AsyncRuns:
             timeout: how long to wait; for ever unless given.
             until: `ended`, `started` or `step:NAME`.
         """
-        path, what = f"/v1/runs/{calls.segment(run_id)}/events", calls.checked_until(until)
+        path, what = f"/v1/runs/{calls.segment(run_id)}/events", check_until(until)
         state = Following(timeout=None if timeout is None else seconds(timeout))
         async with aclosing(self._connection.follow(path, state)) as events:
             async for event in events:

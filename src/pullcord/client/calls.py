@@ -15,6 +15,7 @@ from pullcord.client.errors import UnexpectedAnswerError, error_of
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.errors import UsageError
 from pullcord.core.states import Outcome
+from pullcord.core.until import check_until
 from pullcord.gate.request import Receipt, RefusedError
 
 T = TypeVar("T")
@@ -187,17 +188,6 @@ def waiting_time(wait: Wait) -> float | None:
     return None if wait is True else seconds(wait)
 
 
-def checked_until(until: str) -> str:
-    """Return what to wait for.
-
-    Raises:
-        UsageError: it is none of `ended`, `started`, `step:NAME`.
-    """
-    if until in ("ended", "started") or (until.startswith("step:") and len(until) > 5):
-        return until
-    raise UsageError(f"{until[:60]!r} is nothing to wait for; use ended, started or step:NAME")
-
-
 def request_body(flow: str, inputs: Mapping[str, Any] | None, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return one run request as the API takes it, with a request id, so that it can be sent again."""
     body = {name: value for name, value in options.items() if value is not None and value is not False}
@@ -210,7 +200,7 @@ def run(body: dict[str, Any], wait: Wait, until: str) -> Call[Receipt]:
     """`POST /v1/runs`."""
     longest = waiting_time(wait)
     first = FIRST_WAIT if longest is None else min(longest, FIRST_WAIT)
-    query = {} if first == 0 else {"wait": f"{first:.3f}s", "until": checked_until(until)}
+    query = {} if first == 0 else {"wait": f"{first:.3f}s", "until": check_until(until)}
     return Call("POST", "/v1/runs", receipt_of, query, encode(body), repeatable=True, patience=first, accepts="outcome")
 
 

@@ -32,6 +32,7 @@ class Connection:
         self._source = source
         self._lock = threading.Lock()
         self._open: tuple[httpx2.Client, Address] | None = None
+        self._left: list[httpx2.Client] = []
         self._held = ExitStack()
 
     def send(self, call: Call[T]) -> T:
@@ -96,12 +97,14 @@ class Connection:
         """A server that was found may come back elsewhere; other threads may still use the old connections."""
         with self._lock:
             if address.found and self._open is not None and self._open[1] is address:
+                self._left.append(self._open[0])
                 self._open = None
 
     def close(self) -> None:
         """Close the connections."""
         with self._lock:
-            if self._open is not None:
-                self._open[0].close()
+            for client in [*self._left, *([self._open[0]] if self._open is not None else [])]:
+                client.close()
+            self._left.clear()
             self._open = None
             self._held.close()

@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 from pullcord.client.errors import ServerUnreachableError
-from pullcord.core.states import ENDED, RunState, StepState
+from pullcord.core.until import passed, reached
 
 SILENCE: Final = 45.0
 """A stream that is silent for as long, in seconds, is lost: the server shows life every 15."""
@@ -19,8 +19,6 @@ PATIENCE: Final = 30.0
 """Seconds that a lost stream is tried again: the time a server takes to restart. One that never came is not."""
 
 LONGEST_PAUSE: Final = 2.0
-
-_STARTED: Final = {RunState.RUNNING, RunState.WAITING, RunState.CANCELLING, *ENDED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +108,8 @@ class Following:
             ServerUnreachableError: it has been tried for long enough.
         """
         now = time.monotonic()
-        self._lost_at = self._lost_at or now
+        if self._lost_at is None:
+            self._lost_at = now
         if now - self._lost_at > self._patience:
             if isinstance(error, ServerUnreachableError) and self._patience < PATIENCE:
                 raise error
@@ -121,24 +120,10 @@ class Following:
         return min(self._pause, self.left)
 
 
-def reached(item: dict[str, Any], until: str) -> bool:
-    """Say whether a run is as far as `until` says: `ended`, `started` or `step:NAME`."""
-    if item["state"] in ENDED:
-        return True
-    if until == "started":
-        return item["state"] in _STARTED
-    name = until.removeprefix("step:")
-    return until != "ended" and any(_passed(step, name) for step in item.get("steps", []))
-
-
 def shows(event: Event | None, until: str) -> bool:
     """Say whether an event shows that its run is as far."""
     if event is None:
         return False
     if event.kind == "step":
-        return until.startswith("step:") and _passed(event.data, until.removeprefix("step:"))
+        return passed(event.data, until)
     return event.kind == "end" or (event.kind == "run" and reached(event.data, until))
-
-
-def _passed(step: dict[str, Any], name: str) -> bool:
-    return bool(step["name"] == name and step["state"] == StepState.SUCCEEDED)

@@ -11,8 +11,9 @@ from pullcord.client import calls
 from pullcord.client.calls import Moment, Page, Wait, Wanted
 from pullcord.client.connection import Connection
 from pullcord.client.discovery import checked_url, find_server
-from pullcord.client.events import Event, Following, reached, shows
+from pullcord.client.events import Event, Following, shows
 from pullcord.core.durations import Duration, seconds
+from pullcord.core.until import check_until, reached
 from pullcord.gate.request import Receipt
 
 Lines = list[dict[str, Any]]
@@ -98,7 +99,7 @@ class Runs:
             timeout: how long to wait; for ever unless given.
             until: `ended`, `started` or `step:NAME`.
         """
-        path, what = f"/v1/runs/{calls.segment(run_id)}/events", calls.checked_until(until)
+        path, what = f"/v1/runs/{calls.segment(run_id)}/events", check_until(until)
         state = Following(timeout=None if timeout is None else seconds(timeout))
         for event in self._connection.follow(path, state):
             if shows(event, what):

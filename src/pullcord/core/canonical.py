@@ -48,9 +48,11 @@ def parse_json(body: bytes | str) -> Any:
         UsageError: the text is not valid JSON; the message says where.
     """
     try:
-        return from_json(body, allow_inf_nan=False)
+        value = from_json(body.encode() if isinstance(body, str) else body, allow_inf_nan=False)
     except ValueError as error:
         raise UsageError(f"this is not valid JSON: {error}") from None
+    canonical_json(value)  # 1e999 reads as an infinity
+    return value
 
 
 def fingerprint(text: str) -> str:

@@ -27,7 +27,7 @@ def seconds(value: Duration) -> float:
     elif isinstance(value, str):
         result = _parse(value)
     elif isinstance(value, int | float) and not isinstance(value, bool):
-        result = float(value)
+        result = float(value) if abs(value) <= _LONGEST else math.inf
     else:
         raise UsageError(f"a duration is a text like '5m', seconds or a timedelta, not {type(value).__name__}")
     if not math.isfinite(result) or not 0 <= result <= _LONGEST:

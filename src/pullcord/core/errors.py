@@ -37,6 +37,9 @@ class PullcordError(Exception):
         self.message = message
         self.fields = fields
 
+    def __str__(self) -> str:
+        return self.message
+
 
 class DefinitionError(PullcordError):
     """A flow or step is declared in a way that cannot work; raised while the file is imported."""
@@ -137,6 +140,7 @@ class StepFailedError(RunError):
         super().__init__(f"{type}: {message}", type=type)
         self.type = type
         self.original_message = message
+        self.args = (type, message)
 
 
 class StepTimeoutError(RunError, TimeoutError):
@@ -177,6 +181,7 @@ class ChildFailedError(RunError):
         super().__init__(message, flow=flow, state=state)
         self.flow = flow
         self.state = state
+        self.args = (message, flow, state)
 
 
 class CodeChangedError(RunError):

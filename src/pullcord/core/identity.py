@@ -6,7 +6,7 @@ on memory addresses, hash seeds or the order of a set.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import fields, is_dataclass
 from hashlib import blake2b
 from typing import Any
@@ -34,10 +34,18 @@ def argument_bytes(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
 
     What JSON cannot hold counts by its type alone: two such calls are then told apart by their order.
     """
-    if not kwargs and _PLAIN_TYPES.issuperset(map(type, args)):
-        return to_json(args, inf_nan_mode="constants")
-    stable = [_stable(value) for value in args], {name: _stable(kwargs[name]) for name in sorted(kwargs)}
-    return to_json(stable, inf_nan_mode="constants")
+    stable: Any = args
+    if kwargs or not _PLAIN_TYPES.issuperset(map(type, args)):
+        stable = [_stable(value) for value in args], {name: _stable(kwargs[name]) for name in sorted(kwargs)}
+    return _written(stable)
+
+
+def _written(value: Any) -> bytes:
+    try:
+        return to_json(value, inf_nan_mode="constants")
+    except ValueError:
+        # Lone surrogates, as in the names of some files: Python's own notation can hold them.
+        return ascii(value).encode()
 
 
 def _stable(value: Any, depth: int = 0) -> Any:
@@ -50,13 +58,16 @@ def _stable(value: Any, depth: int = 0) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: _stable(getattr(value, field.name), depth + 1) for field in fields(value)}
     if isinstance(value, Mapping):
-        pairs = [(str(key), _stable(item, depth + 1)) for key, item in value.items()]
+        pairs = [(_written(_stable(key, depth + 1)).decode(), _stable(item, depth + 1)) for key, item in value.items()]
         return dict(sorted(pairs, key=lambda pair: pair[0]))
-    if isinstance(value, set | frozenset):
-        return sorted(to_json(_stable(item, depth + 1)).decode() for item in value)
+    if isinstance(value, Set):
+        return sorted(_written(_stable(item, depth + 1)).decode() for item in value)
     if isinstance(value, list | tuple):
         return [_stable(item, depth + 1) for item in value]
     try:
-        return to_json(value).decode()
+        # Writing an iterator would use it up before the step gets it.
+        if not isinstance(value, Iterator):
+            return to_json(value).decode()
     except ValueError:
-        return f"<{type(value).__module__}.{type(value).__qualname__}>"
+        pass
+    return f"<{type(value).__module__}.{type(value).__qualname__}>"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, cast, get_type_hints
 
 from pydantic import (
     BaseModel,
@@ -19,6 +20,7 @@ from pydantic import (
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import ErrorDetails
 
 from pullcord.core.errors import DefinitionError, FieldError, InvalidInputsError
 
@@ -69,6 +71,11 @@ class InputModel:
                 # A default never passes through JSON, so it is checked once, here, as a Python value.
                 self._build(function.__module__, given, check_defaults=True)()
             self.schema: dict[str, Any] = self._model.model_json_schema(schema_generator=_InputSchema)
+            if '"writeOnly": true' in json.dumps(self.schema):
+                raise DefinitionError(
+                    f"an input of {self._name!r} is a secret; inputs are kept and shown, so take the secret's name "
+                    "and look it up in the flow"
+                )
         except (PydanticSchemaGenerationError, PydanticUserError, PydanticInvalidForJsonSchema) as error:
             raise DefinitionError(
                 f"an input of {self._name!r} has a type that cannot come from JSON: {str(error).splitlines()[0]}"
@@ -92,7 +99,13 @@ class InputModel:
         Raises:
             InvalidInputsError: with one entry for each field that is wrong.
         """
-        return self._read(text).model_dump_json(by_alias=True)
+        written = self._read(text).model_dump_json(by_alias=True)
+        try:
+            self._read(written)
+        except InvalidInputsError as error:
+            errors = [{**item, "msg": f"this value does not survive as JSON: {item['msg']}"} for item in error.errors]
+            raise InvalidInputsError(error.message, cast(list[FieldError], errors)) from None
+        return written
 
     def arguments(self, text: str) -> dict[str, Any]:
         """Return the keyword arguments for the function that inputs given as JSON text stand for.
@@ -134,12 +147,21 @@ class InputModel:
 class _InputSchema(GenerateJsonSchema):
     """Pydantic's JSON Schema, without a warning for a default that JSON cannot show."""
 
-    ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}
 
 
 def field_errors(error: ValidationError) -> list[FieldError]:
     """Turn pydantic's error into field errors, without the values (a value may be a secret)."""
     return [
-        {"loc": ["inputs", *item["loc"]], "msg": item["msg"], "type": item["type"]}
-        for item in error.errors(include_url=False, include_context=False, include_input=False)
+        {"loc": ["inputs", *item["loc"]], "msg": _message(item), "type": item["type"]}
+        for item in error.errors(include_url=False, include_input=False)
     ]
+
+
+def _message(item: ErrorDetails) -> str:
+    """Return pydantic's message, or our own where pydantic's repeats the value."""
+    if item["type"] == "union_tag_invalid":
+        return f"The tag must be one of {item['ctx']['expected_tags']}"
+    return item["msg"]

@@ -11,7 +11,6 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from pullcord.core.errors import DefinitionError, ResultError
 
-
 MAX_RESULT = 8 * 1024 * 1024
 """No result is longer as JSON, in bytes: what is larger belongs into a file."""
 
@@ -79,7 +78,10 @@ class ResultCodec:
             ResultError: the recorded text does not fit the return annotation.
         """
         if self._adapter is None:
-            return from_json(text)
+            try:
+                return from_json(text)
+            except ValueError as error:
+                raise ResultError(f"the result of {self._name} cannot be read back as JSON: {error}") from None
         try:
             return self._adapter.validator.validate_json(text)
         except ValidationError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ class Retry:
         limit: tries after the first one, 0 to 1000.
         delay: pause before the first of them.
         backoff: factor by which each further pause grows, at least 1.
-        jitter: spread each pause over 50–100 % of its length, so that many do not return at once.
+        jitter: spread each pause over 50 to 100 % of its length, so that many do not return at once.
         max_delay: no pause is longer than this.
     """
 
@@ -37,7 +38,7 @@ class Retry:
     ) -> None:
         if isinstance(limit, bool) or not isinstance(limit, int) or not 0 <= limit <= 1000:
             raise DefinitionError(f"retries must be a whole number from 0 to 1000, not {limit!r}")
-        if backoff < 1:
+        if not 1 <= backoff < math.inf:
             raise DefinitionError(f"backoff must be at least 1, not {backoff!r}")
         try:
             pause, longest = seconds(delay), seconds(max_delay)
@@ -56,6 +57,8 @@ class Retry:
             failures: how many tries have failed so far, at least 1.
             spread: a random number in [0, 1) chosen by the caller; used only with `jitter`.
         """
+        if self.delay == 0:
+            return 0.0
         try:
             pause = min(self.delay * self.backoff ** (failures - 1), self.max_delay)
         except OverflowError:

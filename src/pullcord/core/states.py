@@ -51,14 +51,17 @@ _S = RunState
 TRANSITIONS: Final[dict[RunState, frozenset[RunState]]] = {
     _S.SCHEDULED: frozenset({_S.QUEUED, _S.CANCELLED}),
     _S.QUEUED: frozenset({_S.RUNNING, _S.CANCELLED}),
-    _S.RUNNING: frozenset({_S.WAITING, _S.SCHEDULED, _S.CANCELLING, _S.SUCCEEDED, _S.FAILED}),
-    _S.WAITING: frozenset({_S.RUNNING, _S.CANCELLING, _S.SCHEDULED, _S.SUCCEEDED, _S.FAILED}),
+    _S.RUNNING: frozenset({_S.WAITING, _S.SCHEDULED, _S.CANCELLING, _S.CANCELLED, _S.SUCCEEDED, _S.FAILED}),
+    _S.WAITING: frozenset({_S.RUNNING, _S.SCHEDULED, _S.CANCELLING, _S.CANCELLED, _S.SUCCEEDED, _S.FAILED}),
     _S.CANCELLING: frozenset({_S.CANCELLED}),
     _S.SUCCEEDED: frozenset(),
     _S.FAILED: frozenset(),
     _S.CANCELLED: frozenset(),
 }
-"""From each state, the states a run may go to next. `running → scheduled` is a retry's back-off."""
+"""From each state, the states a run may go to next.
+
+`running → scheduled` is a retry's back-off; `running → cancelled` directly is a run that has no worker at the moment.
+"""
 
 ENDED: Final = frozenset(state for state, following in TRANSITIONS.items() if not following)
 """States that a run never leaves."""

@@ -129,7 +129,7 @@ class Engine:
 
     def _place(self, assignment: Assignment) -> None:
         run = assignment.run
-        location, _, way = run.lane.partition("#")
+        location, _, way = run.lane.rpartition("#")
         fleet = self.fleets.get(location)
         if fleet is None:
             self.lose_unplaced(assignment)
@@ -212,7 +212,7 @@ class Engine:
             specs, complete = self.catalog.update(name, manifest)
             self.catalog.remember(specs)
             for failure in self.catalog.states[name].failures:
-                log.warning("%s: %s", failure.place, failure.message)
+                log.warning("%s: %s\n%s", failure.place, failure.message, failure.traceback)
             self._register(name, specs, complete)
         worker.fleet.became_ready(worker)
         for assignment in [a for a in self.unplaced if not a.lane.endswith(f"#{ISOLATED}")]:
@@ -239,6 +239,7 @@ class Engine:
             await asyncio.wait_for(worker.ended.wait(), 5.0)
         except TimeoutError:
             log.error("worker %d closed its channel, but its end was not seen", worker.pid)
+        worker.fleet.buried(worker)
         assignments, worker.assigned = list(worker.assigned.values()), {}
         if not assignments:
             return

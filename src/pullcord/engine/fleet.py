@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -99,9 +102,9 @@ class Fleet:
         """Return the shared worker with the fewest runs, or None while none is ready."""
         best: WorkerHandle | None = None
         for worker in self.workers:
-            if worker.ready and not worker.retired and worker.role == SHARED:
-                if best is None or len(worker.assigned) < len(best.assigned):
-                    best = worker
+            usable = worker.ready and not worker.retired and worker.role == SHARED
+            if usable and (best is None or len(worker.assigned) < len(best.assigned)):
+                best = worker
         return best
 
     async def place_alone(self, assignment: Assignment, message: Message) -> None:
@@ -154,17 +157,20 @@ class Fleet:
         born = self._born.pop(worker, time.monotonic())
         if worker in self.workers:
             self.workers.remove(worker)
-        self.validator.detach(worker)
+        self.validator.lost(worker)
         if self._stopping:
             return
         self._make_room(worker, False)
+        if worker.replaced or worker.role == ALONE:
+            return
+        self._spawn_soon(worker.role, self._longer_pause() if time.monotonic() - born < STABLE else self._pause)
+
+    def buried(self, worker: WorkerHandle) -> None:
+        """A worker's process has ended, and it is known how."""
         if worker.role == CONTROL and not worker.was_ready:
             self.engine.catalog.fail(
                 self.location.name, f"the process that imports this code died: {worker.explain_end()}"
             )
-        if worker.replaced or worker.role == ALONE:
-            return
-        self._spawn_soon(worker.role, self._longer_pause() if time.monotonic() - born < STABLE else self._pause)
 
     def _longer_pause(self) -> float:
         self._pause = min(LONGEST_PAUSE, max(0.1, self._pause * 2))
@@ -197,7 +203,7 @@ class Fleet:
 
     async def _spawn(self, role: str) -> WorkerHandle:
         if self._template is None:
-            self._replace_template()
+            self.prepare().attach()
         assert self._template is not None
         pid, connection = await self._template.spawn()
         worker = WorkerHandle(self, role, pid, self.engine.receive, self.engine.worker_gone)
@@ -224,7 +230,11 @@ class Fleet:
         log.error("the template process of %s died; starting another", self.location.name)
         for worker in self.workers:
             worker.deliberate = worker.deliberate or "its template process died"
+        for pid, worker in self._by_pid.items():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
             worker.ended.set()
+        self._by_pid.clear()
         try:
             self.prepare().attach()
         except LocationError as error:

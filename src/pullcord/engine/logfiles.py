@@ -49,8 +49,8 @@ class LogFiles:
         self._thread.join()
 
     def path(self, run: str) -> Path:
-        """Return the file of a run's log: the first 9 digits of a UUIDv7 change about every 4.7 hours."""
-        return self._folder / run[:9].replace("-", "") / f"{run}.jsonl"
+        """Return the file of a run's log: the first 6 digits of a UUIDv7 change every 4.7 hours."""
+        return self._folder / run[:6] / f"{run}.jsonl"
 
     def read(self, run: str, skip: int = 0) -> Iterator[dict[str, Any]]:
         """Yield the log items of a run.

@@ -18,6 +18,7 @@ class Room:
 
     def __init__(self, floor: int) -> None:
         self.floor = floor
+        self._closed = False
         self._lock = threading.Lock()
         self._capacity: Counter[str] = Counter()
         self._taken: Counter[str] = Counter()
@@ -25,6 +26,8 @@ class Room:
     def room(self) -> Mapping[str, int]:
         """Return the free room by lane."""
         with self._lock:
+            if self._closed:
+                return {}
             return {lane: capacity - self._taken[lane] for lane, capacity in self._capacity.items()}
 
     def reserve(self, claimed: Sequence[Claimed]) -> None:
@@ -49,6 +52,6 @@ class Room:
             self._capacity[lane] += by
 
     def close(self) -> None:
-        """Claim nothing more."""
+        """Claim nothing more, even if workers become ready."""
         with self._lock:
-            self._capacity.clear()
+            self._closed = True

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import pullcord
 from pullcord.core.errors import LocationError
+
+PATIENCE: Final = 1.0
+"""Seconds that a template gets to end by itself when its socket is closed."""
 
 
 class Template:
@@ -107,14 +109,16 @@ class Template:
             self._on_exit(message["exited"], message["status"])
 
     def close(self) -> None:
-        """End the template; the kernel ends its workers with it."""
+        """End the template, and its workers and their programs with it."""
         if self._loop is not None:
             self._loop.remove_reader(self._socket.fileno())
             self._loop = None
         self._socket.close()
-        with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 def _python_path() -> str:

@@ -30,7 +30,8 @@ class Validator:
     """Sends inputs to one location's control worker and hands the answers out.
 
     Tickets are answered in order, so when the worker hangs the oldest one is the culprit: it alone fails, and the
-    others are asked again of the worker that replaces it.
+    others are asked again of the worker that replaces it. When the worker dies, answers may have died with it: what was
+    open is asked again one by one, and the one that another worker dies of fails.
     """
 
     def __init__(self) -> None:
@@ -38,6 +39,8 @@ class Validator:
         self._count = 0
         self._worker: WorkerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
+        self._suspects = 0
+        self._alone: int | None = None
 
     async def validate(self, flow: str, inputs: str) -> str:
         """Return the inputs as validated, defaults included, as JSON.
@@ -50,7 +53,7 @@ class Validator:
         self._count += 1
         ticket = _Ticket(self._count, flow, inputs, loop.create_future())
         self._open[ticket.number] = ticket
-        if self._worker is not None:
+        if self._worker is not None and not self._suspects:
             self._send(ticket)
         if self._watch is None:
             self._watch = loop.call_later(DEADLINE, self._expire, ticket.number)
@@ -59,17 +62,35 @@ class Validator:
     def attach(self, worker: WorkerHandle) -> None:
         """A control worker is ready: ask it all that is open."""
         self._worker = worker
-        for ticket in self._open.values():
-            self._send(ticket)
+        self._ask()
 
     def detach(self, worker: WorkerHandle) -> None:
-        """The control worker is gone; what is open waits for the next one."""
+        """The control worker is replaced; what is open waits for the next one."""
         if self._worker is worker:
             self._worker = None
+
+    def lost(self, worker: WorkerHandle) -> None:
+        """The control worker has died; what is open is suspected."""
+        if self._worker is not worker:
+            return
+        self._worker = None
+        if worker.deliberate is not None:
+            return
+        culprit = None if self._alone is None else self._open.pop(self._alone, None)
+        if culprit is not None and not culprit.future.done():
+            culprit.future.set_exception(
+                UnavailableError(
+                    f"validating the inputs of {culprit.flow!r} ended the process that did it, twice; "
+                    "look at its validators"
+                )
+            )
+        self._suspects = max(self._open, default=0)
 
     def answer(self, message: Message) -> None:
         """Take a `validated` message."""
         ticket = self._open.pop(message[1], None)
+        if self._suspects and message[1] == self._alone:
+            self._ask()
         if ticket is None or ticket.future.done():
             return
         if message[3] is None:
@@ -77,6 +98,17 @@ class Validator:
         else:
             errors: list[FieldError] = message[3]
             ticket.future.set_exception(InvalidInputsError(_sentence(ticket.flow, errors), errors))
+
+    def _ask(self) -> None:
+        """Ask all that is open, or only the first of the suspects."""
+        self._alone = None
+        if next(iter(self._open), self._suspects + 1) > self._suspects:
+            self._suspects = 0
+        for ticket in self._open.values():
+            self._send(ticket)
+            if self._suspects:
+                self._alone = ticket.number
+                break
 
     def _send(self, ticket: _Ticket) -> None:
         assert self._worker is not None

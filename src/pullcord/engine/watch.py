@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from pullcord.core.errors import NotFoundError, UsageError
-from pullcord.core.states import ENDED, RunState, StepState
+from pullcord.core.errors import NotFoundError
+from pullcord.core.states import ENDED
+from pullcord.core.until import reached
 from pullcord.engine.hub import Hub
 from pullcord.store.gather import Gather
 from pullcord.store.queries.runs import load_runs
 from pullcord.store.store import Store
-
-_STARTED = {RunState.RUNNING, RunState.WAITING, RunState.CANCELLING, *ENDED}
 
 
 class Watch:
@@ -80,26 +79,3 @@ class Watch:
         yield await self.run(uuid)
         async for _ in subscription:
             yield await self.run(uuid)
-
-
-def reached(item: dict[str, Any], what: str) -> bool:
-    """Say whether a run item is as far as `what` says."""
-    if item["state"] in ENDED:
-        return True
-    if what == "started":
-        return item["state"] in _STARTED
-    if what.startswith("step:"):
-        name = what.removeprefix("step:")
-        return any(step["name"] == name and step["state"] == StepState.SUCCEEDED for step in item["steps"])
-    return False
-
-
-def check_until(what: str) -> str:
-    """Return what to wait for.
-
-    Raises:
-        UsageError: it is none of `ended`, `started`, `step:NAME`.
-    """
-    if what in ("ended", "started") or (what.startswith("step:") and len(what) > 5):
-        return what
-    raise UsageError(f"{what[:60]!r} is nothing to wait for; use ended, started or step:NAME")

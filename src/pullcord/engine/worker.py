@@ -178,7 +178,7 @@ class WorkerHandle(asyncio.Protocol):
         """
         self.deliberate = self.deliberate or why
         self.retired = True
-        if self.connected and self.exit_status is None:
+        if not self.ended.is_set():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 

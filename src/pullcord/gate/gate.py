@@ -98,7 +98,9 @@ class Gate:
             self._engine.on_scheduled()
         return _receipt(decision, request)
 
-    async def refuse_malformed(self, invoker: Invoker, source: str, code: str, reason: str) -> Receipt:
+    async def refuse_malformed(
+        self, invoker: Invoker, source: str, code: str, reason: str, errors: list[FieldError] | None = None
+    ) -> Receipt:
         """Note a call that is no readable request. Equal ones of one invoker share a row."""
         entry = LedgerEntry(
             uuid=str(uuid7()),
@@ -111,13 +113,15 @@ class Gate:
             source=source,
             repeat_key=f"malformed:{invoker.id}:{source}:{code}:{fingerprint(reason)[:32]}",
         )
-        return await self.refuse(entry, code, reason)
+        return await self.refuse(entry, code, reason, errors)
 
     async def refuse(
         self, entry: LedgerEntry, code: str, reason: str, errors: list[FieldError] | None = None
     ) -> Receipt:
         """Write a rejection to the ledger and return its receipt."""
         errors_json = to_json(errors).decode() if errors else None
+        # A reason may repeat the name of a field that the caller made up, and the database ends a text at a NUL.
+        reason = reason.replace("\0", "\N{REPLACEMENT CHARACTER}")
         # The id of a request in conflict names the original's row; this row gets one of its own.
         uuid = str(uuid7()) if code.endswith("_conflict") else entry.uuid
         row = entry.become(Outcome.REJECTED, code=code, reason=reason, errors=errors_json, uuid=uuid)

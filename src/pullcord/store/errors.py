@@ -23,6 +23,16 @@ _ADVICE: dict[int, tuple[type[StoreError], str]] = {
 }
 
 
+_OF_THE_VALUES = {
+    0,
+    sqlite3.SQLITE_ERROR,
+    sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_MISMATCH,
+    sqlite3.SQLITE_RANGE,
+    sqlite3.SQLITE_TOOBIG,
+}
+
+
 def translate(error: sqlite3.Error) -> StoreError:
     """Return Pullcord's error for a driver's."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -32,12 +42,7 @@ def translate(error: sqlite3.Error) -> StoreError:
 
 def is_data_error(error: sqlite3.Error) -> bool:
     """Say whether the error is about the values of a statement, so that bisecting its batch helps."""
-    return not isinstance(error, sqlite3.OperationalError) or getattr(error, "sqlite_errorcode", 0) in (
-        0,
-        sqlite3.SQLITE_ERROR,
-        sqlite3.SQLITE_TOOBIG,
-        sqlite3.SQLITE_MISMATCH,
-    )
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _OF_THE_VALUES
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sqlite3
 from importlib.resources import files
 
-from pullcord.store.errors import translated
 from pullcord.core.errors import StoreVersionError
+from pullcord.store.errors import translated
 
 HEAD = "0001"
 """The newest migration."""

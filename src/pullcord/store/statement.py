@@ -6,8 +6,13 @@ interval; one statement over `json_each` gives it up once (design: group commit)
 
 from __future__ import annotations
 
-from pydantic_core import from_json, to_json
+import re
 from typing import Any
+
+from pydantic_core import from_json, to_json
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""An escaped NUL that is no part of an escaped backslash: JSON within JSON may well speak of NULs."""
 
 
 def rows(columns: str, parameter: str = "rows") -> str:
@@ -27,8 +32,15 @@ def values(parameter: str) -> str:
 
 
 def dump(value: Any) -> str:
-    """Write rows for a parameter."""
-    return to_json(value).decode()
+    """Write rows for a parameter.
+
+    Raises:
+        ValueError: a text holds a NUL or a lone surrogate, which a database cuts or refuses.
+    """
+    text = to_json(value).decode()
+    if "\\u0000" in text and _NUL.search(text):
+        raise ValueError("a text holds a NUL character")
+    return text
 
 
 def load(text: str | None) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -54,6 +55,7 @@ class Store:
         except BaseException:
             self._lock.release()
             raise
+        self._stopped = False
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="pullcord-reader")
@@ -81,6 +83,7 @@ class Store:
 
     async def stop(self) -> None:
         """Write what was submitted, checkpoint, and give the folder back."""
+        self._stopped = True
         await asyncio.to_thread(self._writer.stop)
         await asyncio.to_thread(self._readers.shutdown)
         for connection in self._connections:
@@ -125,8 +128,8 @@ class Store:
         Raises:
             StoreError: the file cannot be read.
         """
-        if self._loop is None:
-            raise PullcordRuntimeError("the store is not started")
+        if self._loop is None or self._stopped:
+            raise PullcordRuntimeError("the store is not open")
         return await self._loop.run_in_executor(self._readers, self._query, query, arguments)
 
     def _query(self, query: Callable[..., R], arguments: tuple[Any, ...]) -> R:
@@ -140,16 +143,20 @@ class Store:
     def _deliver(self, answers: list[tuple[Callable[[Any], None], Any]], claimed: list[Claimed]) -> None:
         if self._loop is None or not (answers or claimed):
             return
-        try:
+        # When the loop is closed nobody is left who could be told; the rows are on disk.
+        with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._hand_out, answers, claimed)
-        except RuntimeError:
-            pass  # the loop is closed: nobody is left who could be told, and the rows are on disk
 
     def _hand_out(self, answers: list[tuple[Callable[[Any], None], Any]], claimed: list[Claimed]) -> None:
         if claimed and self._dispatch is not None:
             self._dispatch(claimed)
         for done, result in answers:
-            done(result)
+            try:
+                done(result)
+            except Exception as error:
+                # One caller's mistake keeps no answer from the others.
+                context = {"message": "taking the result of a write failed", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
 
 
 def _setter(future: asyncio.Future[Any]) -> Callable[[Any], None]:

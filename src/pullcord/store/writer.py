@@ -79,6 +79,7 @@ class Writer:
         self._last = int(connection.execute("SELECT coalesce(max(at), 0) FROM requests").fetchone()[0])
         self._thread = threading.Thread(target=self._work, name="pullcord-writer", daemon=True)
         self._stopped = False
+        self._claim_failed = False
         self.commits = 0
 
     def start(self) -> None:
@@ -117,7 +118,7 @@ class Writer:
         while not stopping:
             item: Any = None
             try:
-                item = self._queue.get(timeout=RETRY_PAUSE if pending else None)
+                item = self._queue.get(timeout=RETRY_PAUSE if pending or self._claim_failed else None)
             except Empty:
                 item = _NUDGE
             batch = pending
@@ -169,6 +170,7 @@ class Writer:
             raise
         hit("writer.after_commit")
         self._hints = tx.hints
+        self._claim_failed = False
         self.commits += 1
         if claimed and self._claimant is not None:
             self._claimant.reserve(claimed)
@@ -179,6 +181,7 @@ class Writer:
         if is_data_error(error):
             return self._divide(batch, translated)
         log.error("writing %d commands failed: %s", len(batch), translated)
+        self._claim_failed = self._claimant is not None
         keep = [command for command in batch if command.keep_trying]
         failed = [command for command in batch if not command.keep_trying]
         self._deliver([(command.done, command.failure(translated)) for command in failed], [])
@@ -207,4 +210,4 @@ def _settle(tx: Transaction, admitted: list[tuple[Admit, Decision]], claimed: li
         if decision.id in started:
             decision.state = RunState.RUNNING
         elif command.run.slot is not None:
-            decision.position = place(tx, decision.id, command.run.slot)
+            decision.position = place(tx, decision.id, command.run.slot, command.run.priority)

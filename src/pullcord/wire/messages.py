@@ -15,8 +15,8 @@ Server to worker:
 | `refuse` | run, token: the token is stale; stop without a further word |
 | `cancel` | run, token |
 | `child` | run, token, call, state (`admitted`, `ended`, `refused`), object |
-| `drain` | – : start nothing new; runs that reach a step boundary are released |
-| `stop` | – : end the process when the current frame is done |
+| `drain` | none: start nothing new; runs that reach a step boundary are released |
+| `stop` | none: end the process when the current frame is done |
 
 Worker to server:
 

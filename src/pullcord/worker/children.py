@@ -83,7 +83,8 @@ class ChildCall:
             )
             return self.flow.codec.decode(answer["result"] or "null")
         why = answer.get("reason") or (from_json(answer["error"])["message"] if answer.get("error") else "")
-        error = ChildFailedError(f"the child run of {name} ended as {answer['state']}: {why}")
+        state = answer["state"]
+        error = ChildFailedError(f"the child run of {name} ended as {state}: {why}", name, state)
         description = describe(error)
         self.execution.record(
             self.identity, sequence, name, 1, StepState.FAILED, self.started, None, description

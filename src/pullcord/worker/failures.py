@@ -52,7 +52,7 @@ def _arguments(error: BaseException) -> list[Any] | None:
     try:
         arguments: list[Any] = from_json(to_json(error.args))
         twin = type(error)(*arguments)
-        same = list(error.args) == arguments and str(twin) == str(error)
+        same = list(error.args) == arguments and str(twin) == str(error) and vars(twin) == vars(error)
     except Exception:
         return None
     return arguments if same else None

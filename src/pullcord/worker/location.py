@@ -73,7 +73,7 @@ def _sources(kind: str, target: str) -> list[tuple[str, str, str | None]]:
         return [(target, target, None)]
     path = Path(target).resolve()
     if kind == "file":
-        return [(path.stem, str(path), str(path.parent))]
+        return [(path.stem.replace(".", "_"), str(path), str(path.parent))]
     if (path / "__init__.py").exists():
         prefix, root = f"{path.name}.", str(path.parent)
     else:
@@ -86,7 +86,7 @@ def _sources(kind: str, target: str) -> list[tuple[str, str, str | None]]:
     ]
     found: list[tuple[str, str, str | None]] = []
     for file in visible:
-        parts = file.relative_to(path).with_suffix("").parts
+        parts = tuple(part.replace(".", "_") for part in file.relative_to(path).with_suffix("").parts)
         if parts[-1] == "__init__":
             parts = parts[:-1]
         name = (prefix + ".".join(parts)).rstrip(".")
@@ -164,7 +164,7 @@ def _source_version(flow: Flow[..., Any]) -> str:
 
 def _line_of(error: BaseException, place: str) -> int | None:
     """Return the line of the user's file that an import failed at."""
-    if isinstance(error, SyntaxError):
+    if isinstance(error, SyntaxError) and error.filename == place:
         return error.lineno
     line = None
     frame = error.__traceback__

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pydantic
@@ -276,8 +277,7 @@ class Worker:
         while True:
             behind = time.monotonic() - self._turn if self._turn_asked else 0.0
             try:
-                with open("/proc/self/statm") as file:
-                    resident = int(file.read().split()[1]) * page
+                resident = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * page
             except OSError:
                 resident = 0
             if not self._turn_asked:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pullcord.core.errors import StoreError
 from pullcord.core.states import Outcome, RunState
-from pullcord.store.commands.keys import Claimant, Identity, Original, claim_keys, known_originals
+from pullcord.store.commands.keys import Claimant, Identity, Original, claim_keys, known_original
 from pullcord.store.commands.ledger import LedgerEntry, insert_requests
 from pullcord.store.statement import dump, rows
 from pullcord.store.transaction import Transaction
@@ -23,10 +24,14 @@ _INSERT_AUDIT = f"""
 INSERT INTO audit (id, at, invoker, action, subject_id)
 SELECT :base + rank, :now, invoker, 'run.admit', subject_id FROM {rows("rank invoker subject_id")}"""
 _AHEAD = """
-SELECT count(*) FROM (SELECT 1 FROM runs WHERE slot = :slot AND state = 'queued' AND id < :id LIMIT 1001)"""
+SELECT count(*) FROM (SELECT 1 FROM runs WHERE slot = :slot AND state = 'queued'
+    AND (priority > :priority OR (priority = :priority AND id < :id)) LIMIT 1001)"""
 _CAPACITY = "SELECT capacity FROM slots WHERE key = :slot"
 _HELD = """
 SELECT count(*) FROM runs WHERE slot = :slot AND state IN ('running', 'waiting', 'cancelling')"""
+_WANTED = """
+SELECT count(*) FROM (SELECT 1 FROM runs WHERE slot = :slot
+    AND state IN ('queued', 'running', 'waiting', 'cancelling') LIMIT :capacity)"""
 _HELD_BY_ANCESTORS = """
 WITH RECURSIVE chain(id, parent_id, slot, state) AS (
     SELECT id, parent_id, slot, state FROM runs WHERE id = :parent
@@ -62,6 +67,11 @@ class NewRun:
     parent_id: int | None = None
     rerun_of: int | None = None
     not_before: int | None = None
+
+    @property
+    def first_state(self) -> RunState:
+        """The state it is admitted in."""
+        return RunState.QUEUED if self.not_before is None else RunState.SCHEDULED
 
 
 @dataclass(slots=True)
@@ -121,15 +131,13 @@ class Admit:
         """Insert requests, runs and audit entries, or find out why not."""
         base = tx.next_id("requests")
         numbered = [(base + offset, command) for offset, command in enumerate(commands)]
-        stuck = {number for number, command in numbered if _would_deadlock(tx, command.run)}
-        losers = claim_keys(
-            tx,
-            [
-                Claimant(number, command.entry.uuid, command.run.uuid, command.identities)
-                for number, command in numbered
-                if command.identities and not command.dry_run and number not in stuck
-            ],
-        )
+        stuck = _deadlocked(tx, numbered)
+        claimants = {
+            number: Claimant(number, command.entry.uuid, command.run.uuid, command.identities, command.run.first_state)
+            for number, command in numbered
+            if command.identities and not command.dry_run and number not in stuck
+        }
+        losers = claim_keys(tx, list(claimants.values()))
         decisions: list[Decision] = []
         run_rows: list[list[Any]] = []
         audit_rows: list[list[Any]] = []
@@ -138,7 +146,7 @@ class Admit:
             entry, run = command.entry, command.run
             original = losers.get(number)
             if command.dry_run and command.identities:
-                original = known_originals(tx, command.identities)
+                original = known_original(tx, command.identities, claimants)
             if number in stuck:
                 reason = "an ancestor of this run holds the slot it would wait for; raise the flow's concurrency"
                 entry = entry.become(Outcome.REJECTED, code="would_deadlock", reason=reason)
@@ -148,7 +156,7 @@ class Admit:
             elif command.dry_run:
                 decision = _foresee(tx, entry, run)
             else:
-                state = RunState.QUEUED if run.not_before is None else RunState.SCHEDULED
+                state = run.first_state
                 decision = Decision(Outcome.ADMITTED, entry.uuid, run.uuid, state, id=number)
                 run_rows.append(_row(number, entry, run, state))
                 audit_rows.append([len(audit_rows), entry.invoker, number])
@@ -185,18 +193,36 @@ def _row(number: int, entry: LedgerEntry, run: NewRun, state: RunState) -> list[
     ]
 
 
-def place(tx: Transaction, run_id: int, slot: str) -> int | None:
-    """Return a queued run's place in its queue, from 1; None beyond 1000."""
-    ahead = int(tx.value(_AHEAD, {"slot": slot, "id": run_id}))
+def place(tx: Transaction, run_id: int, slot: str, priority: int) -> int | None:
+    """Return a queued run's place in its queue, from 1; None beyond 1000, and when only a worker is missing."""
+    if not _full(tx, slot):
+        return None
+    ahead = int(tx.value(_AHEAD, {"slot": slot, "id": run_id, "priority": priority}))
     return None if ahead > 1000 else ahead + 1
 
 
-def _would_deadlock(tx: Transaction, run: NewRun) -> bool:
-    if run.parent_id is None or run.slot is None:
-        return False
-    capacity = tx.value(_CAPACITY, {"slot": run.slot})
-    held = tx.value(_HELD_BY_ANCESTORS, {"parent": run.parent_id, "slot": run.slot})
-    return capacity is not None and held >= capacity
+def _full(tx: Transaction, slot: str) -> bool:
+    """Say whether all slots of a key are held."""
+    capacity = tx.value(_CAPACITY, {"slot": slot})
+    return capacity is not None and bool(tx.value(_HELD, {"slot": slot}) >= capacity)
+
+
+def _deadlocked(tx: Transaction, numbered: list[tuple[int, Admit]]) -> set[int]:
+    """Return the requests of runs that would wait for a slot which one of their own ancestors holds (rule 8)."""
+    stuck: set[int] = set()
+    before: Counter[str] = Counter()
+    for number, command in numbered:
+        run = command.run
+        if run.slot is None:
+            continue
+        if run.parent_id is not None and tx.value(_HELD_BY_ANCESTORS, {"parent": run.parent_id, "slot": run.slot}):
+            capacity = tx.value(_CAPACITY, {"slot": run.slot}) or 0
+            wanted = tx.value(_WANTED, {"slot": run.slot, "capacity": capacity})
+            if wanted + before[run.slot] >= capacity:
+                stuck.add(number)
+                continue
+        before[run.slot] += 1
+    return stuck
 
 
 def _late(entry: LedgerEntry, original: Original) -> tuple[LedgerEntry, Decision]:
@@ -218,7 +244,6 @@ def _foresee(tx: Transaction, entry: LedgerEntry, run: NewRun) -> Decision:
     if run.not_before is not None:
         state = RunState.SCHEDULED
     elif run.slot is not None:
-        capacity = tx.value(_CAPACITY, {"slot": run.slot})
-        if capacity is not None and tx.value(_HELD, {"slot": run.slot}) >= capacity:
-            state, position = RunState.QUEUED, place(tx, 2**62, run.slot)
+        if _full(tx, run.slot):
+            state, position = RunState.QUEUED, place(tx, 2**62, run.slot, run.priority)
     return Decision(Outcome.ADMITTED, entry.uuid, None, state, position=position)

@@ -69,16 +69,18 @@ def _register(tx: Transaction, command: RegisterFlows) -> None:
         "ON CONFLICT (key) DO UPDATE SET capacity = excluded.capacity",
         {"rows": limits},
     )
-    lanes = dump([[spec.name, spec.lane, spec.slot] for spec in command.specs])
+    lanes = {"rows": dump([[spec.name, spec.lane, spec.slot] for spec in command.specs])}
+    source = rows("flow lane slot")
+    # A new limit counts the runs that are active already (design rule 8).
     tx.execute(
-        f"UPDATE runs SET lane = s.lane, slot = s.slot FROM {rows('flow lane slot')} AS s "
-        "WHERE runs.flow = s.flow AND runs.state IN ('queued', 'scheduled') "
-        "AND (runs.lane != s.lane OR runs.slot IS NOT s.slot)",
-        {"rows": lanes},
+        f"UPDATE runs SET slot = s.slot FROM {source} AS s WHERE runs.flow = s.flow AND runs.slot IS NOT s.slot "
+        "AND runs.state IN ('scheduled', 'queued', 'running', 'waiting', 'cancelling')",
+        lanes,
     )
+    # A suspect stays alone.
     tx.execute(
-        f"UPDATE runs SET lane = s.lane FROM {rows('flow lane slot')} AS s "
-        "WHERE runs.flow = s.flow AND runs.owner IS NULL AND runs.state IN ('running', 'waiting', 'cancelling') "
-        "AND runs.losses = 0 AND runs.lane != s.lane",
-        {"rows": lanes},
+        f"UPDATE runs SET lane = s.lane FROM {source} AS s WHERE runs.flow = s.flow AND runs.lane != s.lane "
+        "AND runs.losses = 0 AND (runs.state IN ('scheduled', 'queued') "
+        "OR (runs.owner IS NULL AND runs.state IN ('running', 'waiting', 'cancelling')))",
+        lanes,
     )

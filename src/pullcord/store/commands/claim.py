@@ -13,6 +13,7 @@ from typing import Any
 from pullcord.store.statement import dump, values
 from pullcord.store.transaction import Transaction
 
+# Without statistics SQLite would rather walk through the index on states and sort: a long queue, at every claim.
 _ORPHANS = """
 SELECT json_group_array(json_array(id, lane, 0)) FROM (
     SELECT id, lane FROM runs
@@ -22,12 +23,12 @@ _ORPHANS_LEFT = """
 SELECT count(*) FROM runs WHERE owner IS NULL AND state IN ('running', 'waiting', 'cancelling') AND id > :floor"""
 _FREE = """
 SELECT json_group_array(json_array(id, lane, priority)) FROM (
-    SELECT id, lane, priority FROM runs
+    SELECT id, lane, priority FROM runs INDEXED BY runs_queue
     WHERE state = 'queued' AND slot IS NULL AND lane = :lane AND id > :floor
     ORDER BY priority DESC, id LIMIT :room)"""
 _LIMITED = """
 SELECT json_group_array(json_array(id, lane, priority)) FROM (
-    SELECT id, lane, priority FROM runs
+    SELECT id, lane, priority FROM runs INDEXED BY runs_slot_queue
     WHERE state = 'queued' AND slot = :slot AND id > :floor
     ORDER BY priority DESC, id
     LIMIT max(0, coalesce((SELECT capacity FROM slots WHERE key = :slot), 0) - (

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from pullcord.core.errors import StoreError
+from pullcord.core.states import StepState
 from pullcord.store.statement import dump, rows, values
 from pullcord.store.transaction import Transaction
 
@@ -94,9 +95,10 @@ class RecordSteps:
         if written != len(messages):
             pairs = dump([[message[1], message[2]] for message in messages])
             stale = {(run, token) for run, token in tx.array(_STALE, {"rows": pairs})}
-        taken_over = [message[1] for message in messages if message[2] > 1]
-        if taken_over:
-            tx.execute(_FORGIVE, {"ids": dump(taken_over)})
+        # That a step was seen running is no progress: the next crash may be its third.
+        progress = [m[1] for m in messages if m[2] > 1 and m[8] != StepState.RUNNING and (m[1], m[2]) not in stale]
+        if progress:
+            tx.execute(_FORGIVE, {"ids": dump(progress)})
         return [Recorded(command.messages, stale) for command in commands]
 
 

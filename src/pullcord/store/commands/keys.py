@@ -85,16 +85,17 @@ class Original:
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """A request that wants its keys: its number, the ids it and its run will have, its identities."""
+    """A request that wants its keys: its number, the ids it and its run will have, its identities, its first state."""
 
     id: int
     request_uuid: str
     run_uuid: str
     identities: tuple[Identity, ...]
+    state: RunState
 
     def name(self, original: Original) -> Original:
         """Fill in the ids of an original that this same transaction is about to insert."""
-        return replace(original, request_uuid=self.request_uuid, run_uuid=self.run_uuid, state=RunState.QUEUED)
+        return replace(original, request_uuid=self.request_uuid, run_uuid=self.run_uuid, state=self.state)
 
 
 def lookup_sql() -> str:
@@ -143,11 +144,17 @@ def claim_keys(tx: Transaction, wanted: list[Claimant]) -> dict[int, Original]:
     return losers
 
 
-def known_originals(tx: Transaction, identities: tuple[Identity, ...]) -> Original | None:
-    """Return the original of a request that takes no keys, such as a dry run."""
+def known_original(
+    tx: Transaction, identities: tuple[Identity, ...], claimants: dict[int, Claimant]
+) -> Original | None:
+    """Return the original of a request that takes no keys, such as a dry run; it may be of the same transaction."""
     wanted = list(identities)
     found = originals(tx.array(_HOLDERS, lookup_parameters(wanted, tx.now)), wanted)
-    return next((found[identity] for identity in wanted if identity in found), None)
+    first = next((found[identity] for identity in wanted if identity in found), None)
+    if first is None:
+        return None
+    known = claimants.get(first.id)
+    return first if known is None else known.name(first)
 
 
 def release_keys(tx: Transaction, request_ids: list[int]) -> None:

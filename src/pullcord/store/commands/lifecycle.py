@@ -24,7 +24,7 @@ UPDATE runs SET
     ended_at = CASE WHEN runs.state = 'cancelling' OR losses + s.blame >= {MAX_LOSSES} THEN :now END,
     error = CASE WHEN runs.state != 'cancelling' AND losses + s.blame >= {MAX_LOSSES} THEN s.error END,
     owner = NULL, takeovers = takeovers + 1, losses = losses + s.blame, waiting_for = NULL,
-    lane = CASE WHEN s.blame > 0 THEN substr(lane, 1, instr(lane, '#')) || '{ISOLATED}' ELSE lane END
+    lane = CASE WHEN s.blame > 0 THEN rtrim(lane, replace(lane, '#', '')) || '{ISOLATED}' ELSE lane END
 FROM {rows("run token blame error")} AS s
 WHERE runs.id = s.run AND runs.token = s.token AND {IN_WORKER}"""
 _STATES = f"SELECT json_group_array(json_array(id, token, state, slot)) FROM runs WHERE id IN {values('ids')}"
@@ -34,7 +34,8 @@ FROM {rows("run token text")} AS s
 WHERE runs.id = s.run AND runs.token = s.token AND {IN_WORKER} AND runs.state != 'cancelling'"""
 _DUE = """
 SELECT json_group_array(json_array(id, lane, slot)) FROM (
-    SELECT id, lane, slot FROM runs WHERE state = 'scheduled' AND not_before <= :now ORDER BY not_before LIMIT 1000)"""
+    SELECT id, lane, slot FROM runs INDEXED BY runs_due WHERE state = 'scheduled' AND not_before <= :now ORDER BY not_before LIMIT 1000)"""
+_NEXT_DUE = "SELECT min(not_before) FROM runs INDEXED BY runs_due WHERE state = 'scheduled'"
 _FAMILY = """
 WITH RECURSIVE family(id) AS (
     SELECT id FROM runs WHERE uuid = :uuid
@@ -141,7 +142,7 @@ class QueueDue:
                     tx.hints.lanes.add(lane)
                 else:
                     tx.hints.slots.add(slot)
-        following = tx.value("SELECT min(not_before) FROM runs WHERE state = 'scheduled'", {})
+        following = tx.value(_NEXT_DUE, {})
         return [following] * len(commands)
 
 
@@ -252,7 +253,7 @@ class Start:
         )
         tx.hints.orphans = True
         rebuild_hints(tx)
-        following = tx.value("SELECT min(not_before) FROM runs WHERE state = 'scheduled'", {})
+        following = tx.value(_NEXT_DUE, {})
         return [following] * len(commands)
 
 

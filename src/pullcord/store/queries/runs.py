@@ -58,7 +58,7 @@ class RunFilter:
                 conditions.append(f"t.{column} = :{column}")
                 parameters[column] = value
         if self.flows is not None:
-            conditions.append(f"t.flow IN {values('flows')}")
+            conditions.append(f"t.flow || '' IN {values('flows')}")  # in the order of the numbers, not by flow
             parameters["flows"] = dump(self.flows)
         window, bounds = window_conditions(self.since, self.until)
         return conditions + window, parameters | bounds
@@ -102,7 +102,7 @@ def run_number(connection: sqlite3.Connection, uuid: str) -> tuple[int, str, str
 def queue_ahead(connection: sqlite3.Connection, uuid: str) -> dict[str, Any] | None:
     """Say what a queued run waits for: `{"slot", "capacity", "holders", "ahead"}`, or None when for a worker only."""
     row = connection.execute(
-        "SELECT r.id, r.slot, s.capacity FROM runs r JOIN slots s ON s.key = r.slot "
+        "SELECT r.id, r.slot, s.capacity, r.priority FROM runs r JOIN slots s ON s.key = r.slot "
         "WHERE r.uuid = :uuid AND r.state = 'queued'",
         {"uuid": uuid},
     ).fetchone()
@@ -113,8 +113,9 @@ def queue_ahead(connection: sqlite3.Connection, uuid: str) -> dict[str, Any] | N
         {"slot": row[1]},
     ).fetchall()
     ahead = connection.execute(
-        "SELECT count(*) FROM (SELECT 1 FROM runs WHERE slot = :slot AND state = 'queued' AND id < :id LIMIT 1000)",
-        {"slot": row[1], "id": row[0]},
+        "SELECT count(*) FROM (SELECT 1 FROM runs WHERE slot = :slot AND state = 'queued' "
+        "AND (priority > :priority OR (priority = :priority AND id < :id)) LIMIT 1000)",
+        {"slot": row[1], "id": row[0], "priority": row[3]},
     ).fetchone()[0]
     return {"slot": row[1], "capacity": row[2], "holders": [holder[0] for holder in holders], "ahead": ahead}
 

@@ -1,0 +1,381 @@
+"""Write what follows from the code: the reference pages and the snapshot of the database schema (`make schema`).
+
+A test holds the files equal to what this gives, so run it after a change of the code and commit what it writes.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from importlib import import_module
+from pathlib import Path
+from typing import Any, cast
+
+import pullcord
+from pullcord.api import problems
+from pullcord.client import AsyncClient, Client, Page, ServerUnreachableError, UnexpectedAnswerError
+from pullcord.client.events import Event
+from pullcord.client.sync import Flows, Requests, Runs
+from pullcord.core import errors, states
+from pullcord.core.errors import PullcordError
+from pullcord.core.states import ACTIVE, ENDED, TRANSITIONS, Outcome, RunState, StepState
+from pullcord.settings import Settings
+from pullcord.store import migrate
+from pullcord.triggers.manual import ManualTrigger
+from pullcord.triggers.protocol import Trigger
+from pullcord.wire import messages
+
+sys.path.insert(0, str(Path(__file__).parent))
+import docstrings
+from commands import command_line
+
+ROOT = Path(__file__).parent.parent
+SOURCE = ROOT / "src" / "pullcord"
+NOTE = "<!-- Written by docs/generate.py (`make schema`); change the code, not this file. -->\n\n"
+
+
+def page(title: str, *parts: str) -> str:
+    """Return a page: note, title, parts."""
+    return NOTE + "\n\n".join([f"# {title}", *parts]) + "\n"
+
+
+def table(headers: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table."""
+    head = list(headers)
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _used(text: str, *apart: str) -> bool:
+    """Say whether a text occurs in the source, files named `apart` left out."""
+    return any(
+        text in path.read_text(encoding="utf-8")
+        for path in SOURCE.rglob("*.py")
+        if str(path.relative_to(SOURCE)) not in apart
+    )
+
+
+# --- states --------------------------------------------------------------------------------------
+
+RUN_STATES = {
+    RunState.SCHEDULED: "It starts not before a time: `not_before`, or the back-off before another attempt.",
+    RunState.QUEUED: "It waits for a concurrency slot or a free worker.",
+    RunState.RUNNING: "A worker executes it, or will as soon as one is there to go on with it.",
+    RunState.WAITING: "It waits for a time or a child run. It keeps its slot and lends its room in the worker to others.",
+    RunState.CANCELLING: "Somebody asked to cancel it, and its worker has not stopped it yet.",
+    RunState.SUCCEEDED: "The flow returned; the result is recorded.",
+    RunState.FAILED: "The flow raised, took too long, or lost its worker too often; the error is recorded.",
+    RunState.CANCELLED: "It was cancelled.",
+}
+STEP_STATES = {
+    StepState.RUNNING: "It has been running for a tenth of a second or longer. A shorter step is not shown before its end.",
+    StepState.RETRYING: "A try failed, and another one will come.",
+    StepState.SUCCEEDED: "Its result is recorded; in this run it is never called again.",
+    StepState.FAILED: "Its last try failed; the error is recorded.",
+}
+OUTCOMES = {
+    Outcome.ADMITTED: "It became a run.",
+    Outcome.REPLAYED: "The same request id or idempotency key was used before, for the same: the original's receipt.",
+    Outcome.DEDUPLICATED: "A run with the same event context is active.",
+    Outcome.SKIPPED: "The overlap policy says so.",
+    Outcome.REJECTED: "It is refused; the `code` says why.",
+    Outcome.AWAITING_APPROVAL: "Somebody has to approve it first.",
+    Outcome.DENIED: "It was not approved.",
+    Outcome.EXPIRED: "It waited for longer than it was good for.",
+    Outcome.MISSED: "Its time passed while no server ran.",
+    Outcome.ERRORED: "What asks for runs failed while it asked.",
+}
+
+
+def states_page() -> str:
+    """Return `states.md`."""
+    diagram = ["stateDiagram-v2", "    [*] --> scheduled: not before a time", "    [*] --> queued"]
+    diagram += [f"    {state} --> {following}" for state in RunState for following in RunState if following in TRANSITIONS[state]]
+    diagram += [f"    {state} --> [*]" for state in RunState if state in ENDED]
+    marks = {True: "✓", False: ""}
+    transitions = [
+        [f"**{state}**", *(marks[following in TRANSITIONS[state]] for following in RunState)] for state in RunState
+    ]
+    kinds = {state: "ended" if state in ENDED else "holds a slot" if state in ACTIVE else "" for state in RunState}
+    produced = {each: _used(f"Outcome.{each.name}", "core/states.py", "gate/request.py", "api/problems.py") for each in Outcome}
+    return page(
+        "States",
+        "All tables here are made from `pullcord.core.states`, which the code itself goes by.",
+        "## Runs",
+        "```mermaid\n" + "\n".join(diagram) + "\n```",
+        table(["state", "meaning", ""], ([f"`{state}`", RUN_STATES[state], kinds[state]] for state in RunState)),
+        "An ended run stays ended. A retry is a new attempt of the same run, before it ends: `running → scheduled`. "
+        "A re-run is a new run that names the one it repeats. A run that loses its worker stays `running` and goes on "
+        "in another one; `takeovers` counts how often.",
+        "## Which state may follow which",
+        table(["from ↓ to →", *RunState], transitions),
+        "## Steps",
+        table(["state", "meaning"], ([f"`{state}`", STEP_STATES[state]] for state in StepState)),
+        "## Outcomes of a request",
+        "Every request leaves a row in the ledger with one of these outcomes. Those marked *not yet* belong to features "
+        "that are not there yet; this version never gives them.",
+        table(
+            ["outcome", "meaning", ""],
+            ([f"`{each}`", OUTCOMES[each], "" if produced[each] else "*not yet*"] for each in Outcome),
+        ),
+    )
+
+
+# --- errors --------------------------------------------------------------------------------------
+
+
+def _classes() -> dict[str, type[PullcordError]]:
+    modules = [
+        errors, *(import_module(f"pullcord.{name}") for name in (
+            "wire.frames", "engine.catalog", "api.admission", "client.errors",
+        )),
+    ]  # fmt: skip
+    kinds = [
+        kind
+        for module in modules
+        for kind in vars(module).values()
+        if isinstance(kind, type) and issubclass(kind, PullcordError) and kind.__module__ == module.__name__
+    ]
+    return {kind.code: kind for kind in kinds if kind is not PullcordError}
+
+
+UNCLASSED = {
+    "idempotency_conflict": "The idempotency key was used before, for other inputs.",
+    "request_id_conflict": "The request id was used before, for other inputs.",
+    "would_deadlock": "An ancestor of the child run holds the concurrency slot that it would wait for.",
+    "method_not_allowed": "The address does not take that HTTP method.",
+    "validator_error": "",
+    "overlap_rejected": "Another run of the flow is active, and the flow's policy is to reject.",
+    "flow_paused": "The flow is paused.",
+    "not_resumable": "The run cannot be resumed.",
+    "rate_limited": "Too many requests in too short a time.",
+    "queue_full": "Too many runs of the flow are queued.",
+    "worker_lost": "",
+}
+
+
+def errors_page() -> str:
+    """Return `errors.md`."""
+    from pullcord.cli.failing import FAILED, STATUS
+
+    classes = _classes()
+    rows = []
+    for code in sorted({*classes, *problems.STATUS, *STATUS}):
+        kind = classes.get(code)
+        later = "" if kind is not None or _used(f'"{code}"', "api/problems.py", "cli/failing.py") else " *(not yet)*"
+        meaning = docstrings.parse(kind).first if kind is not None else UNCLASSED[code]
+        http = str(problems.STATUS[code]) if code in problems.STATUS else "–"
+        exit_ = str(STATUS.get(code, FAILED))
+        rows.append([f"`{code}`{later}", meaning, f"`{kind.__name__}`" if kind is not None else "–", http, exit_])
+    ends = [
+        [f"`{kind.code}`", docstrings.parse(kind).first]
+        for kind in classes.values()
+        if issubclass(kind, errors.RunError) and kind is not errors.RunError
+    ]
+    ends.append(["`worker_lost`", "The worker process died three times without a new step record in between."])
+    return page(
+        "Errors",
+        "Every error has a stable `code`. Over HTTP it comes as `application/problem+json` (RFC 9457) with `type`, "
+        "`title`, `status`, `detail` and `code`; what is wrong with single fields is in `errors`. In Python it is an "
+        "exception below `pullcord.PullcordError` with the attributes `code`, `message` and `fields`. On the command "
+        "line it is a message on stderr and an exit status.",
+        "Codes marked *not yet* are reserved for features that are not there yet.",
+        table(["code", "meaning", "class", "HTTP", "exit"], rows),
+        "A code without an HTTP status in the table is a 500 when it reaches HTTP.",
+        "## How a run can fail",
+        "A run that fails keeps an error of `type`, `message` and `traceback`. The type is the exception's class as Python "
+        "names it, such as `ValueError` or `shop.OutOfStock`, or one of these codes:",
+        table(["type", "meaning"], ends),
+        "## Exit statuses",
+        table(
+            ["status", "meaning"],
+            [
+                ["0", "done"],
+                ["1", "the run failed or was cancelled, or any error without a status of its own"],
+                ["2", "usage, or invalid inputs"],
+                ["3", "not found"],
+                ["4", "not permitted"],
+                ["5", "the server cannot be reached"],
+                ["130", "interrupted at the terminal; the run goes on"],
+            ],
+        ),
+    )
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+OPTIONS = {"data_dir": "--data-dir", "flows": "arguments", "host": "--host", "port": "--port", "workers": "--workers"}
+CLIENT_VARIABLES = {
+    "PULLCORD_URL": "Address of the server that commands and clients speak to, instead of the data folder's own.",
+    "PULLCORD_API_KEY": "Bearer token for that server. The data folder's token is sent only to the address that the "
+    "folder's own server recorded.",
+}
+LIMITS = {
+    "gate.gate": ["MAX_INPUTS"], "api.admission": ["MAX_BODY", "LONGEST_WAIT"], "core.results": ["MAX_RESULT"],
+    "engine.logfiles": ["CAP"], "worker.logs": ["LINE_LIMIT"], "engine.catalog": ["PATIENCE"],
+    "engine.validation": ["DEADLINE"], "engine.fleet": ["ASYNC_ROOM", "SYNC_ROOM", "ALONE_ROOM"],
+    "engine.engine": ["GRACE"], "store.commands.lifecycle": ["MAX_LOSSES"],
+    "services.rescuer": ["SILENT", "DEAD", "BEHIND", "MEMORY_SHARE"], "api.server": ["DRAIN"],
+    "wire.frames": ["MAX_FRAME"],
+}  # fmt: skip
+
+
+def settings_page() -> str:
+    """Return `settings.md`."""
+    known = dict(docstrings.parse(Settings).sections["Attributes"])
+    fields = Settings.__dataclass_fields__
+    rows = []
+    for name, text in known.items():
+        default = "one a core" if name == "workers" else _default(fields[name].default)
+        rows.append([f"`{name}`", text.rstrip("."), default, f"`{OPTIONS[name]}`", f"`PULLCORD_{name.upper()}`"])
+    limits = []
+    for place, names in LIMITS.items():
+        found = docstrings.constants(import_module(f"pullcord.{place}"))
+        limits += [[f"`{place}.{name}`", _number(found[name][0]), found[name][1]] for name in names]
+    return page(
+        "Settings",
+        "A setting comes from the command line, else from the environment, else from a file, else it has its default.",
+        table(["name", "meaning", "default", "command line", "environment"], rows),
+        "`flows` on the command line are the arguments of `serve` and `dev`, and `--flows` of `run`. In the environment "
+        "they are separated like `PATH`. Where none are named, the commands take `flows/` or `flows.py` in the current "
+        "folder, if one is there.",
+        "The file is `pullcord.toml` in the current folder, or the table `[tool.pullcord]` of `pyproject.toml` there:",
+        '```toml\nflows = ["flows", "billing/invoices.py"]\ndata_dir = ".pullcord"\nhost = "127.0.0.1"\nport = 8321\nworkers = 4\n```',
+        "An unknown name in the file is an error. The server listens on loopback addresses only.",
+        "## For commands and clients",
+        table(["environment", "meaning"], ([f"`{name}`", text] for name, text in CLIENT_VARIABLES.items())),
+        "## Fixed limits",
+        "These are constants in the code, not settings.",
+        table(["constant", "value", "meaning"], limits),
+    )
+
+
+def _default(value: Any) -> str:
+    return "none" if value == () else f"`{value}`"
+
+
+def _number(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+# --- Python --------------------------------------------------------------------------------------
+
+PYTHON: dict[str, list[str]] = {
+    "Declare": ["flow", "step", "Retry"],
+    "Inside a run": ["run", "RunInfo", "progress", "sleep", "cancelled"],
+    "Embed a server": ["App"],
+    "Ask and answer": ["Client", "AsyncClient", "Receipt", "RefusedError"],
+    "Errors": ["PullcordError", "PullcordRuntimeError", "StepFailedError", "StepTimeoutError", "ChildFailedError"],
+}
+METHODS: dict[str, list[str]] = {
+    "App": ["run", "run_many", "validate", "cancel", "rerun", "ready", "reload", "start", "stop"],
+    "Client": ["run", "run_many", "ready", "close"],
+}
+
+
+def python_page() -> str:
+    """Return `python.md`."""
+    listed = [name for names in PYTHON.values() for name in names]
+    if sorted(listed) != sorted(pullcord.__all__):
+        raise SystemExit(f"PYTHON and pullcord.__all__ differ: {set(listed) ^ set(pullcord.__all__)}")
+    parts = ["All names are attributes of `pullcord`; the examples write `import pullcord as pc`."]
+    for title, names in PYTHON.items():
+        parts.append(f"## {title}")
+        for name in names:
+            parts += _named(name, getattr(pullcord, name))
+    parts.append("## `pullcord.client`")
+    parts.append("`AsyncClient` has the same methods as `Client`; they are awaited, and iterators are asynchronous.")
+    for heading, kind in (("client.runs", Runs), ("client.flows", Flows), ("client.requests", Requests)):
+        parts.append(f"### `{heading}`\n\n{docstrings.parse(kind).first}")
+        parts += [_method(heading, kind, name) for name in vars(kind) if not name.startswith("_")]
+    parts += [docstrings.markdown(kind, 3, f"`{kind.__name__}`") for kind in (Page, Event)]
+    parts += [docstrings.markdown(kind, 3, f"`{kind.__name__}`") for kind in (ServerUnreachableError, UnexpectedAnswerError)]
+    parts.append("## `pullcord.triggers`")
+    for kind in (ManualTrigger, Trigger):
+        parts.append(docstrings.markdown(kind, 3, f"`{kind.__name__}`"))
+        parts += [_method(kind.__name__, kind, name) for name in vars(kind) if not name.startswith("_") and callable(getattr(kind, name))]
+    return page("Python", *parts)
+
+
+def _named(name: str, thing: Any) -> list[str]:
+    simple = isinstance(thing, type) and issubclass(thing, BaseException)
+    frozen = name in ("RunInfo", "Receipt", "RefusedError")
+    parts = [docstrings.markdown(thing, 3, f"`pc.{name}`", None if simple or frozen else f"pc.{name}")]
+    if simple and name != "RefusedError":
+        parts[-1] = parts[-1].replace("\n\n", f"\n\nCode `{thing.code}`. ", 1)
+    parts += [_method(name.lower(), thing, method) for method in METHODS.get(name, [])]
+    return parts
+
+
+def _method(owner: str, kind: type, name: str) -> str:
+    function = getattr(kind, name)
+    return docstrings.markdown(function, 4, f"`{owner}.{name}`", name)
+
+
+# --- the rest ------------------------------------------------------------------------------------
+
+
+def wire_page() -> str:
+    """Return `wire.md`."""
+    title, _, rest = (messages.__doc__ or "").partition("\n")
+    frames = docstrings.parse(import_module("pullcord.wire.frames")).text
+    return page(
+        "The messages between server and workers",
+        f"{title} This is version {messages.VERSION}; a worker that speaks another version is replaced.",
+        rest.strip(),
+        "## Frames",
+        frames,
+        "A worker process gets one end of a Unix socket pair when it is forked; that is its channel. When the channel "
+        "closes, each side takes the other for dead.",
+    )
+
+
+def openapi() -> str:
+    """Return `openapi.json`."""
+    from pullcord.api.auth import Authenticator
+    from pullcord.api.rest import make_rest
+
+    rest = make_rest(pullcord.App(), cast(Authenticator, None))
+    return json.dumps(rest.openapi(), indent=2, ensure_ascii=False) + "\n"
+
+
+def cli_page() -> str:
+    """Return `cli.md`."""
+    return page("Command line", *command_line())
+
+
+def schema() -> str:
+    """Return `schema.sql`: what the migrations give."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)) as connection:
+        migrate.upgrade(connection)
+        return migrate.snapshot(connection)
+
+
+OUTPUTS: dict[str, Callable[[], str]] = {
+    "docs/reference/states.md": states_page,
+    "docs/reference/errors.md": errors_page,
+    "docs/reference/settings.md": settings_page,
+    "docs/reference/python.md": python_page,
+    "docs/reference/cli.md": cli_page,
+    "docs/reference/wire.md": wire_page,
+    "docs/reference/openapi.json": openapi,
+    "src/pullcord/store/schema.sql": schema,
+}
+"""Each file and what it should hold."""
+
+
+def main() -> None:
+    """Write every file that differs."""
+    for name, make in OUTPUTS.items():
+        path, text = ROOT / name, make()
+        if not path.is_file() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            sys.stdout.write(f"wrote {name}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""One server for all API tests of a session; each test has flows, keys or a clock reading of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from tests.api.server import Api, Hold, Server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A running server with the flows of `flows/`."""
+    with Server(tmp_path_factory.mktemp("api") / "data") as running:
+        yield running
+
+
+@pytest.fixture
+def api(server: Server) -> Iterator[Api]:
+    """A client with the owner's token."""
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def hold() -> Iterator[Hold]:
+    """Where flows report and wait."""
+    held = Hold()
+    yield held
+    held.close()
+
+
+@pytest.fixture
+def key() -> str:
+    """An idempotency key that nobody else has."""
+    return f"key-{uuid4()}"

@@ -1,0 +1,65 @@
+"""What the store remembers of flows."""
+
+from __future__ import annotations
+
+from pullcord.core.retry import Retry
+from pullcord.store.queries.flows import counts, last_runs, stored_flows
+from tests.store.harness import LOCATION, NOON, Server, admit, finished, spec
+
+
+def names(server: Server) -> set[str]:
+    """Return the flows that are there."""
+    return set(stored_flows(server.connection))
+
+
+def test_a_flow_comes_back_as_it_was_registered(server: Server) -> None:
+    flow = spec(
+        "rich", 3, description="Ü\n*x*", input_schema={"properties": {"a": {"default": 2**63}}}, is_async=True,
+        settings={"concurrency": 3, "retries": Retry(limit=2).as_json(), "tags": ["a"], "isolated": True},
+    )  # fmt: skip
+    server.register(flow, location="rich-location")
+    stored = stored_flows(server.connection)["rich"]
+    assert stored == flow
+    assert stored.retry == Retry(limit=2)
+    assert stored.slot == "rich"
+
+
+def test_a_flow_that_left_its_location_is_gone(server: Server) -> None:
+    server.register(spec("f"), spec("g"))
+    assert names(server) == {"f", "g"}
+    server.register(spec("f"), spec("free", None))
+    assert names(server) == {"f", "free"}, "it may come back"
+
+
+def test_a_flow_that_is_missing_while_something_is_broken_is_kept(server: Server) -> None:
+    server.register(spec("f"), complete=False)
+    assert names(server) == {"f", "g", "free"}
+
+
+def test_a_location_says_nothing_about_anothers_flows(server: Server) -> None:
+    server.register(spec("h", location="two"), location="two")
+    assert names(server) == {"f", "g", "free", "h"}
+    server.register(location="two")
+    assert names(server) == {"f", "g", "free"}
+
+
+def test_a_flow_that_moved_is_not_removed_by_its_old_location(server: Server) -> None:
+    server.register(spec("f", location="two"), location="two")
+    server.register(spec("g"), spec("free", None), location=LOCATION)
+    assert stored_flows(server.connection)["f"].location == "two"
+
+
+def test_the_newest_run_of_each_flow(server: Server) -> None:
+    (first,) = server.begin(admit())
+    server.finish(finished(first))
+    (second,) = server.begin(admit())
+    found = last_runs(server.connection, ["f", "g"])
+    assert set(found) == {"f"}
+    assert (found["f"]["id"], found["f"]["state"], found["f"]["ended_at"]) == (second.uuid, "running", None)
+
+
+def test_runs_are_counted_by_state(server: Server) -> None:
+    server.begin(admit(), admit(), admit("g", not_before=NOON * 2))
+    (done,) = server.begin(admit("free", limited=False))
+    server.finish(finished(done))
+    assert counts(server.connection) == {"running": 1, "queued": 1, "scheduled": 1}

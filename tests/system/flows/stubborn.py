@@ -1,0 +1,215 @@
+"""Flows that take too long, wait for others, or do not want to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from witness import meet, meet_async, note
+
+import pullcord as pc
+
+ONCE = pc.Retry(limit=1, delay=0.01, jitter=False)
+
+
+@pc.step
+def noted(log: str, index: int) -> int:
+    note(log, "step", index)
+    return index
+
+
+@pc.step
+def met(port: int, text: str) -> str:
+    return meet(port, text)
+
+
+@pc.step
+async def met_async(port: int, text: str) -> str:
+    return await meet_async(port, text)
+
+
+# --- time-outs -----------------------------------------------------------------------------------------
+
+
+@pc.step(timeout=0.2)
+def short_step(port: int) -> str:
+    return meet(port, "stuck")
+
+
+@pc.step(timeout=0.2, retries=ONCE)
+def short_step_twice(port: int, marker: Path) -> str:
+    if marker.exists():
+        return "in time"
+    marker.touch()
+    return meet(port, "stuck")
+
+
+@pc.step(timeout=0.2)
+async def short_step_async() -> None:
+    await asyncio.sleep(600)
+
+
+@pc.flow(concurrency=None)
+def stuck_step(port: int, log: str) -> str:
+    noted(log, 0)
+    return short_step(port)
+
+
+@pc.flow(concurrency=None)
+def stuck_step_caught(port: int, log: str) -> str:
+    noted(log, 0)
+    try:
+        return short_step(port)
+    except TimeoutError as error:
+        noted(log, 1)
+        return type(error).__name__
+
+
+@pc.flow(concurrency=None)
+def stuck_once(port: int, marker: Path) -> str:
+    return short_step_twice(port, marker)
+
+
+@pc.flow(concurrency=None)
+async def stuck_step_async() -> str:
+    try:
+        await short_step_async()
+    except TimeoutError as error:
+        return type(error).__name__
+    return "never"
+
+
+@pc.flow(concurrency=None, timeout=0.2)
+def short_flow(port: int) -> str:
+    return met(port, "stuck")
+
+
+@pc.flow(concurrency=None, timeout=0.2)
+async def short_flow_async() -> None:
+    await asyncio.sleep(600)
+
+
+@pc.flow(concurrency=None, isolated=True, timeout=0.2)
+def short_flow_isolated(port: int) -> str:
+    return met(port, "stuck")
+
+
+@pc.flow(concurrency=None)
+def neighbour(port: int, log: str) -> list[str]:
+    """Meet the test in one step, note another, and meet it again."""
+    first = met(port, "before")
+    noted(log, 0)
+    return [first, met(port, "after")]
+
+
+@pc.flow(concurrency=None)
+async def neighbour_async(port: int, log: str) -> list[str]:
+    first = await met_async(port, "before async")
+    noted(log, 0)
+    return [first, await met_async(port, "after async")]
+
+
+# --- cancelling ----------------------------------------------------------------------------------------
+
+
+@pc.flow(concurrency=None)
+def two_steps(port: int, log: str) -> None:
+    met(port, "first")
+    noted(log, 1)
+
+
+@pc.flow(concurrency=None)
+async def endless_async(port: int, log: str) -> None:
+    await meet_async(port, "begun")
+    try:
+        await asyncio.sleep(600)
+    finally:
+        note(log, "cleaned up")
+
+
+@pc.flow(concurrency=None)
+def stubborn(port: int) -> str:
+    """Swallow whatever can be swallowed."""
+    while True:
+        try:
+            return met(port, "stubborn")
+        except Exception:
+            continue
+
+
+@pc.flow
+def only_one(port: int, text: str = "") -> str:
+    return met(port, text)
+
+
+@pc.flow(concurrency=None)
+def parent(port: int, children: int = 1) -> list[str]:
+    return [only_one(port, "child") for _ in range(children)]
+
+
+@pc.flow(concurrency=None)
+async def parent_async(port: int) -> str:
+    return await child_async(port)
+
+
+@pc.flow(concurrency=None)
+async def child_async(port: int) -> str:
+    return await meet_async(port, "child")
+
+
+@pc.flow(concurrency=None)
+def grandparent(port: int) -> list[str]:
+    return parent(port)
+
+
+@pc.flow(concurrency=None)
+def sleeps(length: float, log: str = "") -> str:
+    if log:
+        note(log, "begin")
+    pc.sleep(length)
+    return "slept"
+
+
+@pc.flow(concurrency=None)
+async def sleeps_async(length: float) -> str:
+    await pc.sleep(length)
+    return "slept"
+
+
+# --- trying again --------------------------------------------------------------------------------------
+
+
+class Broken(Exception):
+    """An exception of the user's own."""
+
+
+@pc.step
+def breaks(marker: Path) -> str:
+    if not marker.exists():
+        raise Broken("not there yet", 7)
+    return "whole"
+
+
+@pc.flow(concurrency=None, retries=pc.Retry(limit=3, delay=0.05, jitter=False))
+def tried_again(log: str, marker: Path, port: int) -> list[str]:
+    noted(log, 0)
+    try:
+        return [breaks(marker), str(pc.run().attempt)]
+    except Broken as error:
+        note(log, "broken", list(error.args))
+        if pc.run().attempt == 2:
+            meet(port, "second attempt")
+        raise
+
+
+@pc.flow(concurrency=None, retries=pc.Retry(limit=1, delay=1.5, jitter=False))
+def tried_again_later(log: str, marker: Path) -> str:
+    noted(log, 0)
+    return breaks(marker)
+
+
+@pc.flow(concurrency=None)
+def parent_of_crash(port: int, log: str) -> list[str]:
+    """Note, have a child that meets the test, and meet the test itself."""
+    noted(log, 0)
+    return [only_one(port, "child"), met(port, "parent")]

@@ -1,0 +1,29 @@
+"""Serve like `pullcord serve`, with some constants changed, so that no test has to wait for a minute to pass.
+
+Its one argument is JSON: data_dir, flows, workers, and constants as `{"module": {"NAME": value}}`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+from pullcord.api.server import serve
+from pullcord.settings import Settings
+
+
+def main() -> None:
+    """Serve until a signal comes."""
+    what = json.loads(sys.argv[1])
+    for module, constants in what["constants"].items():
+        for name, value in constants.items():
+            getattr(importlib.import_module(module), name)
+            setattr(importlib.import_module(module), name, value)
+    settings = Settings(Path(what["data_dir"]), tuple(what["flows"]), port=0, workers=what["workers"])
+    serve(settings, reload=False, ready=lambda url, _: print(url, flush=True))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""The commands as a person or script meets them: real processes, a real server, exit statuses and output."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pullcord.cli.main import app
+
+FLOWS = '''
+import time
+import pullcord as pc
+
+@pc.step
+def double(n: int) -> int:
+    return 2 * n
+
+@pc.flow(concurrency=None)
+def twice(n: int, name: str = "you") -> dict:
+    """Double a number."""
+    pc.run().logger.info("doubling %d", n)
+    return {name: double(n)}
+
+@pc.flow(concurrency=None)
+def fails() -> None:
+    raise ValueError("on purpose")
+
+@pc.flow(concurrency=None)
+def sleeps(seconds: float = 60.0) -> str:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and not pc.cancelled():
+        time.sleep(0.02)
+    return "awake"
+'''
+
+
+class Place:
+    """A folder with flows, and commands in it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "flows.py").write_text(FLOWS)
+        source = str(Path(__file__).parents[2] / "src")
+        self.environment = {name: value for name, value in os.environ.items() if not name.startswith("PULLCORD_")}
+        self.environment |= {"PYTHONPATH": source, "NO_COLOR": "1"}
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "pullcord", *arguments]
+        return subprocess.Popen(
+            command, cwd=self.folder, env=self.environment, text=True, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def call(self, *arguments: str, status: int = 0) -> Result:
+        """Run a command in this process, which is quicker where the server is another one."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            for name in [name for name in os.environ if name.startswith("PULLCORD_")]:
+                patch.delenv(name)
+            for name, value in self.environment.items():
+                if name.startswith("PULLCORD_"):
+                    patch.setenv(name, value)
+            done = CliRunner().invoke(app, list(arguments))
+        assert done.exit_code == status, f"{arguments} ended with {done.exit_code}\n{done.output}"
+        return done
+
+    def call_json(self, *arguments: str, status: int = 0) -> Any:
+        return json.loads(self.call(*arguments, "--json", status=status).stdout)
+
+    def run(self, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == status, f"{arguments} ended with {process.returncode}\n{out}\n{err}"
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    place = Place(tmp_path_factory.mktemp("served"))
+    with place.start("serve", "--port", "0", "--workers", "1") as server:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        assert line.startswith("Pullcord is ready at http://127.0.0.1:"), line
+        assert "(3 flows; data in .pullcord)" in line
+        yield place
+        server.send_signal(signal.SIGTERM)
+        out, err = server.communicate(timeout=60)
+    assert (server.returncode, out, err) == (0, "", "")
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+def test_a_run_is_asked_for_waited_for_and_looked_at(served: Place) -> None:
+    done = served.call("run", "twice", "--input", "n=21", "--input", "name=7", "--wait")
+    assert json.loads(done.stdout) == {"7": 42}
+    assert "✓ double" in done.stderr
+    assert "twice succeeded" in done.stderr
+    (item,) = served.call_json("runs", "list", "--flow", "twice", "--limit", "1")["items"]
+    assert item["source"] == "cli"
+    shown = served.call("runs", "show", item["id"]).stdout
+    assert "succeeded" in shown
+    assert "double" in shown
+    assert served.call_json("runs", "logs", item["id"])["text"] == "doubling 21"
+    again = served.call_json("runs", "rerun", item["id"], "--input", "n=1", "--wait")
+    assert (again["result"], again["rerun_of"]) == ({"7": 2}, item["id"])
+
+
+def test_json_is_the_receipt_and_with_wait_the_ended_run(served: Place) -> None:
+    receipt = served.call_json("run", "twice", "--input", "n=1", "--idempotency-key", "k")
+    assert receipt["outcome"] == "admitted"
+    run = served.call_json("run", "twice", "--input", "n=1", "--idempotency-key", "k", "--wait")
+    assert (run["id"], run["state"]) == (receipt["run_id"], "succeeded")
+    conflict = served.call_json("run", "twice", "--input", "n=2", "--idempotency-key", "k", status=2)
+    assert conflict["code"] == "idempotency_conflict"
+
+
+def test_exit_statuses(served: Place) -> None:
+    failed = served.call("run", "fails", "--wait", status=1)
+    assert "ValueError: on purpose" in failed.stderr
+    assert failed.stdout == ""
+    invalid = served.call("run", "twice", "--input", "n=x", status=2)
+    assert "  n  Input should be a valid integer" in invalid.stderr
+    missing = served.call("run", "twice", status=2)
+    assert "  n  Field required" in missing.stderr
+    assert "did you mean 'twice'" in served.call("run", "twise", status=3).stderr
+    assert served.call_json("run", "twise", status=3)["code"] == "unknown_flow"
+    served.call("runs", "show", "nope", status=3)
+    served.call("flows", "show", "nope", status=3)
+    served.call("why", "nope", status=3)
+    served.call("bogus", status=2)
+    served.environment["PULLCORD_API_KEY"] = "wrong"
+    try:
+        served.call("run", "twice", "--input", "n=1", status=4)
+        served.call("runs", "list", status=4)
+    finally:
+        del served.environment["PULLCORD_API_KEY"]
+
+
+def test_the_ledger_says_why(served: Place) -> None:
+    served.call("run", "sleeps", "--input", "seconds=long", "--reason", "to see", status=2)
+    shown = served.call("why", "sleeps").stdout
+    assert "rejected" in shown
+    assert "“to see”" in shown
+    assert served.call_json("why", "sleeps")["items"][0]["outcome"] == "rejected"
+
+
+def test_ctrl_c_leaves_a_run_of_the_server_alone(served: Place) -> None:
+    process = served.start("run", "sleeps", "--wait")
+    assert process.stderr is not None
+    while "running" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "goes on without you" in err
+    (item,) = served.call_json("runs", "list", "--flow", "sleeps", "--state", "running")["items"]
+    served.call("runs", "cancel", item["id"], "--reason", "enough")
+    deadline = time.monotonic() + 20
+    while served.call_json("runs", "show", item["id"])["state"] != "cancelled":
+        assert time.monotonic() < deadline
+    assert "ended already" in served.call("runs", "cancel", item["id"], status=1).stderr
+
+
+def test_flows_are_listed_and_shown(served: Place) -> None:
+    assert [flow["name"] for flow in served.call_json("flows", "list")["items"]] == ["fails", "sleeps", "twice"]
+    shown = served.call("flows", "show", "twice").stdout
+    assert "Double a number." in shown
+    assert "required" in shown
+    assert "all is well" in served.call("doctor").stdout
+
+
+def test_a_dry_run_makes_no_run(served: Place) -> None:
+    before = served.call_json("runs", "list")["items"][0]["id"]
+    assert served.call_json("run", "twice", "--input", "n=1", "--dry-run")["run_id"] is None
+    assert served.call_json("runs", "list")["items"][0]["id"] == before
+
+
+def test_without_a_server_the_run_happens_here(alone: Place) -> None:
+    done = alone.run("run", "twice", "--input", "n=4")
+    assert json.loads(done.stdout) == {"you": 8}
+    assert not (alone.folder / ".pullcord" / "server.json").exists()
+    assert alone.run("run", "nope", status=3)
+    assert alone.run("run", "fails", status=1)
+    assert "no server runs" in alone.run("runs", "list", status=5).stderr
+
+
+def test_without_a_server_and_flows_there_is_advice(alone: Place) -> None:
+    (alone.folder / "flows.py").unlink()
+    assert "--flows" in alone.run("run", "twice", status=2).stderr
+    assert not (alone.folder / ".pullcord").exists()
+
+
+def test_ctrl_c_cancels_a_run_in_this_process(alone: Place) -> None:
+    process = alone.start("run", "sleeps")
+    assert process.stderr is not None
+    while "running" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "sleeps cancelled" in err
+
+
+def test_a_second_command_joins_and_is_waited_for(alone: Place) -> None:
+    first = alone.start("run", "sleeps", "--input", "seconds=2")
+    assert first.stderr is not None
+    while "running" not in first.stderr.readline():
+        pass
+    second = alone.start("run", "sleeps", "--input", "seconds=4", "--wait")
+    out, err = second.communicate(timeout=30)
+    assert (second.returncode, json.loads(out)) == (0, "awake"), err
+    first.communicate(timeout=30)
+    assert first.returncode == 0
+
+
+def test_nobody_answers_at_a_wrong_address(alone: Place) -> None:
+    alone.environment["PULLCORD_URL"] = "http://127.0.0.1:9"
+    assert "no server answers" in alone.call("run", "twice", status=5).stderr
+    assert json.loads(alone.call("runs", "list", "--json", status=5).stderr)["code"] == "server_unreachable"

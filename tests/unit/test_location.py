@@ -1,0 +1,214 @@
+"""Loading a code location: files, folders, packages and modules; what is broken is named and stops nothing else."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from pullcord.worker.location import Location, load
+
+FLOW = """
+import pullcord as pc
+
+@pc.flow
+def {name}(x: int = 1) -> int:
+    "Adds nothing."
+    return x
+"""
+
+
+@pytest.fixture(autouse=True)
+def _own_modules(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Leave no imported module and no path entry behind."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = dict(sys.modules)
+    importlib.invalidate_caches()
+    yield
+    for name in set(sys.modules) - set(before):
+        del sys.modules[name]
+    sys.modules.update(before)
+
+
+def write(path: Path, text: str = "") -> Path:
+    """Write a file, making its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(dedent(text), encoding="utf-8")
+    return path
+
+
+def flow_file(path: Path, name: str) -> Path:
+    """Write a file with one flow."""
+    return write(path, FLOW.format(name=name))
+
+
+def places(location: Location) -> list[str]:
+    """Return where the failures are."""
+    return [failure["place"] for failure in location.failures]
+
+
+def test_a_file(tmp_path: Path) -> None:
+    path = flow_file(tmp_path / "etl.py", "load_all")
+    location = load("file", str(path))
+    assert location.failures == []
+    (spec,) = location.specs
+    assert spec["name"] == "load-all"
+    assert spec["place"] == f"{path}:4"
+    assert spec["description"] == "Adds nothing."
+    assert spec["input_schema"]["properties"]["x"]["default"] == 1
+    assert spec["settings"]["concurrency"] == 1
+    assert spec["is_async"] is False
+    assert location.flows["load-all"](5) == 5
+
+
+def test_the_version_follows_the_source(tmp_path: Path) -> None:
+    one = load("file", str(flow_file(tmp_path / "a" / "one.py", "f"))).specs[0]["version"]
+    same = load("file", str(flow_file(tmp_path / "b" / "two.py", "f"))).specs[0]["version"]
+    other = load("file", str(flow_file(tmp_path / "c" / "three.py", "g"))).specs[0]["version"]
+    assert one == same != other
+    assert len(one) == 12
+
+
+def test_a_file_may_import_its_neighbours(tmp_path: Path) -> None:
+    write(tmp_path / "helper.py", "SIZE = 3\n")
+    path = write(
+        tmp_path / "main.py", "import pullcord as pc\nfrom helper import SIZE\n\n@pc.flow\ndef f(): return SIZE\n"
+    )
+    location = load("file", str(path))
+    assert location.failures == []
+    assert location.flows["f"]() == 3
+
+
+def test_a_file_called_like_an_installed_module_is_the_users_file(tmp_path: Path) -> None:
+    sys.modules.pop("wave", None)
+    assert set(load("file", str(flow_file(tmp_path / "wave.py", "mine"))).flows) == {"mine"}
+
+
+def test_a_file_called_like_a_module_that_others_use_is_refused_with_advice(tmp_path: Path) -> None:
+    installed = importlib.import_module("wave")
+    path = flow_file(tmp_path / "wave.py", "mine")
+    flow_file(tmp_path / "good.py", "good")
+    location = load("folder", str(tmp_path))
+    assert set(location.flows) == {"good"}
+    assert location.failures[0]["place"].startswith(str(path))
+    assert "rename the file" in location.failures[0]["message"]
+    assert sys.modules["wave"] is installed
+
+
+@pytest.mark.parametrize("name", ["my-flows.py", "2026.py", "flows.v2.py", "mañana.py"])
+def test_a_file_may_be_called_anything(tmp_path: Path, name: str) -> None:
+    location = load("file", str(flow_file(tmp_path / name, "f")))
+    assert location.failures == []
+    assert set(location.flows) == {"f"}
+
+
+def test_a_folder_with_its_sub_folders(tmp_path: Path) -> None:
+    flow_file(tmp_path / "a.py", "a")
+    flow_file(tmp_path / "deep" / "er" / "b.py", "b")
+    flow_file(tmp_path / "package" / "c.py", "c")
+    write(tmp_path / "package" / "__init__.py")
+    for skipped in (".hidden", "__pycache__", "node_modules", ".venv", "venv"):
+        flow_file(tmp_path / skipped / "x.py", "skipped")
+    location = load("folder", str(tmp_path))
+    assert location.failures == []
+    assert set(location.flows) == {"a", "b", "c"}
+
+
+def test_a_package_whose_modules_import_each_other(tmp_path: Path) -> None:
+    package = tmp_path / "shop"
+    write(package / "__init__.py", "from .orders import ship\n")
+    write(
+        package / "orders.py", "import pullcord as pc\nfrom .common import RATE\n\n@pc.flow\ndef ship(): return RATE\n"
+    )
+    write(package / "common.py", "RATE = 7\n")
+    location = load("folder", str(package))
+    assert location.failures == []
+    assert list(location.flows) == ["ship"], "once, although two modules have it"
+    assert location.flows["ship"]() == 7
+
+
+def test_a_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow_file(tmp_path / "job_module.py", "job")
+    monkeypatch.chdir(tmp_path)
+    assert set(load("module", "job_module").flows) == {"job"}
+
+
+def test_a_module_that_is_not_there_is_named() -> None:
+    location = load("module", "no_such_module_anywhere")
+    assert places(location) == ["no_such_module_anywhere"]
+    assert "ModuleNotFoundError" in location.failures[0]["message"]
+
+
+BROKEN = {
+    "syntax.py": ("x = 1\ndef f(:\n    pass\n", 2, "SyntaxError"),
+    "raises.py": ("import pullcord as pc\n\n1 / 0\n", 3, "ZeroDivisionError"),
+    "exits.py": ("import sys\nsys.exit(3)\n", 2, "SystemExit"),
+    "missing.py": ("\n\n\nimport not_installed_at_all\n", 4, "ModuleNotFoundError"),
+    "below.py": ("def f():\n    raise OSError('deep')\n\nf()\n", 2, "OSError: deep"),
+    "definition.py": (
+        "import pullcord as pc\n\n@pc.flow(concurrency=0)\ndef f(): pass\n", 3, "concurrency must be a whole number",
+    ),
+    "arguments.py": ("import pullcord as pc\n\n@pc.flow\ndef f(*rows): pass\n", 3, "takes *rows"),
+    "result.py": ("import pullcord as pc\nclass T: pass\n@pc.flow\ndef f() -> T: pass\n", 3, "return annotation"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_named_with_its_line_and_stops_no_other(tmp_path: Path, name: str) -> None:
+    text, line, message = BROKEN[name]
+    path = write(tmp_path / name, text)
+    flow_file(tmp_path / "a_good.py", "before")
+    flow_file(tmp_path / "z_good.py", "after")
+    location = load("folder", str(tmp_path))
+    assert set(location.flows) == {"before", "after"}
+    assert places(location) == [f"{path}:{line}"]
+    assert message in location.failures[0]["message"]
+
+
+def test_the_line_is_one_of_the_file_that_is_named(tmp_path: Path) -> None:
+    """A file that imports a broken neighbour fails at the line of its import."""
+    helper = write(tmp_path / "lib" / "helper.py", "\n" * 8 + "def f(:\n")
+    main = write(tmp_path / "main.py", "import sys\nsys.path.insert(0, 'LIB')\nimport helper\n")
+    main.write_text(main.read_text().replace("LIB", str(helper.parent)))
+    location = load("file", str(main))
+    assert places(location) == [f"{main}:3"]
+    assert f'"{helper}", line 9' in location.failures[0]["traceback"]
+
+
+def test_the_traceback_shows_the_users_frames_only(tmp_path: Path) -> None:
+    path = write(tmp_path / "raises.py", "def inner():\n    1 / 0\n\ninner()\n")
+    traceback = load("file", str(path)).failures[0]["traceback"]
+    assert traceback.count('File "') == 2
+    assert "inner()" in traceback
+    assert traceback.rstrip().endswith("ZeroDivisionError: division by zero")
+
+
+def test_a_broken_file_can_be_mended(tmp_path: Path) -> None:
+    path = write(tmp_path / "mended.py", "1 / 0\n")
+    assert load("file", str(path)).failures
+    flow_file(path, "works")
+    assert set(load("file", str(path)).flows) == {"works"}
+
+
+def test_two_flows_of_one_name_are_reported_with_both_places(tmp_path: Path) -> None:
+    first = flow_file(tmp_path / "a.py", "twin")
+    second = flow_file(tmp_path / "b.py", "twin")
+    location = load("folder", str(tmp_path))
+    assert [spec["place"] for spec in location.specs] == [f"{first}:4"]
+    (failure,) = location.failures
+    assert failure["place"] == f"{second}:4"
+    assert f"{first}:4 and {second}:4" in failure["message"]
+    assert "'twin'" in failure["message"]
+
+
+def test_a_flow_that_is_imported_elsewhere_is_no_twin(tmp_path: Path) -> None:
+    flow_file(tmp_path / "a.py", "once")
+    write(tmp_path / "b.py", "from a import once\nagain = once\n")
+    location = load("folder", str(tmp_path))
+    assert location.failures == []
+    assert list(location.flows) == ["once"]
