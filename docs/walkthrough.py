@@ -188,7 +188,7 @@ class Reader:
         self._port = _free_port()
         self._servers: list[Terminal] = []
         self._ids: dict[str, str] = {}
-        self._environment = _environment(folder, self._port)
+        self.environment = _environment(folder, self._port)
 
     def __enter__(self) -> Self:
         return self
@@ -216,6 +216,7 @@ class Reader:
     def _do(self, block: Block) -> str:
         if block.kind == "until":
             self._wait_for(block.text)
+            return self._kept(block.text)
         elif "file" in block.values:
             path = self.folder / block.values["file"]
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -228,7 +229,7 @@ class Reader:
 
     def _program(self, text: str) -> None:
         done = subprocess.run(
-            [sys.executable, "-W", "error", "-"], input=self._real(text), cwd=self.folder, env=self._environment,
+            [sys.executable, "-W", "error", "-"], input=self._real(text), cwd=self.folder, env=self.environment,
             capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
         if done.returncode:
@@ -238,7 +239,7 @@ class Reader:
         deadline = time.monotonic() + PATIENCE
         while True:
             done = subprocess.run(
-                ["bash", "-c", self._real(command)], cwd=self.folder, env=self._environment, capture_output=True, check=False
+                ["bash", "-c", self._real(command)], cwd=self.folder, env=self.environment, capture_output=True, check=False
             )
             if done.returncode == 0:
                 return
@@ -259,6 +260,10 @@ class Reader:
             self._learn(each, lines)
         return untyped(commands)
 
+    def _kept(self, text: str) -> str:
+        """Return what the page is to say in place of a text with ids."""
+        return text
+
     def _learn(self, each: Typed, lines: list[str]) -> None:
         """Remember which real ids stand behind those that the page shows."""
         shown, came = (list(dict.fromkeys(_ID.findall("\n".join(text)))) for text in (each.shown, lines))
@@ -266,7 +271,7 @@ class Reader:
             self._ids |= dict(zip(shown, came, strict=True))
 
     def _type(self, command: str, answers: str | None) -> tuple[int, list[str]]:
-        terminal = Terminal(self._real(command), self.folder, self._environment)
+        terminal = Terminal(self._real(command), self.folder, self.environment)
         if command.startswith(_SERVERS):
             self._servers.append(terminal)
             up = terminal.read_until(lambda screen: any("Pullcord is ready" in line for line in screen.lines), PATIENCE)
@@ -305,6 +310,9 @@ class Writer(Reader):
         if _ANY in typed_.shown:
             typed_.shown = _elided(typed_.shown, lines)
 
+    def _kept(self, text: str) -> str:
+        return _ID.sub(lambda match: self._ids.get(match[0], match[0]), text)
+
     def _real(self, text: str) -> str:
         for name in _ID.findall(text):
             if self._last and name not in self._ids.values():
@@ -316,7 +324,7 @@ class Writer(Reader):
         for line in lines:
             if found := re.search(rf"\brun ({_ID.pattern})", line):
                 self._last = found[1]
-        each.command = _ID.sub(lambda match: self._ids.get(match[0], match[0]), each.command)
+        each.command = self._kept(each.command)
         if _ANY not in each.shown:
             each.shown = lines
         elif agrees(each.shown, lines):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pullcord.core.errors import StoreError
 from pullcord.core.states import Outcome, RunState
-from pullcord.store.commands.keys import Claimant, Identity, Original, claim_keys, known_original
+from pullcord.store.commands.keys import Claimant, Identity, Original, claim_keys, known_original, release_keys
 from pullcord.store.commands.ledger import LedgerEntry, insert_requests
 from pullcord.store.statement import dump, rows
 from pullcord.store.transaction import Transaction
@@ -29,9 +29,9 @@ SELECT count(*) FROM (SELECT 1 FROM runs WHERE slot = :slot AND state = 'queued'
 _CAPACITY = "SELECT capacity FROM slots WHERE key = :slot"
 _HELD = """
 SELECT count(*) FROM runs WHERE slot = :slot AND state IN ('running', 'waiting', 'cancelling')"""
-_WANTED = """
-SELECT count(*) FROM (SELECT 1 FROM runs WHERE slot = :slot
-    AND state IN ('queued', 'running', 'waiting', 'cancelling') LIMIT :capacity)"""
+_WAITING = """
+SELECT count(*) FROM (SELECT 1 FROM runs INDEXED BY runs_slot_queue
+    WHERE slot = :slot AND state = 'queued' LIMIT :capacity)"""
 _HELD_BY_ANCESTORS = """
 WITH RECURSIVE chain(id, parent_id, slot, state) AS (
     SELECT id, parent_id, slot, state FROM runs WHERE id = :parent
@@ -131,13 +131,14 @@ class Admit:
         """Insert requests, runs and audit entries, or find out why not."""
         base = tx.next_id("requests")
         numbered = [(base + offset, command) for offset, command in enumerate(commands)]
-        stuck = _deadlocked(tx, numbered)
         claimants = {
             number: Claimant(number, command.entry.uuid, command.run.uuid, command.identities, command.run.first_state)
             for number, command in numbered
-            if command.identities and not command.dry_run and number not in stuck
+            if command.identities and not command.dry_run
         }
         losers = claim_keys(tx, list(claimants.values()))
+        stuck: set[int] = set()
+        before: Counter[str] = Counter()
         decisions: list[Decision] = []
         run_rows: list[list[Any]] = []
         audit_rows: list[list[Any]] = []
@@ -147,12 +148,13 @@ class Admit:
             original = losers.get(number)
             if command.dry_run and command.identities:
                 original = known_original(tx, command.identities, claimants)
-            if number in stuck:
+            if original is not None and original.id not in stuck:
+                entry, decision = _late(entry.become(entry.outcome, uuid=run.uuid), original)
+            elif original is not None or _would_deadlock(tx, run, before):
+                stuck.add(number)
                 reason = "an ancestor of this run holds the slot it would wait for; raise the flow's concurrency"
                 entry = entry.become(Outcome.REJECTED, code="would_deadlock", reason=reason)
                 decision = Decision(Outcome.REJECTED, entry.uuid, None, None, code="would_deadlock", reason=reason)
-            elif original is not None:
-                entry, decision = _late(entry.become(entry.outcome, uuid=run.uuid), original)
             elif command.dry_run:
                 decision = _foresee(tx, entry, run)
             else:
@@ -163,9 +165,12 @@ class Admit:
                 if run.slot is None:
                     tx.hints.lanes.add(run.lane)
                 else:
+                    before[run.slot] += 1
                     tx.hints.slots.add(run.slot)
             entries.append((number, entry))
             decisions.append(decision)
+        if stuck:
+            release_keys(tx, list(stuck))
         insert_requests(tx, entries)
         if run_rows:
             tx.execute(_INSERT_RUNS, {"rows": dump(run_rows), "now": tx.now})
@@ -207,22 +212,21 @@ def _full(tx: Transaction, slot: str) -> bool:
     return capacity is not None and bool(tx.value(_HELD, {"slot": slot}) >= capacity)
 
 
-def _deadlocked(tx: Transaction, numbered: list[tuple[int, Admit]]) -> set[int]:
-    """Return the requests of runs that would wait for a slot which one of their own ancestors holds (rule 8)."""
-    stuck: set[int] = set()
-    before: Counter[str] = Counter()
-    for number, command in numbered:
-        run = command.run
-        if run.slot is None:
-            continue
-        if run.parent_id is not None and tx.value(_HELD_BY_ANCESTORS, {"parent": run.parent_id, "slot": run.slot}):
-            capacity = tx.value(_CAPACITY, {"slot": run.slot}) or 0
-            wanted = tx.value(_WANTED, {"slot": run.slot, "capacity": capacity})
-            if wanted + before[run.slot] >= capacity:
-                stuck.add(number)
-                continue
-        before[run.slot] += 1
-    return stuck
+def _would_deadlock(tx: Transaction, run: NewRun, before: Counter[str]) -> bool:
+    """Say whether a run would wait for a slot that one of its own ancestors holds (rule 8).
+
+    Args:
+        tx: the transaction.
+        run: the run.
+        before: runs of the same transaction that take slots before it.
+    """
+    if run.parent_id is None or run.slot is None:
+        return False
+    if not tx.value(_HELD_BY_ANCESTORS, {"parent": run.parent_id, "slot": run.slot}):
+        return False
+    capacity = tx.value(_CAPACITY, {"slot": run.slot}) or 0
+    wanted = sum(int(tx.value(sql, {"slot": run.slot, "capacity": capacity})) for sql in (_HELD, _WAITING))
+    return wanted + before[run.slot] >= capacity
 
 
 def _late(entry: LedgerEntry, original: Original) -> tuple[LedgerEntry, Decision]:
