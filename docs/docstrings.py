@@ -66,9 +66,10 @@ def signature(name: str, function: Callable[..., Any]) -> str:
     found = inspect.signature(function)
     parameters = [each for each in found.parameters.values() if each.name != "self"]
     shown = found.replace(parameters=[each.replace(annotation=_plain(each.annotation)) for each in parameters])
-    result = _plain(found.return_annotation)
+    result = found.return_annotation
     shown = shown.replace(return_annotation=inspect.Signature.empty)
-    arrow = "" if result in (inspect.Signature.empty, "None") else f" -> {getattr(result, 'text', result)}"
+    arrow = "" if result in (inspect.Signature.empty, "None", None) else f" -> {result}"
+    name = f"await {name}" if inspect.iscoroutinefunction(function) else name
     line = f"{name}{shown}{arrow}"
     if len(line) <= 100:
         return line
@@ -87,6 +88,7 @@ class _Source:
 
 
 def _plain(annotation: Any) -> Any:
+    """Make an annotation show as it is written."""
     return _Source(annotation) if isinstance(annotation, str) else annotation
 
 

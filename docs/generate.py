@@ -22,6 +22,7 @@ from pullcord.client.sync import Flows, Requests, Runs
 from pullcord.core import errors, states
 from pullcord.core.errors import PullcordError
 from pullcord.core.states import ACTIVE, ENDED, TRANSITIONS, Outcome, RunState, StepState
+from pullcord.gate.request import OWNER
 from pullcord.settings import Settings
 from pullcord.store import migrate
 from pullcord.triggers.manual import ManualTrigger
@@ -86,7 +87,7 @@ OUTCOMES = {
     Outcome.DENIED: "It was not approved.",
     Outcome.EXPIRED: "It waited for longer than it was good for.",
     Outcome.MISSED: "Its time passed while no server ran.",
-    Outcome.ERRORED: "What asks for runs failed while it asked.",
+    Outcome.ERRORED: "Something failed while it was decided on, or while it was asked for.",
 }
 
 
@@ -147,13 +148,11 @@ UNCLASSED = {
     "request_id_conflict": "The request id was used before, for other inputs.",
     "would_deadlock": "An ancestor of the child run holds the concurrency slot that it would wait for.",
     "method_not_allowed": "The address does not take that HTTP method.",
-    "validator_error": "",
     "overlap_rejected": "Another run of the flow is active, and the flow's policy is to reject.",
     "flow_paused": "The flow is paused.",
     "not_resumable": "The run cannot be resumed.",
     "rate_limited": "Too many requests in too short a time.",
     "queue_full": "Too many runs of the flow are queued.",
-    "worker_lost": "",
 }
 
 
@@ -312,7 +311,8 @@ def _named(name: str, thing: Any) -> list[str]:
 
 def _method(owner: str, kind: type, name: str) -> str:
     function = getattr(kind, name)
-    return docstrings.markdown(function, 4, f"`{owner}.{name}`", name)
+    text = docstrings.markdown(function, 4, f"`{owner}.{name}`", name)
+    return text.replace(repr(OWNER), "OWNER")
 
 
 # --- the rest ------------------------------------------------------------------------------------

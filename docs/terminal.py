@@ -116,7 +116,6 @@ class Terminal:
         self.process = subprocess.Popen(
             ["bash", "-c", command], cwd=folder, env=dict(environment) | {"TERM": "xterm-256color"},
             stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )  # fmt: skip
         os.close(theirs)
         self.screen = Screen()

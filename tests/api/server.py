@@ -80,14 +80,19 @@ class Server:
 
     @contextlib.contextmanager
     def client(self, token: str | None = None) -> Iterator[Api]:
-        """Open a client; with the owner's token unless another one is given."""
-        headers = {"authorization": f"Bearer {self.token if token is None else token}"}
+        """Open a client with the owner's token; or with another one, or with none where it is empty."""
+        token = self.token if token is None else token
+        headers = {"authorization": f"Bearer {token}"} if token else {}
         with httpx2.Client(base_url=self.url, headers=headers, timeout=PATIENCE, trust_env=False) as http:
             yield Api(http)
 
+    def connect(self) -> socket.socket:
+        """Open a bare connection."""
+        return socket.create_connection(("127.0.0.1", self.port), PATIENCE)
+
     def raw(self, request: bytes) -> bytes:
         """Send bytes and return the first of the answer."""
-        with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as link:
+        with self.connect() as link:
             link.sendall(request)
             return link.recv(1 << 16)
 
@@ -124,15 +129,13 @@ class Api:
     def __init__(self, http: httpx2.Client) -> None:
         self.http = http
 
-    def get(self, path: str, status: int = 200, headers: Mapping[str, str] | None = None, **query: Any) -> Any:
+    def get(self, path: str, **query: Any) -> Any:
         """Return the JSON of an answer."""
-        return checked(self.http.get(path, params=query or None, headers=headers), status)
+        return checked(self.http.get(path, params=query or None), 200)
 
-    def post(
-        self, path: str, body: Any = None, status: int = 202, headers: Mapping[str, str] | None = None, **query: Any
-    ) -> Any:
+    def post(self, path: str, body: Any = None, status: int = 202) -> Any:
         """Return the JSON of an answer."""
-        return checked(self.http.post(path, json=body, params=query or None, headers=headers), status)
+        return checked(self.http.post(path, json=body), status)
 
     def submit(
         self,
@@ -173,9 +176,18 @@ class Api:
                 return items
 
     def count(self, problem: Json) -> int:
-        """Return how often the ledger has noted a refusal; equal malformed ones share a row."""
-        rows = self.pages("/v1/requests", outcome="rejected")
-        return sum(row["count"] for row in rows if (row["code"], row["reason"]) == (problem["code"], problem["detail"]))
+        """Return how often the ledger has noted a malformed request; equal ones share a row."""
+        wanted = (problem["code"], problem["detail"])
+        cursor: Json = {}
+        while True:
+            page = self.get("/v1/requests", outcome="rejected", limit=100, **cursor)
+            for row in page["items"]:
+                if (row["code"], row["reason"]) == wanted:
+                    count: int = row["count"]
+                    return count
+            if page["next"] is None:
+                return 0
+            cursor = {"cursor": page["next"]}
 
 
 class Event:
@@ -198,7 +210,9 @@ class Event:
     @property
     def told(self) -> Any:
         """What of it must not come twice."""
-        return self.data.get({"run": "state", "step": "seq", "log": "text", "end": "state", "progress": "done"}[self.kind])
+        return self.data.get(
+            {"run": "state", "step": "seq", "log": "text", "end": "state", "progress": "done"}[self.kind]
+        )
 
 
 def stream(api: Api, run_id: str, what: str = "events", last: str | None = None) -> Iterator[Event]:

@@ -56,8 +56,8 @@ def test_each_is_decided_on_by_itself(api: Api, key: str) -> None:
     ]
     receipts = batch(api, wanted)
     assert [receipt["code"] for receipt in receipts] == [
-        None, "unknown_flow", "invalid_inputs", "invalid_request", "invalid_request", "invalid_request", "invalid_request",
-        "invalid_request", None, "invalid_inputs", None,
+        None, "unknown_flow", "invalid_inputs", "invalid_request", "invalid_request", "invalid_request",
+        "invalid_request", "invalid_request", None, "invalid_inputs", None,
     ]  # fmt: skip
     for receipt in receipts:
         assert receipt["outcome"] == ("admitted" if receipt["code"] is None else "rejected")
@@ -131,7 +131,9 @@ def test_what_cannot_be_read_harms_no_neighbour(api: Api, poison: bytes) -> None
 @pytest.mark.parametrize("poison", [b"NaN", b"Infinity", b"-Infinity", b"1e999", b"-1e999"])
 def test_what_json_does_not_know_harms_no_neighbour(api: Api, poison: bytes) -> None:
     bad = b'{"flow":"echo","inputs":{"value":[' + poison + b"]}}"
-    receipts = receipts_of(api.http.post("/v1/runs/batch", content=b'{"requests":[' + GOOD + b"," + bad + b"," + GOOD + b"]}"))
+    receipts = receipts_of(
+        api.http.post("/v1/runs/batch", content=b'{"requests":[' + GOOD + b"," + bad + b"," + GOOD + b"]}")
+    )
     assert [receipt["code"] for receipt in receipts] == [None, "invalid_inputs", None]
     assert locations(receipts[1]) == [["inputs"]]
 

@@ -119,7 +119,8 @@ def test_nothing_can_be_done_with_an_unknown_run(api: Api, run_id: str, action: 
 
 def test_a_run_again_is_a_new_run_that_names_its_origin(api: Api) -> None:
     run = api.run("steps", {"first": 2}, reason="first", priority=4)
-    for body in (None, {}, {"inputs": {}}):
+    bodies: list[Any] = [None, {}, {"inputs": {}}]
+    for body in bodies:
         receipt = receipt_of(api.http.post(f"/v1/runs/{run['id']}/rerun", json=body), 202)
         again = api.ended(receipt["run_id"])
         assert again["id"] != run["id"]

@@ -152,8 +152,9 @@ def test_a_run_that_ends_without_the_step_is_waited_for_no_longer(api: Api) -> N
 @pytest.mark.parametrize(
     "query",
     [
-        "wait=", "wait=soon", "wait=-1", "wait=nan", "wait=inf", "wait=1e999", "wait=%ff", "wait=1%00s", "wait=101%20years",
-        "wait=" + "1" * 60_000 + "x", "until=", "until=later", "until=step:", "wait=1s&until=running", "wiat=1s", "wait=1s&=",
+        "wait=", "wait=soon", "wait=-1", "wait=nan", "wait=inf", "wait=1e999", "wait=%ff", "wait=1%00s",
+        "wait=101%20years", "wait=" + "1" * 60_000 + "x", "until=", "until=later", "until=step:",
+        "wait=1s&until=running", "wiat=1s", "wait=1s&=",
     ],
 )  # fmt: skip
 def test_a_wait_that_makes_no_sense_is_refused(api: Api, query: str) -> None:
@@ -251,9 +252,7 @@ def test_a_replay_can_be_waited_for(api: Api, hold: Hold, key: str) -> None:
     first = api.submit("hold", {"port": hold.port}, idempotency_key=key)
     held = hold.begun()
     with ThreadPoolExecutor() as pool:
-        asked = pool.submit(
-            api.submit, "hold", {"port": hold.port}, 200, None, {"wait": "30s"}, idempotency_key=key
-        )
+        asked = pool.submit(api.submit, "hold", {"port": hold.port}, 200, None, {"wait": "30s"}, idempotency_key=key)
         held.release("at last")
         again = asked.result()
     assert again["run_id"] == first["run_id"]

@@ -125,6 +125,12 @@ def test_a_run_waits_for_room_without_taking_a_slot(server: Server) -> None:
     assert server.states()[second] == "queued"
 
 
+def test_a_run_whose_room_went_to_others_is_not_forgotten(server: Server) -> None:
+    ids = [decision.id for decision in server.admit(admit("f"), admit("g"), admit(**FREE))]
+    assert numbers(server.claim({LANE: 2})) == ids[:2]
+    assert numbers(server.claim({LANE: 1})) == ids[2:]
+
+
 def test_rooms_are_counted_by_lane(server: Server) -> None:
     server.admit(*[admit(**FREE) for _ in range(4)], *[admit(**FREE, lane=OTHER) for _ in range(4)])
     lanes = [run.lane for run in server.claim({LANE: 1, OTHER: 3})]

@@ -131,6 +131,7 @@ def test_a_child_is_cancelled_without_its_parent(server: Server) -> None:
 def test_a_run_without_a_worker_is_cancelled_at_once(server: Server) -> None:
     (run,) = server.begin(admit(), admit())
     server.lose(run)
+    assert server.claim() == []
     assert ids(server.cancel(run.uuid)) == [(run.id, "cancelled")]
     assert [again.id for again in server.claim()] == [run.id + 1], "its slot is free"
 

@@ -237,7 +237,8 @@ def held(filled: Server) -> list[Claimed]:
 
 
 @pytest.mark.parametrize(
-    "kind", ["admit", "child", "place", "dry run", "record", "stale", "finish", "retry", "lose", "wait", "cancel", "start"]
+    "kind",
+    ["admit", "child", "place", "dry run", "record", "stale", "finish", "retry", "lose", "wait", "cancel", "start"],
 )
 def test_writes_begin_at_an_index(recorder: Recorder, filled: Server, partial: set[str], kind: str) -> None:
     tx = transaction(recorder, filled)

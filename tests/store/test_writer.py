@@ -222,7 +222,7 @@ def test_a_claim_that_failed_for_want_of_disk_is_tried_again(
         assert answers.arrived.wait(5)
         answers.arrived.clear()
         writer.serve(room := Room(failures=2))
-        assert answers.arrived.wait(2)
+        assert answers.arrived.wait(10)
     finally:
         writer.stop()
     assert [run.id for run in room.reserved] == [decision.id]
@@ -292,7 +292,7 @@ async def test_one_callback_that_fails_keeps_no_answer_from_the_others(store: St
     store.submit(note(fail))
     store.submit(note(answered.set_result))
     blocker.set()
-    await asyncio.wait_for(answered, 2)
+    await asyncio.wait_for(answered, 10)
     assert [str(error) for error in noticed] == ["a bad callback"]
 
 

@@ -118,6 +118,11 @@ class Api:
                     return data
         raise AssertionError(f"it never came to that: {self.look(run_id)}")
 
+    def step(self, run_id: str, name: str) -> dict[str, Any]:
+        """Wait until a run has a finished record of a step."""
+        with closing(self.events(run_id)) as events:
+            return next(data for kind, data in events if kind == "step" and data["name"] == name)
+
     def state(self, run_id: str, *states: str) -> dict[str, Any]:
         """Wait until a run is in one of these states."""
         return self.follow(run_id, lambda run: run["state"] in states)

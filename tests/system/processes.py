@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import psutil
 
-PATIENCE = 14.0
+PATIENCE = 30.0
 """Seconds after which a test gives up waiting for what should long have happened."""
 
 T = TypeVar("T")

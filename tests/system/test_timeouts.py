@@ -26,8 +26,7 @@ def test_a_stuck_run_fails_and_its_neighbours_finish_elsewhere(
     late = meeting.guest()
     assert late.text == "stuck"
     assert {late.pid} == {guest.pid for guest in before.values()}
-    if flow == "short-flow":
-        failed = server.api.end(stuck)
+    server.api.step(stuck, "short_step") if flow == "stuck-step" else server.api.end(stuck)
     for text, guest in before.items():
         guest.go(text)
     await_end([late.pid])
@@ -45,6 +44,31 @@ def test_a_stuck_run_fails_and_its_neighbours_finish_elsewhere(
     assert failed["error"]["type"] == ("step_timeout" if flow == "stuck-step" else "run_timeout")
     assert failed["attempt"] == 1
     assert server.stop() == 0
+
+
+def test_a_neighbour_with_branches_moves_when_none_of_them_is_inside_a_step(
+    serve: Start, meeting: Meeting, log: Path
+) -> None:
+    server = serve(STUBBORN, workers=1)
+    run = server.api.run("fans-out", {"port": meeting.port})
+    other = server.api.run("neighbour", {"port": meeting.port, "log": str(log)})
+    guests = meeting.guests(3)
+    stuck = server.api.run("short-flow", {"port": meeting.port})
+    meeting.guest()
+    server.api.end(stuck)
+    guests["short"].go("short")
+    assert server.api.step(run, "met_async")["result"] == "short"
+    guests["before"].go("before")
+    elsewhere = meeting.guest()
+    assert elsewhere.text == "after", "the long step began a second time while it was still running"
+    guests["long"].go("long")
+    after = meeting.guest()
+    assert (after.text, after.run) == ("after short", run)
+    after.go(", after")
+    elsewhere.go("after")
+    assert server.api.end(run)["result"] == ["long", "short, after"]
+    assert server.api.end(other)["result"] == ["before", "after"]
+    meeting.nobody()
 
 
 def test_neighbours_that_do_not_reach_a_boundary_in_time_go_on_all_the_same(

@@ -154,6 +154,16 @@ BROKEN = {
         "import pullcord as pc\n\n@pc.flow(concurrency=0)\ndef f(): pass\n", 3, "concurrency must be a whole number",
     ),
     "arguments.py": ("import pullcord as pc\n\n@pc.flow\ndef f(*rows): pass\n", 3, "takes *rows"),
+    "pattern.py": (
+        "import pullcord as pc\nfrom typing import Annotated\nfrom pydantic import Field\n\n@pc.flow\n"
+        "def f(x: Annotated[str, Field(pattern='(')]): pass\n", 5, "pattern",
+    ),
+    "annotation.py": ("import pullcord as pc\n\n@pc.flow\ndef f(x: 'pc.Nothing'): pass\n", 3, "Nothing"),
+    "type.py": (
+        "import pullcord as pc\n\nclass T:\n    @classmethod\n    def __get_pydantic_core_schema__(cls, *_):\n"
+        "        raise RuntimeError('no schema')\n\n@pc.flow\ndef f(x: T): pass\n", 8, "no schema",
+    ),
+    "return_type.py": ("import pullcord as pc\n\n@pc.flow\ndef f() -> 'pc.Nothing': pass\n", 3, "Nothing"),
     "result.py": ("import pullcord as pc\nclass T: pass\n@pc.flow\ndef f() -> T: pass\n", 3, "return annotation"),
 }  # fmt: skip
 
@@ -207,7 +217,8 @@ def test_two_flows_of_one_name_are_reported_with_both_places(tmp_path: Path) -> 
 
 
 def test_a_flow_that_is_imported_elsewhere_is_no_twin(tmp_path: Path) -> None:
-    flow_file(tmp_path / "a.py", "once")
+    path = flow_file(tmp_path / "a.py", "once")
+    path.write_text(path.read_text() + "\nalias = once\n")
     write(tmp_path / "b.py", "from a import once\nagain = once\n")
     location = load("folder", str(tmp_path))
     assert location.failures == []

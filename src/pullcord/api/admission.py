@@ -133,7 +133,7 @@ def wait_of(query: bytes) -> tuple[float | None, str]:
     values = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
     unknown = set(values) - {"wait", "until"}
     if unknown:
-        raise UsageError(f"unknown query parameters: {', '.join(sorted(unknown))[:100]}; known: wait, until")
+        raise UsageError(f"unknown query parameters: {', '.join(sorted(unknown))[:100]!r}; known: until, wait")
     until = check_until(values.get("until", "ended"))
     if "wait" not in values:
         return None, until

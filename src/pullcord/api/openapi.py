@@ -18,9 +18,8 @@ STREAM: Final = "text/event-stream"
 LINES: Final = "application/x-ndjson"
 METRICS: Final = "text/plain"
 
-_READ: Final = (401, 503)
 _LIST: Final = (401, 422, 503)
-_LOOK: Final = (401, 404, 503)
+_LOOK: Final = (401, 404, 422, 503)
 _SEND: Final = (400, 413, 415, 422)
 _GATE: Final = (*_SEND, 401, 403, 404, 409, 429, 503)
 """Whatever the gate may say."""
@@ -172,5 +171,7 @@ def _fill(operation: dict[str, Any], call: _Call) -> None:
 
 
 def _answer(description: str, media: tuple[str, ...], name: str) -> Schema:
+    if STREAM in media:  # OpenAPI 3.1 has no words for the items of a stream
+        return {"description": description, "content": {kind: {} for kind in media}}
     schema = ref(name) if name else {"type": "object"} if media == (JSON,) else {"type": "string"}
     return {"description": description, "content": {kind: {"schema": schema} for kind in media}}

@@ -10,6 +10,7 @@ from uuid import UUID
 from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel
 from pydantic_core import to_json
 from starlette.exceptions import HTTPException
@@ -18,7 +19,7 @@ import pullcord
 from pullcord.api.admission import invalid, parse, read_body, refuse, source_of
 from pullcord.api.auth import Authenticator
 from pullcord.api.batch import submit_batch
-from pullcord.api.models import CancelRequest, RerunRequest, ValidateRequest, moment_of
+from pullcord.api.models import MOST_ERRORS, CancelRequest, RerunRequest, ValidateRequest, moment_of
 from pullcord.api.openapi import describe
 from pullcord.api.problems import CHALLENGE, PROBLEM_TYPE, UNEXPECTED, problem, problem_of, receipt_status
 from pullcord.api.stream import RunStream, ndjson
@@ -83,6 +84,21 @@ Text = Annotated[str | None, Query(min_length=1, max_length=200)]
 When = Annotated[str | None, Query(min_length=1, max_length=200, json_schema_extra={"format": "date-time"})]
 
 
+def only_known_parameters(request: Request) -> None:
+    """Refuse a query with parameters that the call does not take: a slip must not widen a list.
+
+    Raises:
+        UsageError: naming them.
+    """
+    route: APIRoute = request.scope["route"]
+    known = sorted(field.alias for field in route.dependant.query_params)
+    unknown = sorted(set(request.query_params) - set(known))
+    if unknown:
+        errors = [{"loc": ["query", name[:100]], "msg": "unknown parameter", "type": "extra_forbidden"} for name in unknown]
+        takes = f"known: {', '.join(known)}" if known else "this call takes none"
+        raise UsageError(f"unknown query parameters: {', '.join(unknown)[:100]!r}; {takes}", errors=errors[:MOST_ERRORS])
+
+
 def body_of(model: type[M], *, optional: bool = False) -> Any:
     """Return a dependency that reads the body as on every other route: bounded, strictly, and after the credential."""
 
@@ -102,7 +118,7 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
     """Build the FastAPI application for a running app."""
     rest = FastAPI(
         title="Pullcord", version=pullcord.__version__, docs_url=None, redoc_url=None, openapi_url=None,
-        dependencies=[Depends(caller)], redirect_slashes=False,
+        dependencies=[Depends(caller), Depends(only_known_parameters)], redirect_slashes=False,
     )  # fmt: skip
     rest.state.authenticator = authenticator
     _handle_errors(rest, app, authenticator)
@@ -270,7 +286,7 @@ def _handle_errors(rest: FastAPI, app: App, authenticator: Authenticator) -> Non
 
     @rest.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> Response:
-        headers = dict(error.headers or {})
+        headers = {name.lower(): value for name, value in (error.headers or {}).items()}
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             if request.scope["path"] == ADMISSION:
                 headers["allow"] = "GET, POST"

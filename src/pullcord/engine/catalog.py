@@ -113,6 +113,11 @@ class Catalog:
         """Whether every location has reported or failed."""
         return all(state.reported.is_set() for state in self.states.values())
 
+    def awaits(self, location: str, name: str) -> bool:
+        """Say whether a flow that a location does not have may come: it is still loading, or something in it is broken."""
+        state = self.states[location]
+        return name not in state.flows and (not state.reported.is_set() or bool(state.failures))
+
     async def wait_ready(self) -> None:
         """Wait until every location has reported or failed."""
         for state in self.states.values():

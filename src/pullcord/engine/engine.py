@@ -71,6 +71,7 @@ class Engine:
         self.uuids: dict[int, str] = {}
         self.fleets = {location.name: Fleet(self, location, workers, cwd) for location in locations}
         self.unplaced: list[Assignment] = []
+        self._held: list[Assignment] = []
         self._due: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
@@ -129,10 +130,12 @@ class Engine:
 
     def _place(self, assignment: Assignment) -> None:
         run = assignment.run
-        location, _, way = run.lane.rpartition("#")
+        location, way = assignment.location, run.lane.rpartition("#")[2]
         fleet = self.fleets.get(location)
         if fleet is None:
             self.lose_unplaced(assignment)
+        elif self.catalog.awaits(location, run.flow):
+            self._hold(assignment)
         elif way == ISOLATED:
             self.unplaced.append(assignment)
             self._spawn_task(fleet.place_alone(assignment, self._message(run)))
@@ -142,6 +145,13 @@ class Engine:
                 self.unplaced.append(assignment)
             else:
                 worker.assign(assignment, self._message(run))
+
+    def _hold(self, assignment: Assignment) -> None:
+        """Keep a run until its location reports again: its code is still loading, or broken just now."""
+        self._held.append(assignment)
+        if self.catalog.states[assignment.location].reported.is_set():
+            text = f"waits for the code of {assignment.run.flow}, which cannot be loaded now"
+            self.journal.set_waiting(assignment, {"kind": "code", "text": text})
 
     def _message(self, run: Claimed) -> Message:
         spec = self.catalog.get(run.flow)
@@ -214,6 +224,10 @@ class Engine:
             for failure in self.catalog.states[name].failures:
                 log.warning("%s: %s\n%s", failure.place, failure.message, failure.traceback)
             self._register(name, specs, complete)
+            held, self._held = self._held, []
+            for assignment in held:
+                self.journal.set_waiting(assignment, None)
+                self._place(assignment)
         worker.fleet.became_ready(worker)
         for assignment in [a for a in self.unplaced if not a.lane.endswith(f"#{ISOLATED}")]:
             self.unplaced.remove(assignment)
@@ -282,6 +296,10 @@ class Engine:
             return
         for assignment in self.unplaced:
             assignment.cancelling = assignment.cancelling or assignment.run.id == number
+        for assignment in [held for held in self._held if held.run.id == number]:
+            self._held.remove(assignment)
+            self.journal.set_waiting(assignment, None)
+            self.lose_unplaced(assignment)
         for fleet in self.fleets.values():
             for worker in fleet.workers:
                 assigned = worker.assigned.get(number)

@@ -42,6 +42,11 @@ class Assignment:
     waiting: bool = False
     cancelling: bool = False
 
+    @property
+    def location(self) -> str:
+        """Name of the location that its code comes from."""
+        return self.lane.rpartition("#")[0]
+
 
 class WorkerHandle(asyncio.Protocol):
     """One worker process and the channel to it.

@@ -125,8 +125,8 @@ class Gate:
         # The id of a request in conflict names the original's row; this row gets one of its own.
         uuid = str(uuid7()) if code.endswith("_conflict") else entry.uuid
         row = entry.become(Outcome.REJECTED, code=code, reason=reason, errors=errors_json, uuid=uuid)
-        await self._store.write(lambda done: Note(row, done))
-        return Receipt(row.uuid, Outcome.REJECTED, reason, code, entry.flow or "", errors=errors or [])
+        uuid = await self._store.write(lambda done: Note(row, done))
+        return Receipt(uuid, Outcome.REJECTED, reason, code, entry.flow or "", errors=errors or [])
 
     async def _original(self, identities: tuple[Identity, ...]) -> Original | None:
         for identity in identities:

@@ -29,6 +29,7 @@ from pullcord.worker.waiting import sleep, sleep_async
 
 if TYPE_CHECKING:
     from pullcord.worker.main import Worker
+    from pullcord.worker.stepping import StepCall
 
 class RunCancelled(BaseException):
     """Unwinds a sync flow that was cancelled; no `except Exception` may swallow it."""
@@ -65,6 +66,7 @@ class Execution:
         self.stop_requested = False
         self.stale = False
         self.parked = False
+        self.leaving = False
         self.task: asyncio.Task[None] | None = None
         self.lines: list[list[Any]] = []
         self._waiters: list[tuple[int, Callable[[], None]]] = []
@@ -167,7 +169,8 @@ class Execution:
             raise RunAbandoned
         if self.stop_requested:
             raise RunCancelled
-        if self.worker.draining or self.parked:
+        # On the loop's own thread there is no standing still: the run moves at its next `await`.
+        if (self.worker.draining or self.parked) and not self.worker.channel.on_loop_thread():
             self.park()
 
     async def boundary_async(self) -> None:
@@ -189,13 +192,30 @@ class Execution:
         if self.stop_requested:
             raise asyncio.CancelledError
         if self.worker.draining or self.parked:
-            self.worker.release(self)
+            self._stop_branch()
             await asyncio.Future()
 
     def park(self) -> None:
         """Give the run up and never return: the process is about to be replaced."""
-        self.worker.release(self)
+        self._stop_branch()
         threading.Event().wait()
+
+    def _stop_branch(self) -> None:
+        calls = {call.identity: call for call in self._live_calls()}
+        inside = calls.get(enclosing.get())
+        while inside is not None:
+            inside.stopped = True
+            inside = calls.get(inside.outer)
+        self.leaving = True
+        self.leave_when_idle()
+
+    def leave_when_idle(self) -> None:
+        """Hand the run back when a branch has stopped at a boundary and no other one is inside a step."""
+        if self.leaving and all(call.stopped for call in self._live_calls()):
+            self._when_acknowledged(self.sent, lambda: self.worker.release(self))
+
+    def _live_calls(self) -> list[StepCall]:
+        return [call for call in list(self.worker.live_steps.values()) if call.execution is self]
 
     def _await_acknowledgement(self) -> None:
         target = self.sent

@@ -28,9 +28,14 @@ class StepCall:
         record: its finished record, or None when it must be executed.
         started: when the current try began, microseconds.
         settled: whether the current try's end was reported.
+        outer: identity of the step that the call was made in.
+        stopped: whether it stands still at a boundary inside, for good.
     """
 
-    __slots__ = ("execution", "identity", "name", "record", "retry", "sequence", "settled", "shown", "started", "step", "tries")
+    __slots__ = (
+        "execution", "identity", "name", "outer", "record", "retry", "sequence", "settled", "shown", "started", "step",
+        "stopped", "tries",
+    )  # fmt: skip
 
     def __init__(self, execution: Execution, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.execution = execution
@@ -44,8 +49,9 @@ class StepCall:
         self.tries: int = 0 if earlier is None else earlier[3]
         self.sequence: int = next(execution.sequence) if earlier is None else earlier[2]
         self.started = 0
+        self.outer = enclosing.get()
         self.settled = True
-        self.shown = False
+        self.shown = self.stopped = False
 
     def replay(self) -> Any:
         """Return the recorded result, or raise the recorded error."""
@@ -113,6 +119,7 @@ class StepCall:
         self.execution.record(
             self.identity, self.sequence, self.name, self.tries, state, self.started, result, error
         )
+        self.execution.leave_when_idle()
 
 
 def call_step(execution: Execution, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -47,22 +47,24 @@ def main(descriptor: int, parent: int) -> None:
         descriptor: the template's end of the socket.
         parent: process id of the server.
     """
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
-    die_with_parent(parent, signal.SIGTERM)
     me = os.getpid()
-    woken, wake = socket.socketpair()
-    wake.setblocking(False)
     workers: set[int] = set()
-    try:
-        signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        _serve(socket.socket(fileno=descriptor), woken, wake, workers)
-    except OSError:
-        return  # the server is gone
-    finally:
+
+    def end(*_: object) -> NoReturn:
         if os.getpid() == me:
             for pid in workers:
                 end_group(pid)
+        os._exit(0)
+
+    woken, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGTERM, end)
+    die_with_parent(parent, signal.SIGTERM)
+    with contextlib.suppress(OSError):
+        _serve(socket.socket(fileno=descriptor), woken, wake, workers)
+    end()
 
 
 def end_group(leader: int) -> None:

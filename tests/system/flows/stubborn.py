@@ -109,6 +109,16 @@ async def neighbour_async(port: int, log: str) -> list[str]:
     return [first, await met_async(port, "after async")]
 
 
+@pc.flow(concurrency=None)
+async def fans_out(port: int) -> list[str]:
+    """One branch is inside a long step while the other one reaches the end of a short step."""
+
+    async def short() -> str:
+        return await met_async(port, "short") + await met_async(port, "after short")
+
+    return list(await asyncio.gather(met_async(port, "long"), short()))
+
+
 # --- cancelling ----------------------------------------------------------------------------------------
 
 

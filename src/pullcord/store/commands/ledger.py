@@ -91,6 +91,8 @@ class Note:
 
     Attributes:
         entry: the row.
+
+    The result is the id of the row's request: the first one's where repeats share a row.
     """
 
     keep_trying: ClassVar[bool] = False
@@ -107,8 +109,13 @@ class Note:
         return error
 
     @classmethod
-    def apply(cls, tx: Transaction, commands: Sequence[Note]) -> list[None]:
+    def apply(cls, tx: Transaction, commands: Sequence[Note]) -> list[str]:
         """Insert the rows."""
         base = tx.next_id("requests")
         insert_requests(tx, [(base + offset, command.entry) for offset, command in enumerate(commands)])
-        return [None] * len(commands)
+        return [
+            command.entry.uuid
+            if command.entry.repeat_key is None
+            else str(tx.value("SELECT uuid FROM requests WHERE repeat_key = :key", {"key": command.entry.repeat_key}))
+            for command in commands
+        ]

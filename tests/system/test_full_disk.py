@@ -1,0 +1,101 @@
+"""A full disk: what cannot be written is refused clearly, and when there is space again it goes on by itself."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.harness import Server, Start
+from tests.system.invariants import check_invariants
+from tests.system.meeting import Meeting
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of four megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path) -> Path:
+    """Leave no byte free."""
+    ballast = folder / "ballast"
+    with ballast.open("ab", buffering=0) as file:
+        for size in (65536, 4096, 1):
+            try:
+                while True:
+                    file.write(b"x" * size)
+            except OSError:
+                continue
+    return ballast
+
+
+def fill_until_refused(server: Server, disk: Path, log: Path) -> tuple[Path, list[dict[str, object]]]:
+    """Fill the disk and ask until the store has used up what it had; return the ballast and the receipts on the way."""
+    ballast = fill(disk)
+    receipts = []
+    for _ in range(5000):
+        reply = server.api.ask("chain", {"log": str(log), "steps": 0})
+        if reply.status == 503:
+            return ballast, receipts
+        assert reply.status == 202, reply
+        receipts.append(reply.body)
+    raise AssertionError("the disk did not fill")
+
+
+def test_requests_are_refused_and_runs_wait_until_there_is_space(
+    serve: Start, meeting: Meeting, small_disk: Path, log: Path
+) -> None:
+    server = serve(data_dir=small_disk / "data")
+    run = server.api.run("meets", {"port": meeting.port, "texts": ["one", "two"]})
+    guest = meeting.guest()
+    ballast, receipts = fill_until_refused(server, small_disk, log)
+
+    refused = server.api.ask("chain", {"log": str(log)})
+    assert (refused.status, refused.body["code"]) == (503, "store_full")
+    assert "the disk is full" in refused.body["detail"]
+    assert server.api.cancel(run).body["code"] == "store_full"
+    assert server.api.get("/healthz").status == 200
+    assert server.api.look(run)["state"] == "running"
+    guest.go("first")  # its record cannot be written now, so the next step must not begin
+
+    ballast.unlink()
+    second = meeting.guest()
+    assert second.text == "two"
+    second.go("second")
+    assert server.api.end(run)["result"] == ["first", "second"]
+    accepted = server.api.ask("chain", {"log": str(log)}, wait="30s")
+    assert accepted.body["run"]["state"] == "succeeded"
+    for receipt in receipts:
+        assert server.api.end(str(receipt["run_id"]))["state"] == "succeeded"
+    assert server.stop() == 0
+
+
+def test_a_crash_on_a_full_disk_loses_nothing(serve: Start, small_disk: Path, log: Path) -> None:
+    server = serve(data_dir=small_disk / "data")
+    ballast, receipts = fill_until_refused(server, small_disk, log)
+    server.kill_everything()
+    ballast.unlink()
+    server.start()
+    for receipt in receipts:
+        assert server.api.end(str(receipt["run_id"]))["state"] == "succeeded"
+    assert server.stop() == 0
+    check_invariants(server.data_dir, receipts, log)
+
+
+def test_a_server_does_not_start_on_a_full_disk_and_says_why(serve: Start, small_disk: Path) -> None:
+    ballast = fill(small_disk)
+    server = serve(data_dir=small_disk / "data", started=False)
+    server.spawn()
+    assert server.process.wait(30) == 1
+    assert "full" in server.says.lower() or "no space" in server.says.lower()
+    assert "Traceback" not in server.says
+    ballast.unlink()
+    server.start()
+    assert server.stop() == 0

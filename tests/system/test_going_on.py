@@ -1,0 +1,138 @@
+"""Runs go on where they were: through restarts, lost workers, back-offs, sleeps and child runs."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.system.harness import FLOWS, Start
+from tests.system.invariants import opened
+from tests.system.meeting import Meeting
+from tests.system.witnessed import executions, lines_of
+
+STUBBORN = FLOWS / "stubborn.py"
+
+
+@pytest.mark.parametrize("victim", ["worker", "server"])
+def test_a_child_survives_its_parents_loss_without_a_second_child(
+    victim: str, serve: Start, meeting: Meeting, log: Path
+) -> None:
+    server = serve(STUBBORN)
+    run = server.api.run("parent-of-crash", {"port": meeting.port, "log": str(log)})
+    child = meeting.guest()
+    assert (child.text, child.run != run) == ("child", True)
+    if victim == "server":
+        server.kill()
+        server.start()
+    else:
+        server.kill_workers()
+    again = meeting.guest()
+    assert (again.text, again.run) == ("child", child.run)
+    again.go("from the child")
+    parent = meeting.guest()
+    assert (parent.text, parent.run) == ("parent", run)
+    if victim == "server":  # once more, now that the child has ended
+        server.kill()
+        server.start()
+        parent = meeting.guest()
+    parent.go("done")
+    ended = server.api.end(run)
+    assert ended["result"] == ["from the child", "done"]
+    assert [step["name"] for step in ended["steps"]] == ["noted", "only-one", "met"]
+    assert executions(lines_of(log))[run] == {0: 1}
+    children = [item for item in server.api.get("/v1/runs").body["items"] if item["parent_id"] == run]
+    assert [item["id"] for item in children] == [child.run]
+    assert server.stop() == 0
+    with opened(server.data_dir) as db:
+        assert db.execute("SELECT count(*) FROM requests WHERE outcome = 'admitted'").fetchone()[0] == 2
+
+
+def test_a_failed_run_is_tried_again_and_keeps_its_steps(
+    serve: Start, meeting: Meeting, log: Path, tmp_path: Path
+) -> None:
+    server = serve(STUBBORN)
+    marker = tmp_path / "whole"
+    run = server.api.run("tried-again", {"log": str(log), "marker": str(marker), "port": meeting.port})
+    guest = meeting.guest()
+    assert guest.attempt == 2
+    marker.touch()
+    guest.go()
+    ended = server.api.end(run)
+    assert (ended["state"], ended["attempt"], ended["takeovers"]) == ("succeeded", 3, 0)
+    assert ended["result"] == ["whole", "3"]
+    assert executions(lines_of(log))[run] == {0: 1}
+    # The flow saw its own exception with its own arguments each time.
+    assert [line["what"] for line in lines_of(log) if line["kind"] == "broken"] == [["not there yet", 7]] * 2
+
+
+def test_a_run_that_waits_for_its_next_attempt_outlives_the_server(serve: Start, log: Path, tmp_path: Path) -> None:
+    server = serve(STUBBORN)
+    marker = tmp_path / "whole"
+    run = server.api.run("tried-again-later", {"log": str(log), "marker": str(marker)})
+    scheduled = server.api.follow(run, lambda item: item["state"] == "scheduled")
+    assert scheduled["attempt"] == 2
+    server.kill()
+    marker.touch()
+    server.start()
+    ended = server.api.end(run)
+    assert (ended["state"], ended["result"], ended["attempt"], ended["takeovers"]) == ("succeeded", "whole", 2, 0)
+    assert executions(lines_of(log))[run] == {0: 1}
+
+
+@pytest.mark.parametrize("flow", ["sleeps", "sleeps-async"])
+def test_a_sleep_is_not_begun_anew_by_a_restart(flow: str, serve: Start) -> None:
+    server = serve(STUBBORN)
+    length = timedelta(seconds=4)
+    run = server.api.run(flow, {"length": length.total_seconds()})
+    server.api.state(run, "waiting")
+    server.kill()
+    restarted = datetime.now(UTC)
+    server.start()
+    ended = server.api.end(run)
+    assert (ended["state"], ended["result"], ended["takeovers"]) == ("succeeded", "slept", 1)
+    (sleep,) = ended["steps"]
+    waking = datetime.fromisoformat(sleep["started_at"]) + length
+    assert waking <= datetime.fromisoformat(ended["ended_at"]) < restarted + length
+
+
+def test_a_sleeper_whose_time_has_come_meanwhile_goes_on_at_once(serve: Start) -> None:
+    server = serve(STUBBORN)
+    run = server.api.run("sleeps", {"length": 1.5})
+    waiting = server.api.state(run, "waiting")
+    server.kill()
+    due = datetime.fromisoformat(waiting["started_at"]) + timedelta(seconds=1.8)
+    time.sleep(max(0.0, (due - datetime.now(UTC)).total_seconds()))  # the machine is off while the time passes
+    server.start()
+    assert server.api.end(run)["result"] == "slept"
+
+
+def test_a_run_for_later_starts_in_its_time_under_the_next_server(serve: Start) -> None:
+    server = serve(STUBBORN)
+    due = datetime.now(UTC) + timedelta(seconds=2)
+    run = server.api.run("sleeps", {"length": 0}, not_before=due.isoformat())
+    assert server.api.look(run)["state"] == "scheduled"
+    server.kill()
+    server.start()
+    ended = server.api.end(run)
+    assert ended["state"] == "succeeded"
+    assert due <= datetime.fromisoformat(ended["started_at"])
+
+
+def test_the_queue_keeps_its_order_through_a_restart(serve: Start, meeting: Meeting) -> None:
+    server = serve(STUBBORN)
+    texts = ["holder", "first", "second", "third"]
+    runs = [server.api.run("only-one", {"port": meeting.port, "text": text}) for text in texts]
+    urgent = server.api.run("only-one", {"port": meeting.port, "text": "urgent"}, priority=10)
+    meeting.guest()
+    server.kill()
+    server.start()
+    served = []
+    for _ in range(5):
+        guest = meeting.guest()
+        served.append(guest.text)
+        guest.go()
+    assert served == ["holder", "urgent", "first", "second", "third"]
+    assert all(server.api.end(run)["state"] == "succeeded" for run in [*runs, urgent])
