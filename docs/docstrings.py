@@ -7,6 +7,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -120,7 +121,7 @@ def constants(module: ModuleType) -> dict[str, tuple[Any, str]]:
     """Return value and docstring of the constants of a module."""
     body = ast.parse(inspect.getsource(module)).body
     found: dict[str, tuple[Any, str]] = {}
-    for statement, following in zip(body, body[1:], strict=False):
+    for statement, following in pairwise(body):
         targets = [statement.target] if isinstance(statement, ast.AnnAssign) else getattr(statement, "targets", [])
         text = following.value if isinstance(following, ast.Expr) else None
         if targets and isinstance(text, ast.Constant) and isinstance(text.value, str):

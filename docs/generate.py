@@ -6,6 +6,7 @@ A test holds the files equal to what this gives, so run it after a change of the
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import sys
 from collections.abc import Callable, Iterable
@@ -16,10 +17,10 @@ from typing import Any, cast
 
 import pullcord
 from pullcord.api import problems
-from pullcord.client import AsyncClient, Client, Page, ServerUnreachableError, UnexpectedAnswerError
+from pullcord.client import Page, ServerUnreachableError, UnexpectedAnswerError
 from pullcord.client.events import Event
 from pullcord.client.sync import Flows, Requests, Runs
-from pullcord.core import errors, states
+from pullcord.core import errors
 from pullcord.core.errors import PullcordError
 from pullcord.core.states import ACTIVE, ENDED, TRANSITIONS, Outcome, RunState, StepState
 from pullcord.gate.request import OWNER
@@ -40,7 +41,8 @@ NOTE = "<!-- Written by docs/generate.py (`make schema`); change the code, not t
 
 def page(title: str, *parts: str) -> str:
     """Return a page: note, title, parts."""
-    return NOTE + "\n\n".join([f"# {title}", *parts]) + "\n"
+    text = NOTE + "\n\n".join([f"# {title}", *parts]) + "\n"
+    return re.sub(r"\(design rule (\d+)\)", r"([rule \1](../explanation/architecture.md#rules))", text)
 
 
 def table(headers: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -65,14 +67,14 @@ RUN_STATES = {
     RunState.SCHEDULED: "It starts not before a time: `not_before`, or the back-off before another attempt.",
     RunState.QUEUED: "It waits for a concurrency slot or a free worker.",
     RunState.RUNNING: "A worker executes it, or will as soon as one is there to go on with it.",
-    RunState.WAITING: "It waits for a time or a child run. It keeps its slot and lends its room in the worker to others.",
+    RunState.WAITING: "It waits for a time or a child run. It keeps its slot, and lends its room in the worker.",
     RunState.CANCELLING: "Somebody asked to cancel it, and its worker has not stopped it yet.",
     RunState.SUCCEEDED: "The flow returned; the result is recorded.",
     RunState.FAILED: "The flow raised, took too long, or lost its worker too often; the error is recorded.",
     RunState.CANCELLED: "It was cancelled.",
 }
 STEP_STATES = {
-    StepState.RUNNING: "It has been running for a tenth of a second or longer. A shorter step is not shown before its end.",
+    StepState.RUNNING: "It has been running for a tenth of a second or longer; a shorter one shows at its end.",
     StepState.RETRYING: "A try failed, and another one will come.",
     StepState.SUCCEEDED: "Its result is recorded; in this run it is never called again.",
     StepState.FAILED: "Its last try failed; the error is recorded.",
@@ -94,14 +96,21 @@ OUTCOMES = {
 def states_page() -> str:
     """Return `states.md`."""
     diagram = ["stateDiagram-v2", "    [*] --> scheduled: not before a time", "    [*] --> queued"]
-    diagram += [f"    {state} --> {following}" for state in RunState for following in RunState if following in TRANSITIONS[state]]
+    diagram += [
+        f"    {state} --> {following}"
+        for state in RunState
+        for following in RunState
+        if following in TRANSITIONS[state]
+    ]
     diagram += [f"    {state} --> [*]" for state in RunState if state in ENDED]
     marks = {True: "✓", False: ""}
     transitions = [
         [f"**{state}**", *(marks[following in TRANSITIONS[state]] for following in RunState)] for state in RunState
     ]
     kinds = {state: "ended" if state in ENDED else "holds a slot" if state in ACTIVE else "" for state in RunState}
-    produced = {each: _used(f"Outcome.{each.name}", "core/states.py", "gate/request.py", "api/problems.py") for each in Outcome}
+    produced = {
+        each: _used(f"Outcome.{each.name}", "core/states.py", "gate/request.py", "api/problems.py") for each in Outcome
+    }
     return page(
         "States",
         "All tables here are made from `pullcord.core.states`, which the code itself goes by.",
@@ -116,8 +125,8 @@ def states_page() -> str:
         "## Steps",
         table(["state", "meaning"], ([f"`{state}`", STEP_STATES[state]] for state in StepState)),
         "## Outcomes of a request",
-        "Every request leaves a row in the ledger with one of these outcomes. Those marked *not yet* belong to features "
-        "that are not there yet; this version never gives them.",
+        "Every request leaves a row in the ledger with one of these outcomes. Those marked *not yet* belong to "
+        "features that are not there yet; this version never gives them.",
         table(
             ["outcome", "meaning", ""],
             ([f"`{each}`", OUTCOMES[each], "" if produced[each] else "*not yet*"] for each in Outcome),
@@ -166,9 +175,9 @@ def errors_page() -> str:
         kind = classes.get(code)
         later = "" if kind is not None or _used(f'"{code}"', "api/problems.py", "cli/failing.py") else " *(not yet)*"
         meaning = docstrings.parse(kind).first if kind is not None else UNCLASSED[code]
-        http = str(problems.STATUS[code]) if code in problems.STATUS else "–"
+        http = str(problems.STATUS[code]) if code in problems.STATUS else "-"
         exit_ = str(STATUS.get(code, FAILED))
-        rows.append([f"`{code}`{later}", meaning, f"`{kind.__name__}`" if kind is not None else "–", http, exit_])
+        rows.append([f"`{code}`{later}", meaning, f"`{kind.__name__}`" if kind is not None else "-", http, exit_])
     ends = [
         [f"`{kind.code}`", docstrings.parse(kind).first]
         for kind in classes.values()
@@ -185,8 +194,8 @@ def errors_page() -> str:
         table(["code", "meaning", "class", "HTTP", "exit"], rows),
         "A code without an HTTP status in the table is a 500 when it reaches HTTP.",
         "## How a run can fail",
-        "A run that fails keeps an error of `type`, `message` and `traceback`. The type is the exception's class as Python "
-        "names it, such as `ValueError` or `shop.OutOfStock`, or one of these codes:",
+        "A run that fails keeps an error of `type`, `message` and `traceback`. The type is the exception's class as "
+        "Python names it, such as `ValueError` or `shop.OutOfStock`, or one of these codes:",
         table(["type", "meaning"], ends),
         "## Exit statuses",
         table(
@@ -221,6 +230,14 @@ LIMITS = {
     "wire.frames": ["MAX_FRAME"],
 }  # fmt: skip
 
+_SETTINGS_FILE = """```toml
+flows = ["flows", "billing/invoices.py"]
+data_dir = ".pullcord"
+host = "127.0.0.1"
+port = 8321
+workers = 4
+```"""
+
 
 def settings_page() -> str:
     """Return `settings.md`."""
@@ -238,11 +255,11 @@ def settings_page() -> str:
         "Settings",
         "A setting comes from the command line, else from the environment, else from a file, else it has its default.",
         table(["name", "meaning", "default", "command line", "environment"], rows),
-        "`flows` on the command line are the arguments of `serve` and `dev`, and `--flows` of `run`. In the environment "
-        "they are separated like `PATH`. Where none are named, the commands take `flows/` or `flows.py` in the current "
-        "folder, if one is there.",
+        "`flows` on the command line are the arguments of `serve` and `dev`, and `--flows` of `run`. In the "
+        "environment they are separated like `PATH`. Where none are named, the commands take `flows/` or `flows.py` in "
+        "the current folder, if one is there.",
         "The file is `pullcord.toml` in the current folder, or the table `[tool.pullcord]` of `pyproject.toml` there:",
-        '```toml\nflows = ["flows", "billing/invoices.py"]\ndata_dir = ".pullcord"\nhost = "127.0.0.1"\nport = 8321\nworkers = 4\n```',
+        _SETTINGS_FILE,
         "An unknown name in the file is an error. The server listens on loopback addresses only.",
         "## For commands and clients",
         table(["environment", "meaning"], ([f"`{name}`", text] for name, text in CLIENT_VARIABLES.items())),
@@ -291,11 +308,17 @@ def python_page() -> str:
         parts.append(f"### `{heading}`\n\n{docstrings.parse(kind).first}")
         parts += [_method(heading, kind, name) for name in vars(kind) if not name.startswith("_")]
     parts += [docstrings.markdown(kind, 3, f"`{kind.__name__}`") for kind in (Page, Event)]
-    parts += [docstrings.markdown(kind, 3, f"`{kind.__name__}`") for kind in (ServerUnreachableError, UnexpectedAnswerError)]
+    parts += [
+        docstrings.markdown(kind, 3, f"`{kind.__name__}`") for kind in (ServerUnreachableError, UnexpectedAnswerError)
+    ]
     parts.append("## `pullcord.triggers`")
     for kind in (ManualTrigger, Trigger):
         parts.append(docstrings.markdown(kind, 3, f"`{kind.__name__}`"))
-        parts += [_method(kind.__name__, kind, name) for name in vars(kind) if not name.startswith("_") and callable(getattr(kind, name))]
+        parts += [
+            _method(kind.__name__, kind, name)
+            for name in vars(kind)
+            if not name.startswith("_") and callable(getattr(kind, name))
+        ]
     return page("Python", *parts)
 
 

@@ -24,7 +24,7 @@ from walkthrough import Reader
 
 IMAGE: Final = Path(__file__).parent / "images" / "run.svg"
 WIDTH: Final = 92
-FLOW: Final = '''
+FLOW: Final = """
 import time
 from datetime import date
 
@@ -53,7 +53,7 @@ def sales_report(day: date) -> str:
         pc.progress(number, len(shops), f"fetching {shop}")
         totals[shop] = fetch(shop, day)
     return write_report(totals)
-'''
+"""
 REFUSED: Final = "pullcord run sales-report --input day=tomorrow"
 COMMAND: Final = "pullcord run sales-report --input day=2030-01-31"
 
@@ -99,7 +99,8 @@ def draw(scenes: list[tuple[str, str]]) -> str:
         lines = [Text.from_ansi(line) for line in ansi.split("\n")]
         height = len(lines) * LINE + 2 * MARGIN + 14
         body.append(
-            f'<g transform="translate(0 {top})"><rect width="{width}" height="{height}" rx="8" fill="{BACKGROUND.hex}"/>'
+            f'<g transform="translate(0 {top})">'
+            f'<rect width="{width}" height="{height}" rx="8" fill="{BACKGROUND.hex}"/>'
             f'<text x="{width - MARGIN}" y="24" text-anchor="end" fill="#7a8093" font-size="12">{escape(title)}</text>'
         )
         body += [_line(line, MARGIN + 22 + number * LINE) for number, line in enumerate(lines)]
@@ -107,8 +108,8 @@ def draw(scenes: list[tuple[str, str]]) -> str:
         top += height + 12
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {top - 12}" width="{width}" role="img" '
-        'aria-label="pullcord run on a terminal: steps, log lines and progress, the result, and a request with an invalid '
-        'input that is refused">\n'
+        'aria-label="pullcord run on a terminal: steps, log lines and progress, the result, and a request with an '
+        'invalid input that is refused">\n'
         "<style>text { font-family: ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace; font-size: 14px; "
         "white-space: pre }</style>\n" + "\n".join(body) + "\n</svg>\n"
     )
@@ -118,14 +119,21 @@ def _line(line: Text, y: int) -> str:
     """Return one line; each piece of one style is put where it belongs, whatever font the reader has."""
     pieces: list[str] = []
     column = 0
-    for part in line.split("\n", allow_blank=True)[0].divide(sorted({edge for span in line.spans for edge in span[:2]})):
+    for part in line.split("\n", allow_blank=True)[0].divide(
+        sorted({edge for span in line.spans for edge in span[:2]})
+    ):
         text = part.plain
-        style = Style.combine([span.style for span in part.spans if isinstance(span.style, Style)]) if part.spans else Style()
+        style = (
+            Style.combine([span.style for span in part.spans if isinstance(span.style, Style)])
+            if part.spans
+            else Style()
+        )
         for match in re.finditer(r"\S+(?: \S+)*", text):
             x = MARGIN + (column + cell_len(text[: match.start()])) * CHAR
             length = cell_len(match[0]) * CHAR
             pieces.append(
-                f'<tspan x="{x:.1f}" textLength="{length:.1f}" fill="{_colour(style)}"{_weight(style)}>{escape(match[0])}</tspan>'
+                f'<tspan x="{x:.1f}" textLength="{length:.1f}" fill="{_colour(style)}"{_weight(style)}>'
+                f"{escape(match[0])}</tspan>"
             )
         column += cell_len(text)
     return f'<text y="{y}">{"".join(pieces)}</text>'

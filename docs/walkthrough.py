@@ -13,7 +13,9 @@ What a fenced block is, follows from its first line:
 A comment `<!-- until: COMMAND -->` repeats a command until it succeeds: the reader's patience.
 
 Ids, times and durations may differ; a line `…` stands for any lines. An id that a page shows in an output and uses in a
-later command is the one that really came; port and folder are put in likewise. `python docs/walkthrough.py PAGE…` types everything and writes the true output into the pages.
+later command is the one that really came; port and folder are put in likewise.
+
+`python docs/walkthrough.py PAGE…` types everything and writes the true output into the pages.
 """
 
 from __future__ import annotations
@@ -247,7 +249,11 @@ class Reader:
         deadline = time.monotonic() + PATIENCE
         while True:
             done = subprocess.run(
-                ["bash", "-c", self._real(command)], cwd=self.folder, env=self.environment, capture_output=True, check=False
+                ["bash", "-c", self._real(command)],
+                cwd=self.folder,
+                env=self.environment,
+                capture_output=True,
+                check=False,
             )
             if done.returncode == 0:
                 return
@@ -287,7 +293,7 @@ class Reader:
         with terminal:
             for answer in answers.split("|") if answers is not None else ():
                 before = len("".join(terminal.screen.lines))
-                terminal.read_until(lambda screen, b=before: "".join(screen.lines[b > 0:]).endswith("]:"), PATIENCE)
+                terminal.read_until(lambda screen, b=before: "".join(screen.lines[b > 0 :]).endswith("]:"), PATIENCE)
                 terminal.type(answer)
             return terminal.finish(PATIENCE), self._shown(terminal)
 
@@ -304,7 +310,8 @@ class Reader:
     def _shown(self, terminal: Terminal) -> list[str]:
         page = f"127.0.0.1:{PORT}"
         return [
-            line.replace(f"127.0.0.1:{self._port}", page).replace(str(self.folder), HOME) for line in terminal.screen.lines
+            line.replace(f"127.0.0.1:{self._port}", page).replace(str(self.folder), HOME)
+            for line in terminal.screen.lines
         ]
 
 

@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pullcord.clock import Clock, SystemClock, rfc3339
 from pullcord.core.canonical import canonical_json, parse_json
@@ -22,13 +22,15 @@ from pullcord.gate.children import ChildRuns
 from pullcord.gate.gate import Gate
 from pullcord.gate.policy import LocalPolicy, Policy
 from pullcord.gate.request import OWNER, Invoker, Receipt, RefusedError, TriggerRequest
-from pullcord.services.reloader import Reloader
 from pullcord.services.rescuer import Rescuer
 from pullcord.settings import default_workers
 from pullcord.store.commands.lifecycle import CancelRun
 from pullcord.store.queries.runs import run_number
 from pullcord.store.store import Store
 from pullcord.triggers.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from pullcord.services.reloader import Reloader
 
 SWITCH_INTERVAL = 0.001
 """The writer's thread and the event loop pass the interpreter lock back and forth; the default of 5 ms makes each wait."""
@@ -96,21 +98,29 @@ class App:
         self.scheduler = Scheduler(self.gate, asyncio.get_running_loop())
         self._services: list[Rescuer | Reloader] = [Rescuer(self.engine)]
         if self._reload:
+            from pullcord.services.reloader import Reloader  # its library costs a server that never reloads 30 ms
+
             self._services.append(Reloader(self.engine))
-        await self.engine.start()
+        self._started = True
+        try:
+            await self.engine.start()
+        except BaseException:
+            await self.stop()
+            raise
         for service in self._services:
             service.start()
-        self._started = True
 
     async def stop(self) -> None:
         """Give active runs time to end, end all processes, close the store."""
         if not self._started:
             return
         self._started = False
-        for service in self._services:
-            await service.stop()
-        await self.engine.stop(self._patience)
-        await self.store.stop()
+        try:
+            for service in self._services:
+                await service.stop()
+            await self.engine.stop(self._patience)
+        finally:
+            await self.store.stop()
 
     async def ready(self) -> None:
         """Wait until every location has reported or failed."""

@@ -52,7 +52,6 @@ def test_every_answer_is_as_the_document_says(
         case.path_parameters.update({name: known[name] for name in case.path_parameters})
     if case.meta is not None and case.meta.generation.mode.is_positive and isinstance(case.body, dict):
         case.body.update({"flow": "echo"} if "flow" in case.body and len(str(case.body)) % 2 else {})
-    import sys; sys.path.insert(0,'/tmp'); import rec; rec.rec('/tmp/cases.2', case)
     case.call_and_validate(
         base_url=server.url,
         headers={"Authorization": f"Bearer {server.token}"},

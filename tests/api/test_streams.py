@@ -162,7 +162,7 @@ def test_an_id_that_we_never_gave_means_from_the_beginning(api: Api, last: str) 
 
 def test_an_id_beyond_the_end_is_told_the_end(api: Api) -> None:
     run = api.run("steps", {"first": 1})
-    assert told(events_of(api, run["id"], last="999999999.999999999.999999999")) == [("end", "succeeded")]
+    assert told(events_of(api, run["id"], last="9.9999999999999999.999999999")) == [("end", "succeeded")]
 
 
 # --- logs ----------------------------------------------------------------------------------------------

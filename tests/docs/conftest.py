@@ -25,7 +25,9 @@ Walked = Callable[[str], None]
 @pytest.fixture(scope="session")
 def walked(request: pytest.FixtureRequest) -> Iterator[Walked]:
     """Give a function that waits until a page's examples were typed, and raises what went wrong."""
-    wanted = {item.callspec.params["page"] for item in request.session.items if "walked" in getattr(item, "fixturenames", ())}
+    wanted = {
+        item.callspec.params["page"] for item in request.session.items if "walked" in getattr(item, "fixturenames", ())
+    }
     with ThreadPoolExecutor(4) as pool:
         pages: dict[str, Future[None]] = {page: pool.submit(_walk, page) for page in sorted(wanted)}
         yield lambda page: pages[page].result()

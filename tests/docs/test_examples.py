@@ -23,7 +23,11 @@ EXAMPLES = [
 @pytest.mark.parametrize("page", EXAMPLES)
 def test_examples_do_what_the_page_shows(page: str, walked: Walked) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    lacking = [tool for tool in TOOLS if re.search(rf"^(\$|<!-- until:) {tool} ", text, re.MULTILINE) and shutil.which(tool) is None]
+    lacking = [
+        tool
+        for tool in TOOLS
+        if re.search(rf"^(\$|<!-- until:) {tool} ", text, re.MULTILINE) and shutil.which(tool) is None
+    ]
     if lacking:
         pytest.skip(f"this machine has no {', '.join(lacking)}")
     walked(page)

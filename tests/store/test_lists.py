@@ -255,3 +255,14 @@ def test_a_malformed_repeat_shares_a_row_with_first_last_and_count(server: Serve
     shared, other = list_requests(server.connection, RequestFilter(), Page())["items"][::-1]
     assert (shared["count"], other["count"]) == (12, 3)
     assert shared["at"] < shared["last_at"]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_repeat_is_told_the_id_of_the_row_it_shares(server: Server, together: bool) -> None:
+    first, again, other = note(uuid="u1", repeat_key="m"), note(uuid="u2", repeat_key="m"), note(uuid="u3")
+    if together:
+        told, _ = server.transact(first, again, other)
+    else:
+        told = [server.write(command) for command in (first, again, other)]
+    assert told == ["u1", "u1", "u3"]
+    assert all(get_request(server.connection, uuid, "owner") for uuid in told)

@@ -75,7 +75,7 @@ async def test_a_second_server_is_refused_and_told_who_holds_the_folder(tmp_path
         assert caught.value.fields == {"pid": str(os.getpid())}
     assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
     first.start()
-    assert await first.write(lambda done: note(done)) is None, "it was not disturbed"
+    assert await first.write(lambda done: note(done, uuid="u")) == "u", "it was not disturbed"
     await first.stop()
     await closed(Store(tmp_path, DrivenClock()))
 

@@ -16,13 +16,14 @@ from pullcord.store.commands.admit import Admit, place
 from pullcord.store.commands.claim import Claimed, claim
 from pullcord.store.commands.journal import FinishRuns, RecordSteps
 from pullcord.store.commands.keys import REQUEST_ID, Identity
+from pullcord.store.commands.ledger import Note
 from pullcord.store.commands.lifecycle import CancelRun, LoseRuns, QueueDue, SetWaiting, Start
 from pullcord.store.queries.flows import counts, last_runs
 from pullcord.store.queries.page import Page
 from pullcord.store.queries.requests import RequestFilter, find_originals, get_request, list_requests
 from pullcord.store.queries.runs import RunFilter, list_runs, load_runs, queue_ahead, run_number
 from pullcord.store.transaction import Hints, Transaction, ignore
-from tests.store.harness import LANE, NOON, Server, SQLiteDatabase, admit, finished, step
+from tests.store.harness import LANE, NOON, Server, SQLiteDatabase, admit, finished, note, step
 
 TABLES = "runs|requests|steps|keys|slots|audit"
 SCAN = re.compile(r"^SCAN (\w+)(?: USING (?:COVERING )?INDEX (\w+))?")
@@ -238,7 +239,21 @@ def held(filled: Server) -> list[Claimed]:
 
 @pytest.mark.parametrize(
     "kind",
-    ["admit", "child", "place", "dry run", "record", "stale", "finish", "retry", "lose", "wait", "cancel", "start"],
+    [
+        "admit",
+        "child",
+        "place",
+        "dry run",
+        "note",
+        "record",
+        "stale",
+        "finish",
+        "retry",
+        "lose",
+        "wait",
+        "cancel",
+        "start",
+    ],
 )
 def test_writes_begin_at_an_index(recorder: Recorder, filled: Server, partial: set[str], kind: str) -> None:
     tx = transaction(recorder, filled)
@@ -256,6 +271,8 @@ def test_writes_begin_at_an_index(recorder: Recorder, filled: Server, partial: s
         assert not any("runs_state" in line for plan in recorder.plans().values() for line in plan)
     elif kind == "dry run":
         Admit.apply(tx, [admit(dry_run=True, key="a")])
+    elif kind == "note":
+        Note.apply(tx, [note(repeat_key="m"), note(repeat_key="m"), note()])
     elif kind == "record":
         RecordSteps.apply(tx, [RecordSteps([step(run, token=2) for run in runs], ignore)])
     elif kind == "stale":

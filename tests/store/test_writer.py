@@ -362,7 +362,7 @@ async def test_nothing_works_before_the_start_or_after_the_stop(database: Databa
     with pytest.raises(PullcordRuntimeError):
         await store.read(lambda _: None)
     store.start()
-    assert (await store.write(lambda done: note(done))) is None
+    assert await store.write(lambda done: note(done, uuid="u")) == "u"
     await store.stop()
     with pytest.raises(PullcordRuntimeError):
         await store.write(lambda done: note(done))

@@ -142,6 +142,7 @@ class Server:
         environment: added to the environment.
         constants: constants to change, by module.
         command: `serve` or `dev`.
+        log: where its stderr goes; beside the data folder unless given.
     """
 
     def __init__(
@@ -152,6 +153,7 @@ class Server:
         environment: Mapping[str, str] | None = None,
         constants: Constants | None = None,
         command: str = "serve",
+        log: Path | None = None,
     ) -> None:
         self.data_dir = data_dir
         self.flows = flows or (STEADY,)
@@ -160,7 +162,7 @@ class Server:
         self.constants = constants
         self.command = command
         self.mark = f"pullcord-test-{uuid4()}"
-        self.log = data_dir.with_name(f"{data_dir.name}.log")
+        self.log = log or data_dir.with_name(f"{data_dir.name}.log")
         self._process: subprocess.Popen[bytes] | None = None
         self._apis: list[Api] = []
 

@@ -50,9 +50,9 @@ def fill_until_refused(server: Server, disk: Path, log: Path) -> tuple[Path, lis
 
 
 def test_requests_are_refused_and_runs_wait_until_there_is_space(
-    serve: Start, meeting: Meeting, small_disk: Path, log: Path
+    serve: Start, meeting: Meeting, small_disk: Path, tmp_path: Path, log: Path
 ) -> None:
-    server = serve(data_dir=small_disk / "data")
+    server = serve(data_dir=small_disk / "data", log=tmp_path / "stderr")
     run = server.api.run("meets", {"port": meeting.port, "texts": ["one", "two"]})
     guest = meeting.guest()
     ballast, receipts = fill_until_refused(server, small_disk, log)
@@ -77,8 +77,8 @@ def test_requests_are_refused_and_runs_wait_until_there_is_space(
     assert server.stop() == 0
 
 
-def test_a_crash_on_a_full_disk_loses_nothing(serve: Start, small_disk: Path, log: Path) -> None:
-    server = serve(data_dir=small_disk / "data")
+def test_a_crash_on_a_full_disk_loses_nothing(serve: Start, small_disk: Path, tmp_path: Path, log: Path) -> None:
+    server = serve(data_dir=small_disk / "data", log=tmp_path / "stderr")
     ballast, receipts = fill_until_refused(server, small_disk, log)
     server.kill_everything()
     ballast.unlink()
@@ -89,9 +89,9 @@ def test_a_crash_on_a_full_disk_loses_nothing(serve: Start, small_disk: Path, lo
     check_invariants(server.data_dir, receipts, log)
 
 
-def test_a_server_does_not_start_on_a_full_disk_and_says_why(serve: Start, small_disk: Path) -> None:
+def test_a_server_does_not_start_on_a_full_disk_and_says_why(serve: Start, small_disk: Path, tmp_path: Path) -> None:
     ballast = fill(small_disk)
-    server = serve(data_dir=small_disk / "data", started=False)
+    server = serve(data_dir=small_disk / "data", log=tmp_path / "stderr", started=False)
     server.spawn()
     assert server.process.wait(30) == 1
     assert "full" in server.says.lower() or "no space" in server.says.lower()
@@ -99,3 +99,10 @@ def test_a_server_does_not_start_on_a_full_disk_and_says_why(serve: Start, small
     ballast.unlink()
     server.start()
     assert server.stop() == 0
+
+
+def test_neither_does_a_full_disk_under_its_own_log_stop_it(serve: Start, small_disk: Path, log: Path) -> None:
+    server = serve(data_dir=small_disk / "data", log=small_disk / "stderr")
+    ballast, _ = fill_until_refused(server, small_disk, log)
+    ballast.unlink()
+    assert server.api.ask("chain", {"log": str(log)}, wait="30s").body["run"]["state"] == "succeeded"

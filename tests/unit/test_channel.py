@@ -25,6 +25,7 @@ class Ends:
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     lost: asyncio.Event = field(default_factory=asyncio.Event)
     decoder: Decoder = field(default_factory=Decoder)
+    undeliverable: list[Message] = field(default_factory=list)
 
     def take(self, message: Message) -> None:
         """Take a message as the worker would."""
@@ -55,7 +56,13 @@ async def ends() -> AsyncIterator[Ends]:
     server.setblocking(False)
     loop = asyncio.get_running_loop()
     made: list[Ends] = []
-    channel = Channel(worker, loop, lambda message: made[0].take(message), lambda: made[0].lost.set())
+    channel = Channel(
+        worker,
+        loop,
+        lambda message: made[0].take(message),
+        lambda: made[0].lost.set(),
+        lambda message, _: made[0].undeliverable.append(message),
+    )
     made.append(Ends(channel, server))
     yield made[0]
     loop.remove_reader(worker.fileno())
@@ -69,6 +76,15 @@ async def test_messages_of_one_turn_leave_together_and_in_order(ends: Ends) -> N
         ends.channel.send(["n", number])
     data = await asyncio.get_running_loop().sock_recv(ends.server, 65536)
     assert data == encode([["n", number] for number in range(5)])
+
+
+async def test_a_message_that_cannot_be_written_harms_no_neighbour(ends: Ends) -> None:
+    """Rule 12."""
+    bad = ["bad", object()]
+    for message in (["first"], bad, ["last"]):
+        ends.channel.send(message)
+    assert await ends.read(2) == [["first"], ["last"]]
+    assert ends.undeliverable == [bad]
 
 
 async def test_messages_of_other_threads_arrive_too(ends: Ends) -> None:

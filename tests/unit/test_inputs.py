@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
+from pullcord.core.canonical import parse_json
 from pullcord.core.errors import DefinitionError, InvalidInputsError
 from pullcord.core.inputs import InputModel
 
@@ -392,7 +393,32 @@ def test_the_canonical_text_validates_to_the_same_again(given_inputs: dict[str, 
     assert rewritten == written
 
 
+class Corner(BaseModel, frozen=True):
+    x: int
+    near: frozenset[Decimal] = frozenset()
+
+
+def corners(corners: set[Corner], sizes: set[Size], days: frozenset[date], paths: set[Path]) -> None: ...
+
+
+def test_sets_of_anything_that_can_be_in_a_set() -> None:
+    body = json.dumps(
+        {
+            "corners": [{"x": 2, "near": ["0.10", 3]}, {"x": 1}, {"x": 2, "near": [3, "0.10"]}],
+            "sizes": [2, 1, 2],
+            "days": ["2026-01-02", "2026-01-01"],
+            "paths": ["b", "a"],
+        }
+    )
+    arguments, written = read(corners, body)
+    assert arguments["corners"] == {Corner(x=1), Corner(x=2, near=frozenset({Decimal("0.10"), Decimal(3)}))}
+    assert arguments["sizes"] == {Size.SMALL, Size.LARGE}
+    assert read(corners, written) == (arguments, written)
+    assert model(corners).bind((), arguments) == written
+
+
 def number(x: float) -> None: ...
+def number_and_set(x: float, words: set[str] = set()) -> None: ...  # noqa: B006
 def numbers(x: list[float]) -> None: ...
 def secret(x: SecretStr) -> None: ...
 def aliased(x: Aliased) -> None: ...
@@ -407,6 +433,7 @@ def raw(x: bytes) -> None: ...
         (number, '{"x": NaN}'),
         (number, '{"x": 1e999}'),
         (numbers, '{"x": ["-Infinity"]}'),
+        (number_and_set, '{"x": "inf", "words": ["a"]}'),
         (secret, '{"x": "hunter2"}'),
         (aliased, '{"x": {"given": 1}}'),
         (raw, '{"x": "\\u00e9"}'),
@@ -419,5 +446,6 @@ def test_what_would_not_survive_the_canonical_text_is_refused(function: Callable
         arguments, written = read(function, body)
     except (DefinitionError, InvalidInputsError):
         return
+    parse_json(written)
     again, _ = read(function, written)
     assert again == arguments or (math.isnan(arguments["x"]) and math.isnan(again["x"]))

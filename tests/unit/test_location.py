@@ -156,7 +156,7 @@ BROKEN = {
     "arguments.py": ("import pullcord as pc\n\n@pc.flow\ndef f(*rows): pass\n", 3, "takes *rows"),
     "pattern.py": (
         "import pullcord as pc\nfrom typing import Annotated\nfrom pydantic import Field\n\n@pc.flow\n"
-        "def f(x: Annotated[str, Field(pattern='(')]): pass\n", 5, "pattern",
+        "def f(x: Annotated[str, Field(pattern='(')]): pass\n", 5, "unclosed group",
     ),
     "annotation.py": ("import pullcord as pc\n\n@pc.flow\ndef f(x: 'pc.Nothing'): pass\n", 3, "Nothing"),
     "type.py": (

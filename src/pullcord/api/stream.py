@@ -1,7 +1,7 @@
 """The news of a run as Server-Sent Events, from the beginning, without gaps and without repeats.
 
-An event's id is a cursor `STATE.STEPS.LINES`: how far the run's state was, and how many finished steps and log lines
-came before and with it. A client that comes back with `Last-Event-ID` goes on right there, whatever server it finds.
+An event's id is a cursor `STATE.STEPS.LINES`: how far the run's state was, when the last step that was told had
+ended (microseconds since 1970), and how many log lines came before and with it. A client that comes back with `Last-Event-ID` goes on right there, whatever server it finds.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from pullcord.api.models import moment_of
 from pullcord.app import App
 from pullcord.core.states import ENDED, RunState, StepState
 from pullcord.engine import hub as news
@@ -47,6 +48,8 @@ class RunStream:
         self._uuid = uuid
         self._logs_only = logs_only
         self._states, self._steps, self._lines = parse_cursor(last)
+        self._since = self._steps
+        self._known: set[tuple[int, int]] = set()
         self._shown: str | None = None
         self._progress: dict[str, Any] | None = None
 
@@ -89,11 +92,13 @@ class RunStream:
             for state in _path(item):
                 if state not in ENDED and self._told(state, item):
                     yield self._event("run", item if state == item["state"] else _as_of(item, state))
-            finished = [step for step in item["steps"] if step["state"] in _FINISHED]
-            finished.sort(key=lambda step: (step["ended_at"], step["seq"]))
-            for step in finished[self._steps :]:
-                self._steps += 1
-                yield self._event("step", step)
+            finished = [(moment_of(s["ended_at"]) or 0, s["seq"], s) for s in item["steps"] if s["state"] in _FINISHED]
+            for at, number, step in sorted(finished, key=lambda entry: entry[:2]):
+                # A failed step is opened again by a retry of the run, and then ends a second time.
+                if at > self._since and (number, at) not in self._known:
+                    self._known.add((number, at))
+                    self._steps = max(self._steps, at)
+                    yield self._event("step", step)
         async for event in self._log_lines():
             yield event
         if ended and not self._logs_only and self._told(item["state"], item):
@@ -103,7 +108,7 @@ class RunStream:
         """Say whether to tell a state: once each on the way to the end, and every time it is a change for this client."""
         if _RANK[state] > self._states:
             self._states = _RANK[state]
-        elif state != item["state"] or self._shown in (None, state):
+        elif state != item["state"] or self._shown == state or (self._shown is None and _RANK[state] == self._states):
             return False
         self._shown = state
         return True
@@ -130,7 +135,7 @@ def _as_of(item: dict[str, Any], state: str) -> dict[str, Any]:
 def parse_cursor(text: str | None) -> tuple[int, int, int]:
     """Read a `Last-Event-ID`; one that is none of ours means from the beginning."""
     parts = (text or "").split(".")
-    if len(parts) == 3 and all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
+    if len(parts) == 3 and all(part.isascii() and part.isdigit() and len(part) < 20 for part in parts):
         return int(parts[0]), int(parts[1]), int(parts[2])
     return 0, 0, 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
 from typing import Annotated, Any, cast, get_type_hints
 
 from pydantic import (
@@ -20,9 +20,10 @@ from pydantic import (
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, SchemaError, to_json
 
 from pullcord.core.errors import DefinitionError, FieldError, InvalidInputsError
+from pullcord.core.results import in_a_line
 
 
 class InputModel:
@@ -71,14 +72,16 @@ class InputModel:
                 # A default never passes through JSON, so it is checked once, here, as a Python value.
                 self._build(function.__module__, given, check_defaults=True)()
             self.schema: dict[str, Any] = self._model.model_json_schema(schema_generator=_InputSchema)
-            if '"writeOnly": true' in json.dumps(self.schema):
+            schema_text = json.dumps(self.schema)
+            self._has_sets = '"uniqueItems": true' in schema_text
+            if '"writeOnly": true' in schema_text:
                 raise DefinitionError(
                     f"an input of {self._name!r} is a secret; inputs are kept and shown, so take the secret's name "
                     "and look it up in the flow"
                 )
-        except (PydanticSchemaGenerationError, PydanticUserError, PydanticInvalidForJsonSchema) as error:
+        except (PydanticSchemaGenerationError, PydanticUserError, PydanticInvalidForJsonSchema, SchemaError) as error:
             raise DefinitionError(
-                f"an input of {self._name!r} has a type that cannot come from JSON: {str(error).splitlines()[0]}"
+                f"an input of {self._name!r} has a type that cannot come from JSON: {in_a_line(error)}"
             ) from None
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
@@ -99,7 +102,7 @@ class InputModel:
         Raises:
             InvalidInputsError: with one entry for each field that is wrong.
         """
-        written = self._read(text).model_dump_json(by_alias=True)
+        written = self._written(self._read(text))
         try:
             self._read(written)
         except InvalidInputsError as error:
@@ -115,6 +118,13 @@ class InputModel:
         """
         model = self._read(text)
         return {name: getattr(model, field) for name, field in self._fields}
+
+    def _written(self, model: BaseModel) -> str:
+        if not self._has_sets:
+            return model.model_dump_json(by_alias=True)
+        dumped = model.model_dump(mode="json")
+        ordered = {name: _in_order(getattr(model, field), dumped[field]) for name, field in self._fields}
+        return to_json(ordered, inf_nan_mode="null").decode()
 
     def _read(self, text: str) -> BaseModel:
         try:
@@ -139,9 +149,27 @@ class InputModel:
             )
         given = dict(zip(names, args, strict=False)) | kwargs
         try:
-            return self._model.model_validate(given).model_dump_json(by_alias=True)
+            return self._written(self._model.model_validate(given))
         except ValidationError as error:
             raise InvalidInputsError(f"the inputs of {self._name} are not valid", field_errors(error)) from None
+
+
+def _in_order(value: Any, dumped: Any) -> Any:
+    """Return the JSON form of a value with its sets sorted: a set's own order is another in every process.
+
+    Args:
+        value: the Python value.
+        dumped: its JSON form, in the same order of iteration.
+    """
+    if isinstance(value, BaseModel) and isinstance(dumped, dict):
+        fields = {key: getattr(value, key, None) for key in dumped}
+        return {key: _in_order(fields[key], item) for key, item in dumped.items()}
+    if isinstance(value, Mapping) and isinstance(dumped, dict):
+        return {key: _in_order(inner, item) for inner, (key, item) in zip(value.values(), dumped.items(), strict=True)}
+    if isinstance(value, Set | list | tuple) and isinstance(dumped, list):
+        items = [_in_order(inner, item) for inner, item in zip(value, dumped, strict=True)]
+        return sorted(items, key=to_json) if isinstance(value, Set) else items
+    return dumped
 
 
 class _InputSchema(GenerateJsonSchema):

@@ -81,21 +81,6 @@ class LoadFailure:
     traceback: str
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """Everything a location contains.
-
-    Attributes:
-        location: the location's name.
-        flows: the flows that can run.
-        failures: what could not be loaded.
-    """
-
-    location: str
-    flows: tuple[FlowSpec, ...]
-    failures: tuple[LoadFailure, ...]
-
-
 def lane(location: str, way: str) -> str:
     """Name a dispatch lane."""
     return f"{location}#{way}"

@@ -7,12 +7,16 @@ from collections.abc import Callable
 from typing import Any, get_type_hints
 
 from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, from_json, to_json
+from pydantic_core import PydanticSerializationError, SchemaError, from_json, to_json
 
 from pullcord.core.errors import DefinitionError, ResultError
 
 MAX_RESULT = 8 * 1024 * 1024
 """No result is longer as JSON, in bytes: what is larger belongs into a file."""
+
+
+SHORT = 200
+"""JSON up to this length, in bytes, can hold neither a number too long to be read back nor too many brackets."""
 
 
 class ResultCodec:
@@ -39,9 +43,9 @@ class ResultCodec:
         if annotation is not Any and annotation is not types.NoneType:
             try:
                 self._adapter = TypeAdapter(annotation)
-            except (PydanticSchemaGenerationError, PydanticUserError) as error:
+            except (PydanticSchemaGenerationError, PydanticUserError, SchemaError) as error:
                 raise DefinitionError(
-                    f"the return annotation of {self._name!r} cannot be kept as JSON: {str(error).splitlines()[0]}; "
+                    f"the return annotation of {self._name!r} cannot be kept as JSON: {in_a_line(error)}; "
                     "annotate a type pydantic knows, or return a path to the data"
                 ) from None
 
@@ -69,6 +73,11 @@ class ResultCodec:
                 f"{self._name} returned {len(data):,} bytes of JSON, over the limit of {MAX_RESULT:,}; "
                 "write the data to a file and return its path"
             )
+        if len(data) > SHORT:
+            try:
+                from_json(data)
+            except ValueError as error:
+                raise ResultError(f"{self._name} returned what cannot be read back from JSON: {error}") from None
         return data.decode()
 
     def decode(self, text: str) -> Any:
@@ -90,3 +99,8 @@ class ResultCodec:
                 f"the result of {self._name} does not fit its return annotation: {first['msg']} "
                 f"at {'.'.join(map(str, first['loc'])) or 'the top'}; fix the annotation or the value"
             ) from None
+
+
+def in_a_line(error: Exception) -> str:
+    """Return what pydantic says of a type in one line: a schema error names its cause last, the others first."""
+    return str(error).strip().splitlines()[-1 if isinstance(error, SchemaError) else 0].strip()

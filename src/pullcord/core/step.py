@@ -155,7 +155,9 @@ def step(
     Raises:
         DefinitionError: the declaration cannot work.
     """
-    if isinstance(retries, int) and delay is not None:
+    if delay is not None:
+        if isinstance(retries, Retry) or not retries:
+            raise DefinitionError("delay= goes with a number of retries; a Retry has a delay of its own")
         retries = Retry(limit=retries, delay=delay)
 
     def declare(target: Callable[P, R]) -> Step[P, R]:

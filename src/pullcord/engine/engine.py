@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pullcord.clock import Clock
+from pullcord.core.errors import StoreError
 from pullcord.core.manifest import ISOLATED, FlowSpec
 from pullcord.core.states import RunState
 from pullcord.engine.catalog import Catalog
@@ -153,6 +154,10 @@ class Engine:
             text = f"waits for the code of {assignment.run.flow}, which cannot be loaded now"
             self.journal.set_waiting(assignment, {"kind": "code", "text": text})
 
+    def _release_hold(self, assignment: Assignment) -> None:
+        if assignment.waiting:
+            self.journal.set_waiting(assignment, None)
+
     def _message(self, run: Claimed) -> Message:
         spec = self.catalog.get(run.flow)
         behalf = run.invoker["on_behalf_of"]
@@ -208,7 +213,10 @@ class Engine:
         elif kind == kinds.RELEASED:
             self.journal.released(worker, message)
         elif kind == kinds.DOOMED:
-            worker.stuck += 1 if message[2] in worker.assigned else 0
+            stuck = worker.assigned.get(message[2])
+            if stuck is not None and stuck.run.token == message[3]:
+                stuck.failure = message[4]
+                worker.stuck.add(message[2])
             self.doom(worker, message[1])
         elif kind == kinds.HELLO:
             if message[1] != kinds.VERSION:
@@ -218,6 +226,10 @@ class Engine:
 
     def _loaded(self, worker: WorkerHandle, manifest: dict[str, Any]) -> None:
         name = worker.fleet.location.name
+        if worker.role == CONTROL and worker.retired:
+            # Its code changed again while it was loading: its successor is on the way.
+            worker.send([kinds.STOP])
+            return
         if worker.role == CONTROL:
             specs, complete = self.catalog.update(name, manifest)
             self.catalog.remember(specs)
@@ -226,7 +238,7 @@ class Engine:
             self._register(name, specs, complete)
             held, self._held = self._held, []
             for assignment in held:
-                self.journal.set_waiting(assignment, None)
+                self._release_hold(assignment)
                 self._place(assignment)
         worker.fleet.became_ready(worker)
         for assignment in [a for a in self.unplaced if not a.lane.endswith(f"#{ISOLATED}")]:
@@ -271,7 +283,12 @@ class Engine:
         for assignment in assignments:
             if not assignment.waiting:
                 self.room.free(assignment.lane)
-        self.journal.lose([[a.run.id, a.run.token, blame, error] for a in assignments])
+        self.journal.end([a for a in assignments if a.failure is not None])
+        lost = [[a.run.id, a.run.token, blame, error] for a in assignments if a.failure is None]
+        if lost:
+            self.journal.lose(lost)
+        if self._stopping and not self.active():
+            self._idle.set()
 
     # --- dooming and cancelling ------------------------------------------------------------------------
 
@@ -293,12 +310,13 @@ class Engine:
         """Tell a run's worker that it is cancelled; the store knows it already."""
         self.hub.state(uuid, state)
         if state != RunState.CANCELLING:
+            self.uuids.pop(number, None)
             return
-        for assignment in self.unplaced:
-            assignment.cancelling = assignment.cancelling or assignment.run.id == number
         for assignment in [held for held in self._held if held.run.id == number]:
             self._held.remove(assignment)
-            self.journal.set_waiting(assignment, None)
+            self._release_hold(assignment)
+            self.lose_unplaced(assignment)
+        for assignment in [waiting for waiting in self.unplaced if waiting.run.id == number]:
             self.lose_unplaced(assignment)
         for fleet in self.fleets.values():
             for worker in fleet.workers:
@@ -315,8 +333,16 @@ class Engine:
             await asyncio.wait_for(end, 1.0)
         except TimeoutError:
             if worker.assigned.get(assignment.run.id) is assignment:
-                worker.stuck += 1
+                worker.stuck.add(assignment.run.id)
                 self.doom(worker, "a run in it was cancelled by force")
+
+    def undeliverable(self, worker: WorkerHandle, message: Message, error: Exception) -> None:
+        """A message cannot be written: the run or child call it is about fails, and nothing else."""
+        log.error("a %s message cannot be sent to worker %d: %s", message[0], worker.pid, error)
+        if message[0] == kinds.RUN:
+            self.journal.fail(worker, message[1], message[2], f"its recorded steps cannot be replayed: {error}")
+        elif message[0] == kinds.CHILD:
+            worker.send([*message[:4], _refused_child(f"its result is too large: {error}")])
 
     # --- child runs ------------------------------------------------------------------------------------
 
@@ -324,17 +350,28 @@ class Engine:
         _, run, token, call, flow, inputs, identity = message
         assignment = worker.assigned.get(run)
         if assignment is not None and assignment.run.token == token:
+            self.journal.set_waiting(assignment, {"kind": "child", "text": f"waits for a run of {flow}"})
             self._spawn_task(self._run_child(worker, assignment, call, flow, inputs, identity))
 
     async def _run_child(
         self, worker: WorkerHandle, assignment: Assignment, call: int, flow: str, inputs: str, identity: str
     ) -> None:
         run = assignment.run
-        self.journal.set_waiting(assignment, {"kind": "child", "text": f"waits for a run of {flow}"})
-        answer = await self.child_gate(run, flow, inputs, identity)
-        if worker.connected and worker.assigned.get(run.id) is assignment:
-            self.journal.set_waiting(assignment, None)
-            worker.send([kinds.CHILD, run.id, run.token, call, answer])
+        answer: dict[str, Any] | None = None
+        while answer is None:
+            try:
+                answer = await self.child_gate(run, flow, inputs, identity)
+            except StoreError as error:
+                # The request id follows from the call, so asking again is safe.
+                log.warning("a child run of %s is asked for again: %s", run.uuid, error)
+                await asyncio.sleep(1.0)
+            except Exception as error:
+                log.exception("a child run of %s failed", run.uuid)
+                answer = _refused_child(str(error))
+            if not worker.connected or worker.assigned.get(run.id) is not assignment:
+                return
+        self.journal.set_waiting(assignment, None)
+        worker.send([kinds.CHILD, run.id, run.token, call, answer])
 
     # --- scheduled runs --------------------------------------------------------------------------------
 
@@ -352,3 +389,7 @@ class Engine:
         if due is not None and not self._stopping:
             pause = min(3600.0, max(0.0, (due - self.clock.now()) / 1_000_000))
             self._due = asyncio.get_running_loop().call_later(pause, self.on_scheduled)
+
+
+def _refused_child(reason: str) -> dict[str, Any]:
+    return {"run_id": None, "state": "refused", "result": None, "error": None, "reason": reason}

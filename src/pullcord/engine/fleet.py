@@ -83,6 +83,7 @@ class Fleet:
     def stop(self) -> None:
         """End all processes of this location."""
         self._stopping = True
+        self.validator.close()
         for task in self._tasks:
             task.cancel()
         for worker in self.workers:
@@ -111,9 +112,14 @@ class Fleet:
         """Execute a run in a process of its own."""
         try:
             worker = await self._spawn(ALONE)
-        except LocationError as error:
+        except (LocationError, OSError) as error:
             log.warning("no process for run %s: %s", assignment.run.uuid, error)
-            self.engine.lose_unplaced(assignment)
+            await asyncio.sleep(self._longer_pause())
+            if assignment in self.engine.unplaced:
+                self.engine.lose_unplaced(assignment)
+            return
+        if assignment not in self.engine.unplaced:  # it was cancelled meanwhile
+            self.emptied(worker)
             return
         self.engine.unplaced.remove(assignment)
         worker.assign(assignment, message)
@@ -190,7 +196,7 @@ class Fleet:
             await asyncio.sleep(pause)
             try:
                 await self._spawn(role)
-            except LocationError as error:
+            except (LocationError, OSError) as error:
                 log.error("no %s worker for %s: %s", role, self.location.name, error)
                 if role == CONTROL:
                     self.engine.catalog.fail(self.location.name, str(error))

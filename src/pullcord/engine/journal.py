@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pullcord.core.errors import StoreError
@@ -99,21 +98,49 @@ class Journal:
         for (run, token), number in latest.items():
             worker.send([kinds.ACK, run, token, number])
 
+    def end(self, assignments: list[Assignment]) -> None:
+        """End runs that have failed while their thread could not be stopped; the process is gone now."""
+        ends: list[Message] = [
+            [kinds.FINISHED, a.run.id, a.run.token, RunState.FAILED, None, a.failure, self._next_attempt(a, RunState.FAILED)]
+            for a in assignments
+        ]
+        if ends:
+            self._engine.store.submit(FinishRuns(ends, lambda result: self._ended(result, ends)))
+
+    def fail(self, worker: WorkerHandle, run: int, token: int, reason: str) -> None:
+        """End a run that its worker cannot even be told about."""
+        if self._take(worker, [kinds.RUN, run, token]) is not None:
+            self._fail([[kinds.RUN, run, token]], reason)
+
+    def _fail(self, messages: list[Message], reason: str) -> None:
+        error = json.dumps({"type": "store_error", "message": reason, "traceback": None})
+        ends: list[Message] = [[kinds.FINISHED, m[1], m[2], RunState.FAILED, None, error, None] for m in messages]
+        for end in ends:
+            self._engine.store.submit(FinishRuns([end], lambda result, end=end: self._failed(result, end)))  # type: ignore[misc]
+
+    def _failed(self, result: list[Ended] | StoreError, end: Message) -> None:
+        if isinstance(result, StoreError):
+            log.error("run no. %d cannot even be ended as failed: %s", end[1], result)
+        else:
+            self._ended(result, [end])
+
     def _refuse(self, worker: WorkerHandle, assignment: Assignment, error: StoreError | None) -> None:
         run = assignment.run
         worker.send([kinds.REFUSE, run.id, run.token])
         self._take(worker, [kinds.REFUSE, run.id, run.token])
         if error is not None:
-            record = {"type": error.code, "message": f"a step could not be recorded: {error.message}", "traceback": ""}
-            end = [kinds.FINISHED, run.id, run.token, RunState.FAILED, None, json.dumps(record), None]
-            self._engine.store.submit(FinishRuns([end], lambda result: self._ended(result, [end])))
+            self._fail([[kinds.REFUSE, run.id, run.token]], f"a step could not be recorded: {error.message}")
+        self._engine.store.nudge()
 
     def _ended(self, result: list[Ended] | StoreError, messages: list[Message]) -> None:
         if isinstance(result, StoreError):
             log.error("the ends of %d runs could not be written: %s", len(messages), result)
+            self._fail(messages, f"the end of the run could not be written: {result.message}")
             return
         for ended in result:
-            uuid = self._engine.uuids.pop(ended.id, None)
+            # A run that is tried again may be in a worker already: it keeps its name.
+            uuids = self._engine.uuids
+            uuid = uuids.pop(ended.id, None) if ended.state in ENDED else uuids.get(ended.id)
             if uuid is not None:
                 self._engine.hub.state(uuid, ended.state)
             if ended.state == RunState.SCHEDULED:
@@ -127,7 +154,7 @@ class Journal:
         if assignment is not None:
             self.lose([[assignment.run.id, assignment.run.token, 0, None]])
 
-    def lose(self, runs: list[list[Any]], done: Callable[[], None] | None = None) -> None:
+    def lose(self, runs: list[list[Any]]) -> None:
         """Runs have lost their worker: `[run, token, blame, error_json]`."""
 
         def lost(result: list[Ended] | StoreError) -> None:
@@ -139,8 +166,6 @@ class Journal:
                     uuid = self._engine.uuids.pop(ended.id, None)
                     if uuid is not None:
                         self._engine.hub.state(uuid, ended.state)
-            if done is not None:
-                done()
 
         self._engine.store.submit(LoseRuns(runs, lost))
 
@@ -153,10 +178,10 @@ class Journal:
 
     def set_waiting(self, assignment: Assignment, waiting_for: dict[str, str] | None) -> None:
         """Note what a run waits for, and lend its room to others meanwhile; it keeps its concurrency slot."""
-        waiting = waiting_for is not None
-        if assignment.waiting == waiting:
+        before, waiting = assignment.waiting, waiting_for is not None
+        assignment.waits = max(0, assignment.waits + (1 if waiting else -1))
+        if assignment.waiting == before:
             return
-        assignment.waiting = waiting
         (self._engine.room.free if waiting else self._engine.room.take)(assignment.lane)
         uuid, state = assignment.run.uuid, RunState.WAITING if waiting else RunState.RUNNING
         text = None if waiting_for is None else json.dumps(waiting_for)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pullcord.core.errors import FieldError, InvalidInputsError, UnavailableError
-from pullcord.engine.catalog import PATIENCE
 from pullcord.wire import messages as kinds
 from pullcord.wire.frames import Message
 
@@ -24,6 +23,7 @@ class _Ticket:
     flow: str
     inputs: str
     future: asyncio.Future[str]
+    at: float
 
 
 class Validator:
@@ -51,7 +51,7 @@ class Validator:
         """
         loop = asyncio.get_running_loop()
         self._count += 1
-        ticket = _Ticket(self._count, flow, inputs, loop.create_future())
+        ticket = _Ticket(self._count, flow, inputs, loop.create_future(), loop.time())
         self._open[ticket.number] = ticket
         if self._worker is not None and not self._suspects:
             self._send(ticket)
@@ -117,19 +117,30 @@ class Validator:
     def _expire(self, number: int) -> None:
         """The ticket that was the oldest a deadline ago: when it is still open, the worker hangs on it."""
         self._watch = None
-        ticket = self._open.pop(number, None)
-        if ticket is not None and not ticket.future.done():
-            ticket.future.set_exception(
-                UnavailableError(
-                    f"validating the inputs of {ticket.flow!r} took longer than {DEADLINE:g} s; "
-                    "look at its validators, or try again"
-                )
-            )
-            if self._worker is not None:
-                self._worker.kill("validation took longer than its deadline")
+        ticket = self._open.get(number)
+        if self._worker is None:
+            late = asyncio.get_running_loop().time() - DEADLINE
+            self._refuse([t for t in self._open.values() if t.at <= late], "there is no worker that could validate")
+        elif ticket is not None:
+            self._refuse([ticket], f"its validators took longer than {DEADLINE:g} s; look at them")
+            self._worker.kill("validation took longer than its deadline")
         oldest = next(iter(self._open), None)
         if oldest is not None:
-            self._watch = asyncio.get_running_loop().call_later(min(DEADLINE, PATIENCE), self._expire, oldest)
+            self._watch = asyncio.get_running_loop().call_later(DEADLINE, self._expire, oldest)
+
+    def close(self) -> None:
+        """Refuse what is open: the server stops."""
+        if self._watch is not None:
+            self._watch.cancel()
+        self._refuse(list(self._open.values()), "the server stops")
+
+    def _refuse(self, tickets: list[_Ticket], why: str) -> None:
+        for ticket in tickets:
+            self._open.pop(ticket.number, None)
+            if not ticket.future.done():
+                ticket.future.set_exception(
+                    UnavailableError(f"the inputs of {ticket.flow!r} could not be validated: {why}; try again")
+                )
 
 
 def _sentence(flow: str, errors: list[FieldError]) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from pullcord.failpoints import hit
 from pullcord.store.commands.claim import Claimed
-from pullcord.wire.frames import Decoder, FrameError, Message, encode
+from pullcord.wire.frames import Decoder, FrameError, Message, encode_each
 from pullcord.wire.messages import CANCEL, RUN
 
 if TYPE_CHECKING:
@@ -33,14 +33,19 @@ class Assignment:
     Attributes:
         run: what was claimed.
         lane: whose room it takes.
-        waiting: whether it gave its room back while it waits.
-        cancelling: whether the worker was told to cancel it.
+        waits: how many of its branches wait; while one does its room is lent to others.
+        failure: error record, JSON, of a run that has failed but whose thread cannot be stopped.
     """
 
     run: Claimed
     lane: str
-    waiting: bool = False
-    cancelling: bool = False
+    waits: int = 0
+    failure: str | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it has given its room back."""
+        return self.waits > 0
 
     @property
     def location(self) -> str:
@@ -64,7 +69,7 @@ class WorkerHandle(asyncio.Protocol):
         roomy: whether its room is counted.
         retired: it gets no more runs, and leaves when it has none.
         replaced: another worker was started in its place.
-        stuck: how many of its runs are in a thread that cannot be stopped.
+        stuck: numbers of its runs that are in a thread that cannot be stopped.
         ended: set when the template has seen its end.
         deliberate: why we killed it, where its runs are not to blame.
         assigned: its runs, by number.
@@ -87,7 +92,7 @@ class WorkerHandle(asyncio.Protocol):
         self.roomy = False
         self.retired = False
         self.replaced = False
-        self.stuck = 0
+        self.stuck: set[int] = set()
         self.ended = asyncio.Event()
         self.deliberate: str | None = None
         self.exit_status: int | None = None
@@ -143,12 +148,9 @@ class WorkerHandle(asyncio.Protocol):
         """Give the worker a run."""
         self.assigned[assignment.run.id] = assignment
         self.send(message)
-        if assignment.cancelling:
-            self.cancel(assignment)
 
     def cancel(self, assignment: Assignment) -> None:
         """Tell the worker that one of its runs is cancelled."""
-        assignment.cancelling = True
         self.send([CANCEL, assignment.run.id, assignment.run.token])
 
     def take(self, run: int, token: int) -> Assignment | None:
@@ -157,23 +159,27 @@ class WorkerHandle(asyncio.Protocol):
         if assignment is None or assignment.run.token != token:
             return None
         del self.assigned[run]
-        if self._moved is not None and len(self.assigned) <= self.stuck:
+        if self._moved is not None and self.assigned.keys() <= self.stuck:
             self._moved.set()
         return assignment
 
     async def deserted(self) -> None:
         """Wait until only runs that are stuck in a thread are left, or the process is gone."""
         self._moved = asyncio.Event()
-        if self.connected and len(self.assigned) > self.stuck:
+        if self.connected and not self.assigned.keys() <= self.stuck:
             await self._moved.wait()
 
     def _flush(self) -> None:
         if self._transport is not None and self._outgoing:
             messages, self._outgoing = self._outgoing, []
-            if self.connected:
-                self._transport.write(encode(messages))
-                if messages[0][0] == RUN:
-                    hit("dispatch.after_send")
+            if not self.connected:
+                return
+            frames, failures = encode_each(messages)
+            self._transport.write(frames)
+            if messages[0][0] == RUN:
+                hit("dispatch.after_send")
+            for message, error in failures:
+                self.fleet.engine.undeliverable(self, message, error)
 
     def kill(self, why: str | None) -> None:
         """Kill the process.

@@ -38,18 +38,21 @@ class ChildRuns:
         """
         behalf = parent.invoker["on_behalf_of"]
         chain = tuple(json.loads(behalf)) if isinstance(behalf, str) else tuple(behalf or ())
-        receipt = await self._gate.submit(
-            TriggerRequest(
-                flow=flow,
-                inputs=from_json(inputs),
-                invoker=Invoker(parent.invoker["id"], parent.invoker["kind"], chain),
-                source="flow",
-                trigger=TriggerRef("flow", parent.flow),
-                request_id=str(uuid5(UUID(parent.uuid), identity)),
-                parent_id=parent.id,
-                test=parent.test,
-            )
+        request = TriggerRequest(
+            flow=flow,
+            inputs=from_json(inputs),
+            invoker=Invoker(parent.invoker["id"], parent.invoker["kind"], chain),
+            source="flow",
+            trigger=TriggerRef("flow", parent.flow),
+            request_id=str(uuid5(UUID(parent.uuid), identity)),
+            parent_id=parent.id,
+            test=parent.test,
         )
+        receipt = await self._gate.submit(request)
+        if receipt.replayed and parent.attempt > 1 and receipt.state in (RunState.FAILED, RunState.CANCELLED):
+            # A new attempt of the parent tries the child anew, once, whatever happens to its worker.
+            request.request_id = str(uuid5(UUID(parent.uuid), f"{identity}/{parent.attempt}"))
+            receipt = await self._gate.submit(request)
         if receipt.run_id is None:
             return {"run_id": None, "state": "refused", "result": None, "error": None, "reason": receipt.reason}
         item, _ = await self._watch.until(receipt.run_id, "ended", None)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from pathlib import Path
 
+from watchfiles import PythonFilter, awatch
+
 from pullcord.engine.engine import Engine
+
+log = logging.getLogger(__name__)
 
 
 class Reloader:
@@ -28,12 +32,15 @@ class Reloader:
         """Stop watching."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _work(self) -> None:
-        from watchfiles import PythonFilter, awatch
+        try:
+            await self._watch()
+        except Exception:
+            log.exception("watching the code failed: changes are not noticed any more; restart to load them")
 
+    async def _watch(self) -> None:
         roots = {name: _root(fleet.location.kind, fleet.location.target) for name, fleet in self._engine.fleets.items()}
         async for changes in awatch(*set(roots.values()), watch_filter=PythonFilter(), debounce=200):
             changed = [Path(path) for _, path in changes]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import time
 from typing import Final
 
 from pullcord.engine.engine import Engine
 from pullcord.engine.worker import ALONE, CONTROL, WorkerHandle
+
+log = logging.getLogger(__name__)
 
 EVERY: Final = 2.0
 """Seconds between looks."""
@@ -54,9 +57,11 @@ class Rescuer:
         while True:
             await asyncio.sleep(EVERY)
             now = time.monotonic()
-            for fleet in self._engine.fleets.values():
-                for worker in list(fleet.workers):
+            for worker in [worker for fleet in self._engine.fleets.values() for worker in fleet.workers]:
+                try:
                     self._look(worker, now - worker.last_beat)
+                except Exception:
+                    log.exception("looking after worker %d failed", worker.pid)
 
     def _look(self, worker: WorkerHandle, silent: float) -> None:
         if worker.resident > self._most:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from pathlib import Path
 
-from pullcord.core.errors import StoreLockedError, StoreReadOnlyError
+from pullcord.core.errors import StoreFullError, StoreLockedError, StoreReadOnlyError
 
 
 class FolderLock:
@@ -18,6 +19,7 @@ class FolderLock:
     Raises:
         StoreLockedError: another process holds it; the message names its process id.
         StoreReadOnlyError: the folder cannot be written.
+        StoreFullError: the disk is full.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,8 +39,13 @@ class FolderLock:
                 f"the data folder {folder} is in use by process {holder}; stop it or use another --data-dir",
                 pid=holder,
             ) from None
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+        try:
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            os.close(self._file)
+            kind = StoreFullError if error.errno == errno.ENOSPC else StoreReadOnlyError
+            raise kind(f"the data folder {folder} cannot be written: {error.strerror}") from None
 
     def release(self) -> None:
         """Give the folder back."""

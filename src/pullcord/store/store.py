@@ -48,13 +48,13 @@ class Store:
         self.clock = clock
         self._path = folder / "pullcord.db"
         self._lock = FolderLock(folder)
-        try:
+        with contextlib.ExitStack() as opened:
+            opened.callback(self._lock.release)
             self._connection = sqlite.writer(self._path)
+            opened.callback(self._connection.close)
             migrate(self._connection)
             self.owner, self.floor = self._begin()
-        except BaseException:
-            self._lock.release()
-            raise
+            opened.pop_all()
         self._stopped = False
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []

@@ -42,6 +42,22 @@ def encode(messages: list[Message]) -> bytes:
     return len(body).to_bytes(_HEADER, "big") + body
 
 
+def encode_each(messages: list[Message]) -> tuple[bytes, list[tuple[Message, Exception]]]:
+    """Write messages as frames; return also those that cannot be written, so that they harm no neighbour (rule 12)."""
+    try:
+        return encode(messages), []
+    except (ValueError, FrameError):
+        pass
+    frames: list[bytes] = []
+    failures: list[tuple[Message, Exception]] = []
+    for message in messages:
+        try:
+            frames.append(encode([message]))
+        except (ValueError, FrameError) as error:
+            failures.append((message, error))
+    return b"".join(frames), failures
+
+
 class Decoder:
     """Turns received bytes into messages, however they were cut on the way."""
 

@@ -14,8 +14,8 @@ Server to worker:
 | `ack` | run, token, record number: this record and all before it are on disk |
 | `refuse` | run, token: the token is stale; stop without a further word |
 | `cancel` | run, token |
-| `child` | run, token, call, state (`admitted`, `ended`, `refused`), object |
-| `drain` | none: start nothing new; runs that reach a step boundary are released |
+| `child` | run, token, call, object: state, result, error, reason |
+| `drain` | none: runs that reach a step boundary are released |
 | `stop` | none: end the process when the current frame is done |
 
 Worker to server:
@@ -32,7 +32,7 @@ Worker to server:
 | `child` | run, token, call, flow, inputs_json, identity |
 | `progress` | run, token, done, total or null, text or null |
 | `log` | run, token, lines (`[at, level, logger, text]`) |
-| `doomed` | reason, run, token: a thread of this process cannot be stopped; replace the process |
+| `doomed` | reason, run, token, error_json or null: a thread of this process cannot be stopped; replace the process |
 | `beat` | resident memory in bytes, seconds the event loop is behind |
 """
 

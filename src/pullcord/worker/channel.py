@@ -7,13 +7,16 @@ to wait for an acknowledgement that only this thread can read; `pump_until` then
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import select
 import socket
 import threading
 from collections.abc import Callable
 
-from pullcord.wire.frames import Decoder, Message, encode
+from pullcord.wire.frames import Decoder, Message, encode_each
+
+log = logging.getLogger(__name__)
 
 CHUNK = 256 * 1024
 
@@ -26,6 +29,7 @@ class Channel:
         loop: the loop that reads it.
         handle: called with each message that arrives.
         lost: called when the server is gone.
+        undeliverable: called with a message that cannot be written.
     """
 
     def __init__(
@@ -34,12 +38,15 @@ class Channel:
         loop: asyncio.AbstractEventLoop,
         handle: Callable[[Message], None],
         lost: Callable[[], None],
+        undeliverable: Callable[[Message, Exception], None],
     ) -> None:
         connection.setblocking(False)
         self._socket = connection
         self._loop = loop
         self._handle = handle
         self._lost = lost
+        self._undeliverable = undeliverable
+        self._pumping = False
         self._decoder = Decoder()
         self._outgoing: list[Message] = []
         self._unsent = b""
@@ -58,6 +65,8 @@ class Channel:
             self._scheduled = True
         if threading.get_ident() == self._thread:
             self._loop.call_soon(self.flush)
+        elif self._pumping:
+            self.flush()
         else:
             self._loop.call_soon_threadsafe(self.flush)
 
@@ -69,15 +78,19 @@ class Channel:
 
     def flush(self) -> None:
         """Write what is queued; what the socket does not take now follows when it is writable."""
+        failures: list[tuple[Message, Exception]] = []
         with self._writing:
             with self._lock:
                 messages, self._outgoing = self._outgoing, []
                 self._scheduled = False
             if messages:
-                self._unsent += encode(messages)
+                frames, failures = encode_each(messages)
+                self._unsent += frames
             blocked = self._write()
         if blocked:
             self._loop.call_soon_threadsafe(self._loop.add_writer, self._socket.fileno(), self._writable)
+        for message, error in failures:
+            self._undeliverable(message, error)
 
     def _writable(self) -> None:
         with self._writing:
@@ -109,7 +122,10 @@ class Channel:
             self._lost()
             return
         for message in self._decoder.feed(data):
-            self._handle(message)
+            try:
+                self._handle(message)
+            except Exception:
+                log.exception("handling a %s message failed", message[0])
 
     def on_loop_thread(self) -> bool:
         """Say whether the caller is on the thread that reads this channel."""
@@ -117,11 +133,15 @@ class Channel:
 
     def pump_until(self, done: Callable[[], bool]) -> None:
         """Read and handle messages on the loop's own thread until `done()` is true."""
-        while not done():
-            self.flush()
-            writing = [self._socket] if self._unsent else []
-            select.select([self._socket], writing, [])
-            self._readable()
+        self._pumping = True
+        try:
+            while not done():
+                self.flush()
+                writing = [self._socket] if self._unsent else []
+                select.select([self._socket], writing, [])
+                self._readable()
+        finally:
+            self._pumping = False
 
 
 def leave() -> None:

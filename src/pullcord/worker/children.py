@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +69,12 @@ class ChildCall:
     async def wait_async(self) -> None:
         """Wait on the event loop."""
         event, loop = asyncio.Event(), asyncio.get_running_loop()
-        self._wake.append(lambda: loop.call_soon_threadsafe(event.set))
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the flow's own loop may be closed
+                loop.call_soon_threadsafe(event.set)
+
+        self._wake.append(wake)
         if self.answer is None:
             await event.wait()
 

@@ -7,6 +7,7 @@ acknowledged (design rule 7), notices that it was cancelled, and moves away from
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from pullcord.core.states import StepState
 from pullcord.core.step import Step
 from pullcord.wire import messages as kinds
 from pullcord.worker.children import call_child, call_child_async
+from pullcord.worker.failures import clean
 from pullcord.worker.moment import enclosing, now
 from pullcord.worker.stepping import call_step, call_step_async
 from pullcord.worker.waiting import sleep, sleep_async
@@ -109,7 +111,8 @@ class Execution:
 
     def progress(self, done: float, total: float | None, text: str | None) -> None:
         """Report how far the run is."""
-        self.worker.progress(self, done, total, text)
+        words = None if text is None else clean(str(text))[:500]
+        self.worker.progress(self, float(done), None if total is None else float(total), words)
 
     def sleep(self, length: float) -> None:
         """Wait durably on this thread."""
@@ -182,8 +185,9 @@ class Execution:
             def wake() -> None:
                 if loop is self.worker.loop:
                     _wake(future)
-                else:  # a sync flow that runs an event loop of its own
-                    loop.call_soon_threadsafe(_wake, future)
+                else:  # a sync flow that runs an event loop of its own, and may have closed it
+                    with contextlib.suppress(RuntimeError):
+                        loop.call_soon_threadsafe(_wake, future)
 
             self._when_acknowledged(self.sent, wake)
             await future

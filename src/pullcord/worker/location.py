@@ -96,7 +96,7 @@ def _sources(kind: str, target: str) -> list[tuple[str, str, str | None]]:
 
 
 def _import_file(name: str, path: Path) -> ModuleType:
-    """Import a file under its name; a file named like an installed module is still the user's file."""
+    """Import a file under its name, unless another module that is in use has that name."""
     known = sys.modules.get(name)
     if known is not None and getattr(known, "__file__", None) == str(path):
         return known
@@ -131,8 +131,10 @@ def _register(location: Location, flow: Flow[..., Any]) -> None:
     try:
         schema = flow.inputs.schema
         flow.codec  # noqa: B018  a return annotation that cannot be kept shows up here, not in the first run
-    except DefinitionError as error:
-        location.failures.append({"place": place, "message": error.message, "traceback": ""})
+    except Exception as error:
+        # Annotations are the user's code too: `from __future__ import annotations` has them evaluated only now.
+        message = error.message if isinstance(error, DefinitionError) else f"{type(error).__name__}: {error}"
+        location.failures.append({"place": place, "message": message, "traceback": ""})
         return
     location.flows[flow.name] = flow
     location.specs.append(

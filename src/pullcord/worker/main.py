@@ -28,7 +28,7 @@ from pullcord.worker import logs
 from pullcord.worker.channel import Channel, leave
 from pullcord.worker.children import ChildCall
 from pullcord.worker.execution import Execution, RunAbandoned, RunCancelled
-from pullcord.worker.failures import describe
+from pullcord.worker.failures import clean, describe
 from pullcord.worker.location import Location, load
 from pullcord.worker.moment import now
 from pullcord.worker.stepping import StepCall
@@ -60,7 +60,7 @@ class Worker:
     def __init__(self, connection: socket.socket) -> None:
         self.loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self.loop)
-        self.channel = Channel(connection, self.loop, self._handle, leave)
+        self.channel = Channel(connection, self.loop, self._handle, leave, self._undeliverable)
         self.draining = False
         self.live_steps: dict[tuple[str, int], StepCall] = {}
         self.calls: dict[int, ChildCall] = {}
@@ -69,6 +69,7 @@ class Worker:
         self._executions: dict[tuple[int, int], Execution] = {}
         self._threads = ThreadPool()
         self._streams = logs.capture()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._noisy: set[Execution] = set()
         self._progress: dict[Execution, list[Any]] = {}
         self._flushing = False
@@ -156,12 +157,21 @@ class Worker:
         if flow.is_async:
             context = contextvars.Context()
             context.run(current.set, execution)
-            execution.task = self.loop.create_task(self._run_async(execution, flow), context=context)
-        else:
+            task = self.loop.create_task(self._run_async(execution, flow), context=context)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return
+        try:
             self._threads.start(lambda: contextvars.Context().run(self._run_sync, execution, flow))
+        except RuntimeError as error:
+            self._finish(execution, RunState.FAILED, None, describe(error))
 
     async def _run_async(self, execution: Execution, flow: Flow[..., Any]) -> None:
+        # Cancelling a task before its first line would end it without a word, so it can be cancelled only from here on.
+        execution.task = asyncio.current_task()
         try:
+            if execution.stop_requested or execution.stale:
+                raise asyncio.CancelledError
             arguments = flow.inputs.arguments(execution.inputs)
             if execution.timeout is None:
                 value = await flow.function(**arguments)
@@ -209,14 +219,17 @@ class Worker:
 
     def _time_out(self, execution: Execution) -> None:
         """A sync run took too long: it has failed, and this process must be replaced to stop its thread."""
-        if (execution.run, execution.token) in self._executions:
-            self._finish(execution, RunState.FAILED, None, describe(_too_long(execution)))
+        if self._executions.pop((execution.run, execution.token), None) is not None:
+            # It has ended only when its thread is gone: until then it keeps its slot (design rule 8).
             execution.parked = True
-            self.doom(f"a run of {execution.flow_name} is still running after its timeout", execution)
+            self._flush_run(execution)
+            failure = to_json(describe(_too_long(execution))).decode()
+            self.doom(f"a run of {execution.flow_name} is still running after its timeout", execution, failure)
 
     def _succeed(self, execution: Execution, flow: Flow[..., Any], value: Any) -> None:
         execution.check_code("the end of the flow")
         result = flow.codec.encode(value)
+        flow.codec.decode(result)  # what does not fit the annotation fails here, not at whoever reads it
         if execution.stop_requested:
             self._finish(execution, RunState.CANCELLED, None, None)
         else:
@@ -234,21 +247,49 @@ class Worker:
         error_json = None if error is None else to_json(error).decode()
         self.channel.send([kinds.FINISHED, execution.run, execution.token, state, result, error_json])
 
+    def _undeliverable(self, message: Message, error: Exception) -> None:
+        """A message cannot be written: the run it is about has failed, unless it was only a sign of life or a log line."""
+        if message[0] not in (kinds.STEP, kinds.FINISHED):
+            return
+        execution = self._executions.pop((message[1], message[2]), None)
+        if execution is not None:
+            execution.parked = True
+        record = {"type": "unserializable_result", "message": clean(str(error))[:1000], "traceback": None}
+        self.channel.send(
+            [kinds.FINISHED, message[1], message[2], RunState.FAILED, None, to_json(record).decode()]
+        )
+
     def release(self, execution: Execution) -> None:
         """Hand a run back: it goes on in another worker."""
         if self._executions.pop((execution.run, execution.token), None) is not None:
             self._flush_run(execution)
             self.channel.send([kinds.RELEASED, execution.run, execution.token])
 
-    def doom(self, reason: str, execution: Execution) -> None:
-        """Ask the server to replace this process: a thread in it cannot be stopped."""
+    def doom(self, reason: str, execution: Execution, failure: str | None = None) -> None:
+        """Ask the server to replace this process: a thread in it cannot be stopped.
+
+        Args:
+            reason: why.
+            execution: the run that the thread belongs to.
+            failure: error record, JSON, when that run has failed; else it goes on in another worker.
+        """
         self.draining = True
-        self.channel.send([kinds.DOOMED, reason, execution.run, execution.token])
+        self.channel.send([kinds.DOOMED, reason, execution.run, execution.token, failure])
 
     # --- time --------------------------------------------------------------------------------------
 
     def timer(self, length: float, fire: Callable[[], None]) -> Callable[[], None]:
-        """Call `fire` on the loop's thread after `length` seconds; return what stops it. Any thread may call it."""
+        """Call `fire` after `length` seconds; return what stops it. Any thread may call it."""
+        if self.channel.on_loop_thread():
+            # The caller is about to block the loop, so its time must be kept elsewhere.
+            def ring() -> None:
+                fire()
+                self.channel.flush()
+
+            alarm = threading.Timer(length, ring)
+            alarm.daemon = True
+            alarm.start()
+            return alarm.cancel
         handles: list[asyncio.TimerHandle] = []
         self.loop.call_soon_threadsafe(lambda: handles.append(self.loop.call_later(length, fire)))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ class StepCall:
     Attributes:
         identity: what the call is recorded under.
         record: its finished record, or None when it must be executed.
+        limit: how many failed tries are followed by another one.
         started: when the current try began, microseconds.
         settled: whether the current try's end was reported.
         outer: identity of the step that the call was made in.
@@ -33,7 +33,7 @@ class StepCall:
     """
 
     __slots__ = (
-        "execution", "identity", "name", "outer", "record", "retry", "sequence", "settled", "shown", "started", "step",
+        "execution", "identity", "limit", "name", "outer", "record", "sequence", "settled", "shown", "started", "step",
         "stopped", "tries",
     )  # fmt: skip
 
@@ -47,6 +47,8 @@ class StepCall:
             execution.check_code(f"step {step.name!r}")
         earlier = execution.recorded.get(self.identity)
         self.tries: int = 0 if earlier is None else earlier[3]
+        # A step that had used up its tries, and is reopened by a new attempt of the run, has them anew.
+        self.limit = step.retry.limit + (self.tries if self.tries > step.retry.limit else 0)
         self.sequence: int = next(execution.sequence) if earlier is None else earlier[2]
         self.started = 0
         self.outer = enclosing.get()
@@ -79,9 +81,9 @@ class StepCall:
     def fail(self, error: Exception) -> float:
         """Record a failed try; return the pause before the next one, or raise what a replay would raise."""
         description = describe(error)
-        if self.tries <= self.step.retry.limit and not isinstance(error, CodeChangedError):
+        if self.tries <= self.limit and not isinstance(error, CodeChangedError):
             self._settle(StepState.RETRYING, None, description)
-            return self.step.retry.pause(self.tries, random.random())
+            return self.step.retry.pause(max(1, self.tries - self.limit + self.step.retry.limit), random.random())
         self._settle(StepState.FAILED, None, description)
         raise rebuild(description) from error
 
@@ -105,8 +107,12 @@ class StepCall:
         """
         if self.settled:
             return
-        with contextlib.suppress(Exception):
-            self.fail(self.timeout_error())
+        self.settled = True
+        state = StepState.RETRYING if self.tries <= self.limit else StepState.FAILED
+        # The call stays among the live ones until its thread comes back, so that the run is not handed over before.
+        self.execution.record(
+            self.identity, self.sequence, self.name, self.tries, state, self.started, None, describe(self.timeout_error())
+        )
         self.execution.parked = True
         self.execution.worker.doom(f"step {self.name!r} is still running after its timeout", self.execution)
 

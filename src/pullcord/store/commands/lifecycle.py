@@ -155,6 +155,7 @@ class CancelRun:
         invoker: who asks.
         reason: why, in the invoker's words.
         force: whether its worker may be killed for it.
+        at_text: when, RFC 3339.
 
     The result is `(uuid, Ended)` for each run that changed, the run itself first. Cancelling a run that is already
     `cancelling` is no error.
