@@ -1,0 +1,1 @@
+"""Figures: what Pullcord does in a second, beside its peers, with machine and settings."""

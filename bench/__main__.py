@@ -37,7 +37,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures in the shape the peers report")
     options = parser.parse_args()
     print(machine.describe(), flush=True)
-    print(f"settings: SQLite, WAL, synchronous=FULL; {machine.WORKERS} run workers; {options.runs:,} runs a measurement\n")
+    print(
+        f"settings: SQLite, WAL, synchronous=FULL; {machine.WORKERS} run workers; {options.runs:,} runs a measurement\n"
+    )
     figures: dict[str, float] = {}
     for part in (
         lambda: server.measure(),
@@ -53,7 +55,7 @@ def main() -> None:
 
 
 def _as_peer(figures: dict[str, float]) -> dict[str, object]:
-    """Return the figures under the keys that the peers use; Pullcord has one path, so queued and direct are the same."""
+    """Return the figures under the keys of the peers; Pullcord has one path, so queued and direct are the same."""
     import pullcord
 
     latency = {

@@ -13,8 +13,8 @@ import uvloop
 import pullcord
 from bench.machine import FLOWS
 from bench.peers.shape import check_rows
-from pullcord.store.queries.runs import RunFilter, list_runs
 from pullcord.store.queries.page import Page
+from pullcord.store.queries.runs import RunFilter, list_runs
 
 CALLERS = 200
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-
 from bench.load import post_many
 from bench.peers.shape import latency
 from bench.server import Served, serving

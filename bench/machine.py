@@ -24,6 +24,6 @@ def describe() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC · {model}, {WORKERS} cores, {memory:.0f} GiB · "
-        f"{platform.system()} {platform.release()} · Python {platform.python_version()} · SQLite {sqlite3.sqlite_version} · "
-        f"load before {os.getloadavg()[0]:.2f}"
+        f"{platform.system()} {platform.release()} · Python {platform.python_version()} · "
+        f"SQLite {sqlite3.sqlite_version} · load before {os.getloadavg()[0]:.2f}"
     )

@@ -110,7 +110,8 @@ def show(client: Client, run_id: str, work: Path, killed: int) -> None:
     if not killed or repeated != {VICTIM_STEP: 2} or run["takeovers"] != 1:
         raise SystemExit(f"expected {VICTIM_STEP} alone to have begun twice after one take-over, not {repeated}")
     console.print(
-        f"[green]Every recorded step ran once; only {VICTIM_STEP}, which the kill interrupted, began again in another process.[/]"
+        f"[green]Every recorded step ran once; only {VICTIM_STEP}, which the kill interrupted, "
+        "began again in another process.[/]"
     )
 
 

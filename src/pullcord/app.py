@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pullcord.services.reloader import Reloader
 
 SWITCH_INTERVAL = 0.001
-"""The writer's thread and the event loop pass the interpreter lock back and forth; the default of 5 ms makes each wait."""
+"""Seconds. The writer's thread and the event loop pass the interpreter lock to and fro; at 5 ms each would wait."""
 
 
 class App:
@@ -235,9 +235,7 @@ class App:
         if found is not None and not self.policy.may(invoker, "cancel", found[2]):
             raise ForbiddenError(f"{invoker.id} may not cancel runs of {found[2]}")
         at = rfc3339(self.clock.now()) or ""
-        changed = await self.store.write(
-            lambda done: CancelRun(run_id, invoker.id, reason, force, at, done)
-        )
+        changed = await self.store.write(lambda done: CancelRun(run_id, invoker.id, reason, force, at, done))
         for uuid, ended in changed:
             self.engine.cancel(ended.id, uuid, ended.state, force)
         return await self.watch.run(run_id)
@@ -283,15 +281,15 @@ def _home(flow: Flow[..., Any]) -> str:
         raise LocationError(f"{flow!r} is neither a path, a module's name nor a flow")
     if "<locals>" in function.__qualname__:
         raise LocationError(
-            f"{function.__qualname__} is defined inside a function; workers import flows, so define it at a file's top level"
+            f"{function.__qualname__} is defined inside a function; workers import flows, so define it at the top level "
+            "of a file"
         )
     module = sys.modules.get(function.__module__)
     file = getattr(module, "__file__", None)
     if module is None or file is None or not Path(file).is_file():
         raise LocationError(
-            f"{function.__qualname__} lives in a notebook or interactive session; workers import flows, so put it in a file"
+            f"{function.__qualname__} lives in a notebook or interactive session; workers import flows, so put it "
+            "into a file"
         )
     package = getattr(module, "__package__", None)
     return module.__name__ if package and module.__name__ != "__main__" else str(file)
-
-

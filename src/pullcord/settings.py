@@ -83,7 +83,9 @@ def _from_file(folder: Path) -> dict[str, Any]:
             continue
         unknown = set(table) - _KNOWN
         if unknown:
-            raise UsageError(f"{path} has unknown settings: {', '.join(sorted(unknown))}; known: {', '.join(sorted(_KNOWN))}")
+            raise UsageError(
+                f"{path} has unknown settings: {', '.join(sorted(unknown))}; known: {', '.join(sorted(_KNOWN))}"
+            )
         return dict(table)
     return {}
 

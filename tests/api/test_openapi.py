@@ -33,7 +33,7 @@ def known(api: Api) -> dict[str, str]:
 
 @schema.parametrize()
 @settings(
-    max_examples=40,
+    max_examples=30,
     derandomize=True,
     database=None,
     deadline=None,

@@ -160,7 +160,7 @@ def test_a_run_that_ends_without_the_step_is_waited_for_no_longer(api: Api) -> N
 def test_a_wait_that_makes_no_sense_is_refused(api: Api, query: str) -> None:
     response = api.http.post(f"/v1/runs?{query}", json={"flow": "add", "inputs": {"a": 1}})
     problem = refusal_of(response, 422, "invalid_request")
-    assert api.count(problem) == 1
+    assert api.count(problem) >= 1
     assert len(problem["detail"]) < 300
 
 

@@ -15,9 +15,7 @@ NEIGHBOURS = 6
 
 
 @pytest.mark.parametrize("way", ["segfault", "exit", "kill", "abort"])
-def test_neighbours_of_a_crash_succeed_one_to_a_process(
-    way: str, serve: Start, meeting: Meeting, log: Path
-) -> None:
+def test_neighbours_of_a_crash_succeed_one_to_a_process(way: str, serve: Start, meeting: Meeting, log: Path) -> None:
     server = serve(WILD, workers=1)
     flows = ["neighbour", "neighbour-async"] * (NEIGHBOURS // 2)
     runs = [

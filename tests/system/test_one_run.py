@@ -19,9 +19,7 @@ CALLERS = 50
 
 @pytest.mark.parametrize("name", ["idempotency_key", "request_id"])
 @pytest.mark.parametrize("point", ["writer.before_commit", "writer.after_commit"])
-def test_fifty_callers_and_a_kill_make_one_run(
-    name: str, point: str, serve: Start, tmp_path: Path, log: Path
-) -> None:
+def test_fifty_callers_and_a_kill_make_one_run(name: str, point: str, serve: Start, tmp_path: Path, log: Path) -> None:
     marker = tmp_path / "marker"
     marker.touch()
     server = serve(environment={"PULLCORD_FAILPOINTS": f"{point}@{marker}"})

@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.harness import FLOWS, Start
+from tests.system.harness import FLOWS, Server, Start
 from tests.system.meeting import Meeting
-from tests.system.processes import await_end
+from tests.system.processes import await_end, poll
 from tests.system.witnessed import executions, lines_of
 
 STUBBORN = FLOWS / "stubborn.py"
+
+
+def doomed(server: Server) -> None:
+    """Wait until the only run worker is to be replaced: its successor is there."""
+    poll(lambda: len(server.workers_alive()) == 3)
 
 
 @pytest.mark.parametrize("flow", ["stuck-step", "short-flow"])
@@ -26,7 +31,7 @@ def test_a_stuck_run_fails_and_its_neighbours_finish_elsewhere(
     late = meeting.guest()
     assert late.text == "stuck"
     assert {late.pid} == {guest.pid for guest in before.values()}
-    server.api.step(stuck, "short_step") if flow == "stuck-step" else server.api.end(stuck)
+    doomed(server)
     for text, guest in before.items():
         guest.go(text)
     await_end([late.pid])
@@ -53,9 +58,9 @@ def test_a_neighbour_with_branches_moves_when_none_of_them_is_inside_a_step(
     run = server.api.run("fans-out", {"port": meeting.port})
     other = server.api.run("neighbour", {"port": meeting.port, "log": str(log)})
     guests = meeting.guests(3)
-    stuck = server.api.run("short-flow", {"port": meeting.port})
+    server.api.run("short-flow", {"port": meeting.port})
     meeting.guest()
-    server.api.end(stuck)
+    doomed(server)
     guests["short"].go("short")
     assert server.api.step(run, "met_async")["result"] == "short"
     guests["before"].go("before")

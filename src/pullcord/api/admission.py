@@ -60,7 +60,9 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
     """
     announced = header(scope, b"content-length")
     if announced is not None and announced.isdigit() and int(announced) > MAX_BODY:
-        raise TooLargeError(f"the body is {int(announced):,} bytes, over the limit of {MAX_BODY:,}; pass a path instead")
+        raise TooLargeError(
+            f"the body is {int(announced):,} bytes, over the limit of {MAX_BODY:,}; pass a path instead"
+        )
     message = await receive()
     if not message.get("more_body"):
         body: bytes = message.get("body", b"")

@@ -94,9 +94,13 @@ def only_known_parameters(request: Request) -> None:
     known = sorted(field.alias for field in route.dependant.query_params)
     unknown = sorted(set(request.query_params) - set(known))
     if unknown:
-        errors = [{"loc": ["query", name[:100]], "msg": "unknown parameter", "type": "extra_forbidden"} for name in unknown]
+        errors = [
+            {"loc": ["query", name[:100]], "msg": "unknown parameter", "type": "extra_forbidden"} for name in unknown
+        ]
         takes = f"known: {', '.join(known)}" if known else "this call takes none"
-        raise UsageError(f"unknown query parameters: {', '.join(unknown)[:100]!r}; {takes}", errors=errors[:MOST_ERRORS])
+        raise UsageError(
+            f"unknown query parameters: {', '.join(unknown)[:100]!r}; {takes}", errors=errors[:MOST_ERRORS]
+        )
 
 
 def body_of(model: type[M], *, optional: bool = False) -> Any:

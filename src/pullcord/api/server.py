@@ -79,7 +79,7 @@ class Listener:
         """Listen, and say where."""
         self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._bound]))
         while not self._server.started and not self._task.done():
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.001)  # noqa: ASYNC110  uvicorn has no event for having started
         if self._task.done():
             self._task.result()
         record = json.dumps({"pid": os.getpid()} | self._address)
@@ -191,9 +191,7 @@ class LocalServer:
 
     def __init__(self, settings: Settings) -> None:
         self.socket = (settings.data_dir / SOCKET).absolute()
-        self.app = App(
-            settings.flows, settings.data_dir, workers=settings.workers, only_new=True, stop_patience=DRAIN
-        )
+        self.app = App(settings.flows, settings.data_dir, workers=settings.workers, only_new=True, stop_patience=DRAIN)
         self._listener: Listener | None = None
 
     async def __aenter__(self) -> Self:
@@ -207,7 +205,9 @@ class LocalServer:
             raise
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
         if self._listener is not None:
             await self._listener.stop()
         await self.app.stop()
@@ -223,6 +223,6 @@ def _bind_unix(path: Path) -> socket.socket:
         bound.bind(f"/proc/self/fd/{folder}/{path.name}")
     finally:
         os.close(folder)
-    os.chmod(path, 0o600)
+    path.chmod(0o600)
     bound.listen(128)
     return bound

@@ -1,7 +1,8 @@
 """The news of a run as Server-Sent Events, from the beginning, without gaps and without repeats.
 
-An event's id is a cursor `STATE.STEPS.LINES`: how far the run's state was, when the last step that was told had
-ended (microseconds since 1970), and how many log lines came before and with it. A client that comes back with `Last-Event-ID` goes on right there, whatever server it finds.
+An event's id is a cursor `STATE.STEPS.LINES`: how far the run's state was, when the last step that was told had ended
+(microseconds since 1970), and how many log lines came before and with it. A client that comes back with `Last-Event-ID`
+goes on right there, whatever server it finds.
 """
 
 from __future__ import annotations
@@ -105,10 +106,12 @@ class RunStream:
             yield self._event("run", item)
 
     def _told(self, state: str, item: dict[str, Any]) -> bool:
-        """Say whether to tell a state: once each on the way to the end, and every time it is a change for this client."""
-        if _RANK[state] > self._states:
-            self._states = _RANK[state]
-        elif state != item["state"] or self._shown == state or (self._shown is None and _RANK[state] == self._states):
+        """Say whether to tell a state: once each on the way to the end, and whenever it is news to this client."""
+        rank = _RANK[state]
+        known_before = self._shown is None and (rank == self._states or state in ENDED)
+        if rank > self._states:
+            self._states = rank
+        elif state != item["state"] or self._shown == state or known_before:
             return False
         self._shown = state
         return True
@@ -151,10 +154,9 @@ def _path(item: dict[str, Any]) -> list[str]:
         path.append(RunState.RUNNING)
     if item["cancel"] is not None and item["started_at"] is not None:
         path.append(RunState.CANCELLING)
-    if item["state"] in ENDED:
-        path.append(item["state"])
-    elif item["state"] in (RunState.WAITING, RunState.SCHEDULED) and item["state"] not in path:
-        path.append(item["state"])
+    state = item["state"]
+    if state in ENDED or (state in (RunState.WAITING, RunState.SCHEDULED) and state not in path):
+        path.append(state)
     return path
 
 

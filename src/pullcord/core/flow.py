@@ -65,7 +65,9 @@ class Flow(Generic[P, R]):
         is_async: whether the function is a coroutine function.
     """
 
-    def __init__(self, function: Callable[P, R], *, name: str | None, version: str | None, settings: FlowSettings) -> None:
+    def __init__(
+        self, function: Callable[P, R], *, name: str | None, version: str | None, settings: FlowSettings
+    ) -> None:
         check_function(function, "flow")
         functools.update_wrapper(self, function)
         self.function = function

@@ -72,7 +72,9 @@ class Step(Generic[P, R]):
         try:
             return self._key.format(**bound.arguments)
         except (KeyError, IndexError, AttributeError) as error:
-            raise UsageError(f"the key {self._key!r} of step {self.name!r} does not fit its parameters: {error}") from None
+            raise UsageError(
+                f"the key {self._key!r} of step {self.name!r} does not fit its parameters: {error}"
+            ) from None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the step, or return its recorded result."""

@@ -114,7 +114,7 @@ class Catalog:
         return all(state.reported.is_set() for state in self.states.values())
 
     def awaits(self, location: str, name: str) -> bool:
-        """Say whether a flow that a location does not have may come: it is still loading, or something in it is broken."""
+        """Say whether a flow that a location lacks may come: it is still loading, or something in it is broken."""
         state = self.states[location]
         return name not in state.flows and (not state.reported.is_set() or bool(state.failures))
 
@@ -138,7 +138,8 @@ class Catalog:
                 await asyncio.wait_for(self.wait_ready(), PATIENCE)
             except TimeoutError:
                 raise UnavailableError(
-                    f"not all code has loaded after {PATIENCE:g} s, and {name!r} is not among the flows so far; try again"
+                    f"not all code has loaded after {PATIENCE:g} s, and {name!r} is not among the flows so far; "
+                    "try again"
                 ) from None
             spec = self.get(name)
             if spec is not None:
@@ -146,7 +147,9 @@ class Catalog:
         known = self._remembered.get(name)
         failures = self.failures
         if known is not None and failures:
-            first = next((item for item in failures if known.place.startswith(item["place"].split(":")[0])), failures[0])
+            first = next(
+                (item for item in failures if known.place.startswith(item["place"].split(":")[0])), failures[0]
+            )
             raise UnavailableError(
                 f"the flow {name!r} cannot be loaded now: {first['message']} ({first['place']}); mend it and try again"
             )

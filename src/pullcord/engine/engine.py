@@ -171,7 +171,8 @@ class Engine:
         timeout = None if spec is None else spec.settings.get("timeout")
         changed = spec is not None and spec.version != run.flow_version
         return [
-            kinds.RUN, run.id, run.token, run.uuid, run.flow, run.inputs, run.attempt, timeout, info, run.steps, changed,
+            kinds.RUN, run.id, run.token, run.uuid, run.flow, run.inputs, run.attempt, timeout, info, run.steps,
+            changed,
         ]  # fmt: skip
 
     def lose_unplaced(self, assignment: Assignment) -> None:
@@ -270,13 +271,15 @@ class Engine:
         if not assignments:
             return
         end = worker.explain_end()
-        log.warning("worker %d of %s is gone (%s) with %d runs", worker.pid, worker.fleet.location.name, end, len(assignments))
+        log.warning(
+            "worker %d of %s is gone (%s) with %d runs", worker.pid, worker.fleet.location.name, end, len(assignments)
+        )
         blame = 1 if worker.deliberate is None else 0
         error = json.dumps(
             {
                 "type": "worker_lost",
-                "message": f"the worker process died three times without a new step record, the last time because {end}; "
-                "look for crashes or memory use in the step that was running",
+                "message": "the worker process died three times without a new step record, the last time because "
+                f"{end}; look for crashes or memory use in the step that was running",
                 "traceback": None,
             }
         )

@@ -1,4 +1,4 @@
-"""The workers of one code location: one for control, some for many runs, and one for each run that wants to be alone."""
+"""The workers of one code location: one for control, some for many runs, one for each run that must be alone."""
 
 from __future__ import annotations
 

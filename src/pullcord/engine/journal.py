@@ -101,7 +101,15 @@ class Journal:
     def end(self, assignments: list[Assignment]) -> None:
         """End runs that have failed while their thread could not be stopped; the process is gone now."""
         ends: list[Message] = [
-            [kinds.FINISHED, a.run.id, a.run.token, RunState.FAILED, None, a.failure, self._next_attempt(a, RunState.FAILED)]
+            [
+                kinds.FINISHED,
+                a.run.id,
+                a.run.token,
+                RunState.FAILED,
+                None,
+                a.failure,
+                self._next_attempt(a, RunState.FAILED),
+            ]
             for a in assignments
         ]
         if ends:

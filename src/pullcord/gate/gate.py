@@ -91,9 +91,7 @@ class Gate:
             not_before=request.not_before,
         )
         hit("gate.before_write")
-        decision: Decision = await self._store.write(
-            lambda done: Admit(entry, run, done, identities, request.dry_run)
-        )
+        decision: Decision = await self._store.write(lambda done: Admit(entry, run, done, identities, request.dry_run))
         if decision.state == RunState.SCHEDULED and decision.outcome is Outcome.ADMITTED:
             self._engine.on_scheduled()
         return _receipt(decision, request)
@@ -144,7 +142,9 @@ class Gate:
         return _receipt_of(decision, entry.flow or "")
 
     async def _conflict(self, entry: LedgerEntry, original: Original) -> Receipt:
-        receipt = await self.refuse(entry.become(entry.outcome, original_id=original.id), original.conflict, original.explain())
+        receipt = await self.refuse(
+            entry.become(entry.outcome, original_id=original.id), original.conflict, original.explain()
+        )
         receipt.run_id, receipt.state = original.run_uuid, original.state
         return receipt
 

@@ -18,7 +18,7 @@ EVERY: Final = 2.0
 """Seconds between looks."""
 
 SILENT: Final = 10.0
-"""A worker without a sign of life for so long, in seconds, gets no new runs. Its beat needs only the interpreter lock."""
+"""A worker that is silent for so long, in seconds, gets no new runs. Its beat needs only the interpreter lock."""
 
 DEAD: Final = 60.0
 """After so long it is killed; its runs go on one to a process, where nobody suffers from a held lock."""

@@ -10,7 +10,10 @@ from pullcord.core.errors import StoreCorruptError, StoreError, StoreFullError, 
 
 _ADVICE: dict[int, tuple[type[StoreError], str]] = {
     sqlite3.SQLITE_FULL: (StoreFullError, "the disk is full; free some space, then try again"),
-    sqlite3.SQLITE_READONLY: (StoreReadOnlyError, "the database cannot be written; check the data folder's permissions"),
+    sqlite3.SQLITE_READONLY: (
+        StoreReadOnlyError,
+        "the database cannot be written; check the data folder's permissions",
+    ),
     sqlite3.SQLITE_CANTOPEN: (StoreReadOnlyError, "the database cannot be opened; check the data folder's permissions"),
     sqlite3.SQLITE_CORRUPT: (
         StoreCorruptError,

@@ -56,9 +56,7 @@ def upgrade(connection: sqlite3.Connection, revision: str = "head") -> None:
 
 def snapshot(connection: sqlite3.Connection) -> str:
     """Return the SQL that rebuilds the schema of a migrated database, as `schema.sql` holds it."""
-    rows = connection.execute(
-        "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type DESC, name"
-    ).fetchall()
+    rows = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY type DESC, name").fetchall()
     statements = [f"{row[0].strip()};" for row in rows]
     return "\n".join([*statements, f"INSERT INTO alembic_version VALUES ('{HEAD}');"]) + "\n"
 

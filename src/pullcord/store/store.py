@@ -169,5 +169,3 @@ def _setter(future: asyncio.Future[Any]) -> Callable[[Any], None]:
             future.set_result(result)
 
     return done
-
-

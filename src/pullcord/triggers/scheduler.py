@@ -36,11 +36,13 @@ class Scheduler:
         """Ask for a run and block until the answer is durable. For threads other than the event loop's own.
 
         Raises:
-            PullcordRuntimeError: called on the event loop's thread, which would wait for itself, or the app has stopped.
+            PullcordRuntimeError: called on the event loop's own thread, or the app has stopped.
             RefusedError: nothing was admitted.
         """
         if threading.get_ident() == self._thread:
-            raise PullcordRuntimeError("enqueue blocks, and this is the event loop's own thread; use `await app.run(...)`")
+            raise PullcordRuntimeError(
+                "enqueue blocks, and this is the event loop's own thread; use `await app.run(...)`"
+            )
         if self._loop.is_closed():
             raise PullcordRuntimeError("the app has stopped")
         request = TriggerRequest(

@@ -28,7 +28,9 @@ class ChildCall:
         answer: what the server said in the end, `{"state", "result", "error", "reason"}`.
     """
 
-    def __init__(self, execution: Execution, flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self, execution: Execution, flow: Flow[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         self.execution = execution
         self.flow = flow
         self.inputs = flow.inputs.bind(args, kwargs)
@@ -92,9 +94,7 @@ class ChildCall:
         state = answer["state"]
         error = ChildFailedError(f"the child run of {name} ended as {state}: {why}", name, state)
         description = describe(error)
-        self.execution.record(
-            self.identity, sequence, name, 1, StepState.FAILED, self.started, None, description
-        )
+        self.execution.record(self.identity, sequence, name, 1, StepState.FAILED, self.started, None, description)
         raise rebuild(description)
 
     def replay(self) -> Any:

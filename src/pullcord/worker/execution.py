@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pullcord.worker.main import Worker
     from pullcord.worker.stepping import StepCall
 
+
 class RunCancelled(BaseException):
     """Unwinds a sync flow that was cancelled; no `except Exception` may swallow it."""
 

@@ -60,7 +60,9 @@ def load(kind: str, target: str) -> Location:
     own = {module.__name__ for module in modules}
     for module in modules:
         for value in list(vars(module).values()):
-            if isinstance(value, Flow) and (value.function.__module__ == module.__name__ or value.function.__module__ not in own):
+            if isinstance(value, Flow) and (
+                value.function.__module__ == module.__name__ or value.function.__module__ not in own
+            ):
                 _register(location, value)
     return location
 

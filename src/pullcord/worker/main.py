@@ -235,9 +235,7 @@ class Worker:
         else:
             self._finish(execution, RunState.SUCCEEDED, result, None)
 
-    def _finish(
-        self, execution: Execution, state: RunState, result: str | None, error: dict[str, Any] | None
-    ) -> None:
+    def _finish(self, execution: Execution, state: RunState, result: str | None, error: dict[str, Any] | None) -> None:
         if self._executions.pop((execution.run, execution.token), None) is None or execution.parked:
             return
         hit("worker.before_finish")
@@ -248,16 +246,14 @@ class Worker:
         self.channel.send([kinds.FINISHED, execution.run, execution.token, state, result, error_json])
 
     def _undeliverable(self, message: Message, error: Exception) -> None:
-        """A message cannot be written: the run it is about has failed, unless it was only a sign of life or a log line."""
+        """A message cannot be written: the run it is about has failed, unless it was only a log line or progress."""
         if message[0] not in (kinds.STEP, kinds.FINISHED):
             return
         execution = self._executions.pop((message[1], message[2]), None)
         if execution is not None:
             execution.parked = True
         record = {"type": "unserializable_result", "message": clean(str(error))[:1000], "traceback": None}
-        self.channel.send(
-            [kinds.FINISHED, message[1], message[2], RunState.FAILED, None, to_json(record).decode()]
-        )
+        self.channel.send([kinds.FINISHED, message[1], message[2], RunState.FAILED, None, to_json(record).decode()])
 
     def release(self, execution: Execution) -> None:
         """Hand a run back: it goes on in another worker."""
@@ -292,7 +288,6 @@ class Worker:
             return alarm.cancel
         handles: list[asyncio.TimerHandle] = []
         self.loop.call_soon_threadsafe(lambda: handles.append(self.loop.call_later(length, fire)))
-
 
         def stop() -> None:
             self.loop.call_soon_threadsafe(lambda: handles[0].cancel())
@@ -364,4 +359,3 @@ class Worker:
 
 def _too_long(execution: Execution) -> PullcordError:
     return RunTimeoutError(f"the run took longer than the flow's timeout of {execution.timeout:g} s")
-

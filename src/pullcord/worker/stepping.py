@@ -37,7 +37,9 @@ class StepCall:
         "stopped", "tries",
     )  # fmt: skip
 
-    def __init__(self, execution: Execution, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(
+        self, execution: Execution, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         self.execution = execution
         self.step = step
         self.name = step.name
@@ -91,9 +93,7 @@ class StepCall:
         """Tell the server about a try that takes a while."""
         self.shown = True
         if not self.settled:
-            self.execution.record(
-                self.identity, self.sequence, self.name, self.tries, StepState.RUNNING, self.started
-            )
+            self.execution.record(self.identity, self.sequence, self.name, self.tries, StepState.RUNNING, self.started)
 
     def leave(self) -> None:
         """The try is over, however it ended."""
@@ -111,7 +111,14 @@ class StepCall:
         state = StepState.RETRYING if self.tries <= self.limit else StepState.FAILED
         # The call stays among the live ones until its thread comes back, so that the run is not handed over before.
         self.execution.record(
-            self.identity, self.sequence, self.name, self.tries, state, self.started, None, describe(self.timeout_error())
+            self.identity,
+            self.sequence,
+            self.name,
+            self.tries,
+            state,
+            self.started,
+            None,
+            describe(self.timeout_error()),
         )
         self.execution.parked = True
         self.execution.worker.doom(f"step {self.name!r} is still running after its timeout", self.execution)
@@ -122,9 +129,7 @@ class StepCall:
 
     def _settle(self, state: StepState, result: str | None, error: dict[str, Any] | None) -> None:
         self.leave()
-        self.execution.record(
-            self.identity, self.sequence, self.name, self.tries, state, self.started, result, error
-        )
+        self.execution.record(self.identity, self.sequence, self.name, self.tries, state, self.started, result, error)
         self.execution.leave_when_idle()
 
 

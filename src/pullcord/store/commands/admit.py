@@ -19,7 +19,8 @@ _RUN_COLUMNS = (
 )
 _INSERT_RUNS = f"""
 INSERT INTO runs ({_RUN_COLUMNS.replace(" ", ", ")}, token, attempt, takeovers, losses, queued_at)
-SELECT {_RUN_COLUMNS.replace(" ", ", ")}, 0, 1, 0, 0, CASE WHEN state = 'queued' THEN :now END FROM {rows(_RUN_COLUMNS)}"""
+SELECT {_RUN_COLUMNS.replace(" ", ", ")}, 0, 1, 0, 0, CASE WHEN state = 'queued' THEN :now END
+FROM {rows(_RUN_COLUMNS)}"""
 _INSERT_AUDIT = f"""
 INSERT INTO audit (id, at, invoker, action, subject_id)
 SELECT :base + rank, :now, invoker, 'run.admit', subject_id FROM {rows("rank invoker subject_id")}"""
@@ -233,9 +234,7 @@ def _late(entry: LedgerEntry, original: Original) -> tuple[LedgerEntry, Decision
     """Return the ledger row and the decision for a request whose id or key was used before."""
     if original.matches:
         row = entry.become(Outcome.REPLAYED, original_id=original.id, repeat_key=f"replay:{original.id}")
-        decision = Decision(
-            Outcome.REPLAYED, original.request_uuid, original.run_uuid, original.state, id=original.id
-        )
+        decision = Decision(Outcome.REPLAYED, original.request_uuid, original.run_uuid, original.state, id=original.id)
         return row, decision
     code, reason = original.conflict, original.explain()
     row = entry.become(Outcome.REJECTED, code=code, reason=reason, original_id=original.id)
@@ -247,7 +246,6 @@ def _foresee(tx: Transaction, entry: LedgerEntry, run: NewRun) -> Decision:
     state, position = RunState.RUNNING, None
     if run.not_before is not None:
         state = RunState.SCHEDULED
-    elif run.slot is not None:
-        if _full(tx, run.slot):
-            state, position = RunState.QUEUED, place(tx, 2**62, run.slot, run.priority)
+    elif run.slot is not None and _full(tx, run.slot):
+        state, position = RunState.QUEUED, place(tx, 2**62, run.slot, run.priority)
     return Decision(Outcome.ADMITTED, entry.uuid, None, state, position=position)

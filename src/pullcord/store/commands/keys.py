@@ -23,7 +23,8 @@ ON CONFLICT (scope, invoker, key) DO UPDATE SET
     request_id = excluded.request_id, sent = excluded.sent, validated = excluded.validated, at = excluded.at
 WHERE keys.at < :expired"""
 _HOLDERS = f"""
-SELECT json_group_array(json_array(k.scope, k.invoker, k.key, k.request_id, k.sent, k.validated, q.uuid, r.uuid, r.state, q.at))
+SELECT json_group_array(json_array(
+    k.scope, k.invoker, k.key, k.request_id, k.sent, k.validated, q.uuid, r.uuid, r.state))
 FROM {rows("scope invoker key")} AS wanted
 JOIN keys k ON k.scope = wanted.scope AND k.invoker = wanted.invoker AND k.key = wanted.key AND k.at >= :expired
 LEFT JOIN requests q ON q.id = k.request_id LEFT JOIN runs r ON r.id = k.request_id"""

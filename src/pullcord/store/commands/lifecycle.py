@@ -34,13 +34,15 @@ FROM {rows("run token text")} AS s
 WHERE runs.id = s.run AND runs.token = s.token AND {IN_WORKER} AND runs.state != 'cancelling'"""
 _DUE = """
 SELECT json_group_array(json_array(id, lane, slot)) FROM (
-    SELECT id, lane, slot FROM runs INDEXED BY runs_due WHERE state = 'scheduled' AND not_before <= :now ORDER BY not_before LIMIT 1000)"""
+    SELECT id, lane, slot FROM runs INDEXED BY runs_due
+    WHERE state = 'scheduled' AND not_before <= :now ORDER BY not_before LIMIT 1000)"""
 _NEXT_DUE = "SELECT min(not_before) FROM runs INDEXED BY runs_due WHERE state = 'scheduled'"
 _FAMILY = """
 WITH RECURSIVE family(id) AS (
     SELECT id FROM runs WHERE uuid = :uuid
     UNION ALL SELECT r.id FROM runs r JOIN family f ON r.parent_id = f.id
-) SELECT json_group_array(json_array(r.id, r.token, r.state, r.slot, r.owner IS NULL, r.uuid)) FROM runs r JOIN family f ON r.id = f.id"""
+) SELECT json_group_array(json_array(r.id, r.token, r.state, r.slot, r.owner IS NULL, r.uuid))
+FROM runs r JOIN family f ON r.id = f.id"""
 
 
 @dataclass(slots=True)
@@ -184,9 +186,7 @@ class CancelRun:
         return [_cancel(tx, command) for command in commands]
 
 
-def _cancel(
-    tx: Transaction, command: CancelRun
-) -> list[tuple[str, Ended]] | NotFoundError | NotCancellableError:
+def _cancel(tx: Transaction, command: CancelRun) -> list[tuple[str, Ended]] | NotFoundError | NotCancellableError:
     family = sorted(tx.array(_FAMILY, {"uuid": command.uuid}))
     if not family:
         return NotFoundError(f"no run has the id {command.uuid}; `pullcord runs list` shows the latest")
@@ -262,7 +262,8 @@ def rebuild_hints(tx: Transaction) -> None:
     """Find every lane and slot that has queued runs."""
     tx.hints.lanes |= set(
         tx.array(
-            "SELECT json_group_array(lane) FROM (SELECT DISTINCT lane FROM runs WHERE state = 'queued' AND slot IS NULL)",
+            "SELECT json_group_array(lane) FROM "
+            "(SELECT DISTINCT lane FROM runs WHERE state = 'queued' AND slot IS NULL)",
             {},
         )
     )

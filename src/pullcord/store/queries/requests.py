@@ -57,15 +57,14 @@ def list_requests(connection: sqlite3.Connection, which: RequestFilter, page: Pa
 def get_request(connection: sqlite3.Connection, uuid: str, invoker: str) -> dict[str, Any] | None:
     """Return a request by its id, the invoker's own first, an admitted one before refused ones."""
     row = connection.execute(
-        f"{_SELECT} WHERE t.uuid = :uuid ORDER BY t.invoker = :invoker DESC, t.outcome = 'admitted' DESC, t.id DESC LIMIT 1",
+        f"{_SELECT} WHERE t.uuid = :uuid "
+        "ORDER BY t.invoker = :invoker DESC, t.outcome = 'admitted' DESC, t.id DESC LIMIT 1",
         {"uuid": uuid, "invoker": invoker},
     ).fetchone()
     return None if row is None else _item(row)
 
 
-def find_originals(
-    connection: sqlite3.Connection, identities: list[Identity], now: int
-) -> dict[Identity, Original]:
+def find_originals(connection: sqlite3.Connection, identities: list[Identity], now: int) -> dict[Identity, Original]:
     """Return the requests that came first under these identities."""
     found = connection.execute(lookup_sql(), lookup_parameters(identities, now)).fetchone()[0]
     return originals(load(found), identities)

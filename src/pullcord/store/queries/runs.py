@@ -69,7 +69,9 @@ def window_conditions(since: int | None, until: int | None) -> tuple[list[str], 
     conditions: list[str] = []
     parameters: dict[str, Any] = {}
     if since is not None:
-        conditions.append(f"t.id >= coalesce((SELECT id FROM requests WHERE at >= :since ORDER BY at LIMIT 1), {2**62})")
+        conditions.append(
+            f"t.id >= coalesce((SELECT id FROM requests WHERE at >= :since ORDER BY at LIMIT 1), {2**62})"
+        )
         parameters["since"] = since
     if until is not None:
         conditions.append("t.id <= coalesce((SELECT id FROM requests WHERE at < :until ORDER BY at DESC LIMIT 1), 0)")
@@ -109,7 +111,8 @@ def queue_ahead(connection: sqlite3.Connection, uuid: str) -> dict[str, Any] | N
     if row is None:
         return None
     holders = connection.execute(
-        "SELECT uuid FROM runs WHERE slot = :slot AND state IN ('running', 'waiting', 'cancelling') ORDER BY id LIMIT 3",
+        "SELECT uuid FROM runs WHERE slot = :slot AND state IN ('running', 'waiting', 'cancelling') "
+        "ORDER BY id LIMIT 3",
         {"slot": row[1]},
     ).fetchall()
     ahead = connection.execute(
