@@ -281,8 +281,8 @@ def _home(flow: Flow[..., Any]) -> str:
         raise LocationError(f"{flow!r} is neither a path, a module's name nor a flow")
     if "<locals>" in function.__qualname__:
         raise LocationError(
-            f"{function.__qualname__} is defined inside a function; workers import flows, so define it at the top level "
-            "of a file"
+            f"{function.__qualname__} is defined inside a function; workers import flows, so define it at "
+            "the top level of a file"
         )
     module = sys.modules.get(function.__module__)
     file = getattr(module, "__file__", None)

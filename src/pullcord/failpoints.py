@@ -1,8 +1,8 @@
 """Named places where a crash test lets a process die.
 
 Unless `PULLCORD_FAILPOINTS` arms them they cost one look at an empty dictionary. The variable is a list
-`name@marker[,name@marker…]`: the process kills itself with SIGKILL at that point if it is the one that manages to make the
-marker file, so that each point fires once however many processes pass it.
+`name@marker[,name@marker…]`: the process kills itself with SIGKILL at that point if it is the one that manages to make
+the marker file, so that each point fires once however many processes pass it.
 """
 
 from __future__ import annotations

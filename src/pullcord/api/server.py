@@ -78,8 +78,8 @@ class Listener:
     async def start(self) -> None:
         """Listen, and say where."""
         self._task = asyncio.get_running_loop().create_task(self._server.serve(sockets=[self._bound]))
-        while not self._server.started and not self._task.done():
-            await asyncio.sleep(0.001)  # noqa: ASYNC110  uvicorn has no event for having started
+        while not self._server.started and not self._task.done():  # noqa: ASYNC110  uvicorn has no event for it
+            await asyncio.sleep(0.001)
         if self._task.done():
             self._task.result()
         record = json.dumps({"pid": os.getpid()} | self._address)

@@ -92,12 +92,14 @@ class Engine:
         self.store.serve(self.room, self._dispatch)
         self._wake_at(due)
 
-    async def stop(self, patience: float) -> None:
-        """Start nothing new, give active runs time to end, then end all processes.
+    async def drain(self, patience: float) -> None:
+        """Start nothing new, and give active runs time to end. The second time there is nothing to do.
 
         Args:
             patience: seconds; what has not ended by then goes on with the next server.
         """
+        if self._stopping:
+            return
         self._stopping = True
         self.room.close()
         if self._due is not None:
@@ -109,6 +111,11 @@ class Engine:
                 await asyncio.wait_for(self._idle.wait(), deadline - time.monotonic())
             except TimeoutError:
                 break
+
+    async def stop(self, patience: float) -> None:
+        """Drain, then end all processes; nobody waits for news any longer."""
+        await self.drain(patience)
+        self.hub.close()
         for fleet in self.fleets.values():
             fleet.stop()
         for task in self._tasks:

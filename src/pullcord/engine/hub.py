@@ -12,6 +12,7 @@ from pullcord.core.states import ENDED
 STATE: Final = "state"
 STEP: Final = "step"
 PROGRESS: Final = "progress"
+CLOSED: Final = "closed"
 LOG: Final = "log"
 
 
@@ -35,12 +36,24 @@ class Hub:
 
     Attributes:
         progress: the latest progress of each active run.
+        closed: whether the server stops, so that no more news will come.
     """
 
     def __init__(self) -> None:
         self._subscriptions: dict[str, list[Subscription]] = {}
         self._ends: dict[str, list[asyncio.Future[str]]] = {}
         self.progress: dict[str, dict[str, Any]] = {}
+        self.closed = False
+
+    def close(self) -> None:
+        """Wake everybody who waits: there will be no more news."""
+        self.closed = True
+        for future in [future for futures in self._ends.values() for future in futures]:
+            if not future.done():
+                future.set_result(CLOSED)
+        self._ends.clear()
+        for run in list(self._subscriptions):
+            self.publish(run, CLOSED, None)
 
     def subscribe(self, run: str) -> Subscription:
         """Begin to collect the news of a run."""

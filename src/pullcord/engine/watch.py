@@ -68,6 +68,8 @@ class Watch:
                 async for item in self._changes(uuid, subscription):
                     if reached(item, what):
                         return item, True
+                    if self._hub.closed:
+                        break
         except TimeoutError:
             pass
         finally:
