@@ -92,10 +92,12 @@ def show(client: Client, run_id: str, work: Path, killed: int) -> None:
     times = Counter(step for step, _ in executions)
     table = Table(title=f"Run {run_id}: {run['state']}, taken over {run['takeovers']} time(s)", title_justify="left")
     for heading in ("no.", "step", "state", "bodies begun", "result"):
-        table.add_column(heading, no_wrap=True, overflow="ellipsis")
+        table.add_column(heading, no_wrap=True)
+    room = max(12, console.width - 58)
     for step in run["steps"]:
         result = str(step["result"]).replace(f"{work}/", "")
-        table.add_row(str(step["seq"]), step["name"], step["state"], str(times[step["name"]]), result)
+        shown = result if len(result) <= room else f"{result[: room - 1]}…"
+        table.add_row(str(step["seq"]), step["name"], step["state"], str(times[step["name"]]), shown)
     console.print(table)
     ledger: dict[str, Any] = client.requests.get(run["request_id"])
     console.print(

@@ -67,7 +67,7 @@ RUN_STATES = {
     RunState.SCHEDULED: "It starts not before a time: `not_before`, or the back-off before another attempt.",
     RunState.QUEUED: "It waits for a concurrency slot or a free worker.",
     RunState.RUNNING: "A worker executes it, or will as soon as one is there to go on with it.",
-    RunState.WAITING: "It waits for a time or a child run. It keeps its slot, and lends its room in the worker.",
+    RunState.WAITING: "It waits for a time, a child run or its code. It keeps its slot, and lends its room.",
     RunState.CANCELLING: "Somebody asked to cancel it, and its worker has not stopped it yet.",
     RunState.SUCCEEDED: "The flow returned; the result is recorded.",
     RunState.FAILED: "The flow raised, took too long, or lost its worker too often; the error is recorded.",

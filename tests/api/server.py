@@ -117,6 +117,11 @@ class Server:
                 await self._stop.wait()
             finally:
                 await listener.stop()
+        with contextlib.suppress(TimeoutError):
+            # The workers are dead, but the loop must not end before it has seen their channels close.
+            async with asyncio.timeout(2):
+                while any(fleet.workers for fleet in self.app.engine.fleets.values()):  # noqa: ASYNC110
+                    await asyncio.sleep(0)
 
 
 class Api:

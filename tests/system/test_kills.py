@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 from pathlib import Path
 
@@ -15,31 +16,60 @@ from tests.system.meeting import Meeting
 from tests.system.processes import alive, await_end, kill, marked, poll
 
 WILD = FLOWS / "wild.py"
+VICTIMS = ["everything", "server", "workers", "template"]
 
 
-@pytest.mark.parametrize("victim", ["everything", "server", "workers", "template"])
+def strike(victim: str, server: Server, load: Load) -> None:
+    """Kill, wait until the victims are dead, and start a dead server again."""
+    if victim == "everything":
+        server.kill_everything()
+    elif victim == "server":
+        server.kill()
+    elif victim == "workers":
+        server.kill_workers()
+    else:
+        workers = server.workers_alive()
+        kill([server.template])
+        await_end(workers)
+    if victim in ("everything", "server"):
+        load.restart()
+
+
+@pytest.mark.parametrize("victim", VICTIMS)
 def test_nothing_is_lost_in_a_load_when_somebody_kills(victim: str, serve: Start, log: Path) -> None:
     server = serve()
-    with Load(server, log, count=48, pause=0.01) as load:
-        for receipts in (10, 24):
+    with Load(server, log, count=40, pause=0.01) as load:
+        for receipts in (8, 20):
             load.acknowledged(receipts)
-            if victim == "everything":
-                server.kill_everything()
-                load.restart()
-            elif victim == "server":
-                server.kill()
-                load.restart()
-            elif victim == "workers":
-                server.kill_workers()
-            else:
-                workers = server.workers_alive()
-                kill([server.template])
-                await_end(workers)
+            strike(victim, server, load)
         load.finish()
     assert server.stop() == 0
     check_invariants(server.data_dir, load.receipts, log, *load.crashes)
     with opened(server.data_dir) as db:
         assert db.execute("SELECT sum(takeovers) FROM runs").fetchone()[0] > 0, "no kill hit a run"
+
+
+def test_nothing_is_lost_when_everything_that_can_die_dies_in_any_order(serve: Start, log: Path) -> None:
+    server = serve()
+    victims = random.sample(VICTIMS, len(VICTIMS))
+    with Load(server, log, count=50, pause=0.01) as load:
+        for number, victim in enumerate(victims):
+            load.acknowledged(8 + 10 * number)
+            strike(victim, server, load)
+        load.finish()
+    assert server.stop() == 0
+    check_invariants(server.data_dir, load.receipts, log, *load.crashes)
+
+
+@pytest.mark.parametrize("victim", ["server", "worker", "template"])
+def test_the_programs_of_a_step_die_with_its(victim: str, serve: Start, meeting: Meeting) -> None:
+    server = serve(WILD)
+    server.api.run("calls-a-program", {"port": meeting.port})
+    guest = meeting.guest()
+    program = int(guest.text)
+    guest.go()
+    kill([{"server": server.pid, "worker": guest.pid, "template": server.template}[victim]])
+    await_end([guest.pid, program])
 
 
 def test_workers_and_template_die_with_their_server(serve: Start, meeting: Meeting) -> None:
@@ -93,7 +123,7 @@ def test_a_worker_that_closes_its_channel_but_lives_is_dead_before_its_run_goes_
 
 
 def test_every_location_is_started_anew_after_kills_of_all_workers(serve: Start, log: Path) -> None:
-    server: Server = serve()
+    server = serve()
     for _ in range(2):
         server.kill_workers()
         run = server.api.result("chain", {"log": str(log), "steps": 1})
