@@ -33,6 +33,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
+from urllib.request import urlopen
 
 sys.path.insert(0, str(Path(__file__).parent))
 from terminal import Terminal
@@ -289,6 +290,8 @@ class Reader:
         if command.startswith(_SERVERS):
             self._servers.append(terminal)
             up = terminal.read_until(lambda screen: any("Pullcord is ready" in line for line in screen.lines), PATIENCE)
+            if up:
+                self._let_it_warm_up()
             return (0 if up else terminal.process.wait()), self._shown(terminal)
         with terminal:
             for answer in answers.split("|") if answers is not None else ():
@@ -296,6 +299,15 @@ class Reader:
                 terminal.read_until(lambda screen, b=before: "".join(screen.lines[b > 0 :]).endswith("]:"), PATIENCE)
                 terminal.type(answer)
             return terminal.finish(PATIENCE), self._shown(terminal)
+
+    def _let_it_warm_up(self) -> None:
+        """Wait until a run worker is there, as it is before a person can type the next command."""
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
+            with urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=PATIENCE) as answer:
+                if re.search(rb'role="shared"} [1-9]', answer.read()):
+                    return
+            time.sleep(0.05)
 
     def differs(self, typed_: Typed, lines: list[str]) -> None:
         """What came is not what the page shows."""
@@ -378,6 +390,7 @@ def _environment(folder: Path, port: int) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "TZ": "UTC",
         "PULLCORD_PORT": str(port),
+        "PULLCORD_WORKERS": "1",  # the examples need no more, and start sooner
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }
 

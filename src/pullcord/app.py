@@ -110,6 +110,10 @@ class App:
         for service in self._services:
             service.start()
 
+    async def drain(self) -> None:
+        """Start nothing new, and give active runs time to end; callers are still answered."""
+        await self.engine.drain(self._patience)
+
     async def stop(self) -> None:
         """Give active runs time to end, end all processes, close the store."""
         if not self._started:

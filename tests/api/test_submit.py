@@ -437,7 +437,7 @@ def test_a_time_that_is_none_is_refused(api: Api, bad: Any) -> None:
     body = {"flow": "add", "inputs": {"a": 1}, "not_before": bad}
     problem = refusal_of(api.http.post("/v1/runs", json=body), 422, "invalid_request")
     assert locations(problem) == [["not_before"]]
-    assert len(api.get("/v1/runs")["items"]) > 0, "the list can still be shown"
+    assert api.get("/v1/runs"), "the list can still be shown"
 
 
 @pytest.mark.parametrize("bad", [1001, -1001, 10**30, 1.5, "1", True, None])

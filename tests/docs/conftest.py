@@ -30,7 +30,8 @@ def walked(request: pytest.FixtureRequest) -> Iterator[Walked]:
     }
     with ThreadPoolExecutor(4) as pool:
         pages: dict[str, Future[None]] = {page: pool.submit(_walk, page) for page in sorted(wanted)}
-        yield lambda page: pages[page].result()
+    # All of them have ended here, so that no other test runs beside them.
+    yield lambda page: pages[page].result()
 
 
 def _walk(page: str) -> None:

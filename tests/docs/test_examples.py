@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from walkthrough import BY_HAND, ExampleError, agrees, blocks, typed
@@ -45,6 +48,16 @@ def test_no_block_is_left_out_by_accident(page: str) -> None:
         assert block.words <= {"by-hand"}, f"{page}:{block.line}: unknown words {block.words}"
         assert not block.words or page in BY_HAND, f"{page}:{block.line}: a block that is not typed, without a reason"
         assert "```" not in block.text, f"{page}:{block.line}: a fence that does not end"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="this machine has no systemd")
+def test_systemd_takes_the_unit(tmp_path: Path) -> None:
+    page = (ROOT / "docs/how-to/run-under-systemd.md").read_text(encoding="utf-8")
+    (unit,) = (block.text for block in blocks(page) if block.values.get("file") == "pullcord.service")
+    path = tmp_path / "pullcord.service"
+    path.write_text(unit.replace("/var/lib/pullcord/venv/bin/pullcord", sys.executable), encoding="utf-8")
+    done = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_console_blocks_are_taken_apart() -> None:

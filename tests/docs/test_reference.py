@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from xml.etree import ElementTree
 
 import pytest
@@ -19,6 +20,11 @@ def test_written_from_the_code(name: str) -> None:
 def test_nothing_else_is_in_the_reference() -> None:
     written = {ROOT / name for name in OUTPUTS}
     assert set((DOCS / "reference").iterdir()) <= written
+
+
+@pytest.mark.parametrize("name", ["measure", "picture"])
+def test_the_other_tools_still_fit_the_code(name: str) -> None:
+    assert import_module(name).main
 
 
 def test_the_picture_is_whole() -> None:

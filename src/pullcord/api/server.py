@@ -89,8 +89,9 @@ class Listener:
         temporary.replace(self._record)
 
     async def stop(self) -> None:
-        """Stop listening; calls under way get a moment to be answered."""
+        """Stop listening; who waits for a run is told how far it is."""
         self._record.unlink(missing_ok=True)
+        self._app.engine.hub.close()
         self._server.should_exit = True
         if self._task is not None:
             await self._task
@@ -170,10 +171,13 @@ async def _serve(settings: Settings, reload: bool, ready: Callable[[str, App], N
         await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
             ready(url, app)
-            await listener.asgi.rest()
+        # The import of FastAPI takes a while; whoever calls first need not wait for it, and stopping does not either.
+        warming = loop.create_task(listener.asgi.rest())
         await stopping
         waiting.cancel()
+        await app.drain()
         await listener.stop()
+        await asyncio.gather(warming, return_exceptions=True)
     finally:
         await app.stop()
 

@@ -70,6 +70,8 @@ class RunStream:
                 if item["state"] in ENDED:
                     yield self._event("end", {"state": item["state"]})
                     return
+                if self._app.engine.hub.closed:
+                    return  # the client comes back with its cursor when there is a server again
                 progress = self._app.engine.hub.progress.get(self._uuid)
                 if progress is not None and progress != self._progress and not self._logs_only:
                     self._progress = progress

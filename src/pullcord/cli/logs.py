@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections import deque
 
 from pullcord.cli.failing import clean, say
 
-_said: set[str] = set()
+_said: deque[str] = deque(maxlen=200)
 
 
 class _Stderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = clean(self.format(record))
-        _said.add(text)
-        say(text)
+        _said.append(text)
+        # A full disk under stderr must not stop the thread that had something to say.
+        with contextlib.suppress(OSError):
+            say(text)
 
 
 def to_stderr() -> None:

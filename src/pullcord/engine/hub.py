@@ -72,7 +72,10 @@ class Hub:
     def end_of(self, run: str) -> asyncio.Future[str]:
         """Return a future of the state that the run ends in. Ask the store afterwards whether it has ended already."""
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._ends.setdefault(run, []).append(future)
+        if self.closed:
+            future.set_result(CLOSED)
+        else:
+            self._ends.setdefault(run, []).append(future)
         return future
 
     def forget(self, run: str, future: asyncio.Future[str]) -> None:
