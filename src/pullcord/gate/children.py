@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 from uuid import UUID, uuid5
@@ -55,7 +56,10 @@ class ChildRuns:
             receipt = await self._gate.submit(request)
         if receipt.run_id is None:
             return {"run_id": None, "state": "refused", "result": None, "error": None, "reason": receipt.reason}
-        item, _ = await self._watch.until(receipt.run_id, "ended", None)
+        item, ended = await self._watch.until(receipt.run_id, "ended", None)
+        if not ended:
+            # The server stops. The parent's call has no answer yet: it asks again when it goes on with the next server.
+            await asyncio.Future()
         return {
             "run_id": receipt.run_id,
             "state": item["state"],
