@@ -54,7 +54,7 @@ def problem(code: str, detail: str, **fields: Any) -> tuple[int, bytes]:
     """Return status and body of a problem."""
     status = STATUS.get(code, 500)
     body = {
-        "type": f"https://pullcord.dev/problems/{code}",
+        "type": f"urn:pullcord:problem:{code}",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": detail,
