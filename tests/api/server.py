@@ -318,7 +318,7 @@ def problem_of(response: httpx2.Response, status: int, code: str) -> Json:
     problem: Json = response.json()
     assert set(problem) >= PROBLEM
     assert problem["code"] == code
-    assert problem["type"].endswith(f"/{code}")
+    assert problem["type"] == f"urn:pullcord:problem:{code}"
     assert problem["status"] == status
     assert problem["title"] == HTTPStatus(status).phrase
     assert problem["detail"]
