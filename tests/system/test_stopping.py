@@ -14,7 +14,7 @@ from tests.system.harness import FLOWS, Start
 from tests.system.invariants import check_invariants, opened
 from tests.system.load import Load
 from tests.system.meeting import Meeting
-from tests.system.processes import PATIENCE, alive, marked
+from tests.system.processes import PATIENCE, alive, marked, poll
 
 SHORT_DRAIN = {"pullcord.api.server": {"DRAIN": 0.5}}
 
@@ -54,6 +54,8 @@ def test_queued_runs_do_not_start_any_more_but_do_with_the_next_server(serve: St
     runs = [server.api.run("meets-single", {"port": meeting.port, "texts": [text]}) for text in ("first", "second")]
     guest = meeting.guest()
     server.process.send_signal(signal.SIGTERM)
+    # The signal has arrived when a run that nothing holds up is only queued.
+    poll(lambda: server.api.ask("meets", {"port": meeting.port, "texts": []}).body["state"] == "queued")
     guest.go()
     assert server.process.wait(PATIENCE) == 0
     meeting.nobody()
@@ -72,7 +74,7 @@ def test_what_does_not_end_in_time_goes_on_with_the_next_server(serve: Start, me
     assert stuck.text == "two"
     began = time.monotonic()
     assert server.stop() == 0
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 9
     assert marked(server.mark) == []
     stuck.gone()
     server.start()
@@ -91,7 +93,7 @@ def test_callers_that_wait_for_a_run_do_not_keep_it_from_stopping(serve: Start, 
         following = pool.submit(server.api.end, guest.run)
         began = time.monotonic()
         assert server.stop() == 0
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 9
         for future in (waiting, following):
             future.exception(PATIENCE)
     assert marked(server.mark) == []

@@ -188,10 +188,10 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
 
     @rest.get("/v1/flows", tags=["flows"], summary="List flows")
     async def flows(limit: Limit = 50, cursor: Text = None) -> Any:
-        names = sorted(name for name in app.engine.catalog.flows if cursor is None or name > cursor)
+        specs = app.engine.catalog.flows  # once: a reload during the query must not take a flow out of the page
+        names = sorted(name for name in specs if cursor is None or name > cursor)
         page = names[:limit]
         last = await app.store.read(last_runs, page)
-        specs = app.engine.catalog.flows
         items = [_flow_item(specs[name], last.get(name)) for name in page]
         more = len(names) > limit
         return {"items": items, "next": page[-1] if more else None, "failures": app.engine.catalog.failures}
