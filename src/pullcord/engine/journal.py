@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pullcord.core.errors import StoreError
@@ -124,9 +125,9 @@ class Journal:
         error = json.dumps({"type": "store_error", "message": reason, "traceback": None})
         ends: list[Message] = [[kinds.FINISHED, m[1], m[2], RunState.FAILED, None, error, None] for m in messages]
         for end in ends:
-            self._engine.store.submit(FinishRuns([end], lambda result, end=end: self._failed(result, end)))  # type: ignore[misc]
+            self._engine.store.submit(FinishRuns([end], partial(self._failed, end)))
 
-    def _failed(self, result: list[Ended] | StoreError, end: Message) -> None:
+    def _failed(self, end: Message, result: list[Ended] | StoreError) -> None:
         if isinstance(result, StoreError):
             log.error("run no. %d cannot even be ended as failed: %s", end[1], result)
         else:
