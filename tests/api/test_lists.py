@@ -302,3 +302,16 @@ def test_all_ids_are_uuids_of_version_7(api: Api) -> None:
 def test_a_slip_in_a_parameter_does_not_widen_the_list(api: Api, path: str) -> None:
     problem = problem_of(api.http.get(path), 422, "invalid_request")
     assert [part for part, _ in locations(problem)] == ["query"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/runs?flow=add&flow=fail", "/v1/requests?trigger=&trigger=", "/v1/flows?limit=1&limit=1"]
+)
+def test_a_parameter_has_one_value(api: Api, path: str) -> None:
+    problem = problem_of(api.http.get(path), 422, "invalid_request")
+    assert [error["type"] for error in problem["errors"]] == ["repeated"]
+
+
+def test_a_run_is_asked_for_with_one_deadline(api: Api) -> None:
+    asked = api.http.post("/v1/runs?wait=1s&wait=2s", json={"flow": "add", "inputs": {"a": 1}})
+    assert locations(problem_of(asked, 422, "invalid_request")) == [["query", "wait"]]

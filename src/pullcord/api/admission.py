@@ -13,6 +13,7 @@ from pydantic_core import to_json
 
 from pullcord.api.auth import Authenticator
 from pullcord.api.models import RunRequest, body_errors, sentence
+from pullcord.api.parameters import check_parameters
 from pullcord.api.problems import CHALLENGE, PROBLEM_TYPE, UNEXPECTED, problem, problem_of, receipt_status
 from pullcord.app import App
 from pullcord.core.durations import seconds
@@ -132,10 +133,9 @@ def wait_of(query: bytes) -> tuple[float | None, str]:
     Raises:
         UsageError: the query makes no sense.
     """
-    values = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
-    unknown = set(values) - {"wait", "until"}
-    if unknown:
-        raise UsageError(f"unknown query parameters: {', '.join(sorted(unknown))[:100]!r}; known: until, wait")
+    pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    check_parameters(pairs, ("wait", "until"))
+    values = dict(pairs)
     until = check_until(values.get("until", "ended"))
     if "wait" not in values:
         return None, until

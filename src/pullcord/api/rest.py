@@ -19,8 +19,9 @@ import pullcord
 from pullcord.api.admission import invalid, parse, read_body, refuse, source_of
 from pullcord.api.auth import Authenticator
 from pullcord.api.batch import submit_batch
-from pullcord.api.models import MOST_ERRORS, CancelRequest, RerunRequest, ValidateRequest, moment_of
+from pullcord.api.models import CancelRequest, RerunRequest, ValidateRequest, moment_of
 from pullcord.api.openapi import describe
+from pullcord.api.parameters import check_parameters
 from pullcord.api.problems import CHALLENGE, PROBLEM_TYPE, UNEXPECTED, problem, problem_of, receipt_status
 from pullcord.api.stream import RunStream, ndjson
 from pullcord.app import App
@@ -84,23 +85,14 @@ Text = Annotated[str | None, Query(min_length=1, max_length=200)]
 When = Annotated[str | None, Query(min_length=1, max_length=200, json_schema_extra={"format": "date-time"})]
 
 
-def only_known_parameters(request: Request) -> None:
-    """Refuse a query with parameters that the call does not take: a slip must not widen a list.
+def exact_parameters(request: Request) -> None:
+    """Refuse a query that the route does not take.
 
     Raises:
-        UsageError: naming them.
+        UsageError: naming the parameters.
     """
     route: APIRoute = request.scope["route"]
-    known = sorted(field.alias for field in route.dependant.query_params)
-    unknown = sorted(set(request.query_params) - set(known))
-    if unknown:
-        errors = [
-            {"loc": ["query", name[:100]], "msg": "unknown parameter", "type": "extra_forbidden"} for name in unknown
-        ]
-        takes = f"known: {', '.join(known)}" if known else "this call takes none"
-        raise UsageError(
-            f"unknown query parameters: {', '.join(unknown)[:100]!r}; {takes}", errors=errors[:MOST_ERRORS]
-        )
+    check_parameters(request.query_params.multi_items(), (field.alias for field in route.dependant.query_params))
 
 
 def body_of(model: type[M], *, optional: bool = False) -> Any:
@@ -122,7 +114,7 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
     """Build the FastAPI application for a running app."""
     rest = FastAPI(
         title="Pullcord", version=pullcord.__version__, docs_url=None, redoc_url=None, openapi_url=None,
-        dependencies=[Depends(caller), Depends(only_known_parameters)], redirect_slashes=False,
+        dependencies=[Depends(caller), Depends(exact_parameters)], redirect_slashes=False,
     )  # fmt: skip
     rest.state.authenticator = authenticator
     _handle_errors(rest, app, authenticator)
