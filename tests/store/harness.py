@@ -6,7 +6,6 @@ A store of another kind joins the suite with one entry in `KINDS`: a function th
 from __future__ import annotations
 
 import itertools
-import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from pullcord.store.commands.journal import Ended, FinishRuns, Recorded, RecordS
 from pullcord.store.commands.keys import REQUEST_ID, Identity
 from pullcord.store.commands.ledger import LedgerEntry, Note
 from pullcord.store.commands.lifecycle import CancelRun, LoseRuns, QueueDue, SetWaiting, Start
+from pullcord.store.connection import Connection
 from pullcord.store.migrate import migrate
 from pullcord.store.store import Store
 from pullcord.store.transaction import Hints, Transaction, ignore
@@ -54,10 +54,10 @@ class DrivenClock:
 class Database(Protocol):
     """One database of some kind."""
 
-    def writer(self) -> sqlite3.Connection:
+    def writer(self) -> Connection:
         """Open the writing connection; the schema is there."""
 
-    def reader(self) -> sqlite3.Connection:
+    def reader(self) -> Connection:
         """Open a connection that cannot write."""
 
     def store(self, clock: DrivenClock) -> Store:
@@ -75,7 +75,7 @@ class SQLiteDatabase:
     def path(self) -> Path:
         return self.folder / "pullcord.db"
 
-    def writer(self) -> sqlite3.Connection:
+    def writer(self) -> Connection:
         self.folder.mkdir(exist_ok=True)
         connection = sqlite.writer(self.path)
         if not self.synced:
@@ -83,7 +83,7 @@ class SQLiteDatabase:
         migrate(connection)
         return connection
 
-    def reader(self) -> sqlite3.Connection:
+    def reader(self) -> Connection:
         return sqlite.reader(self.path)
 
     def store(self, clock: DrivenClock) -> Store:
@@ -129,16 +129,16 @@ class Server:
         self.clock.advance(1)
         tx = Transaction(self.connection, self.clock.now(), self.owner, self.hints.copy())
         results: dict[int, Any] = {}
-        self.connection.execute("BEGIN IMMEDIATE")
+        self.connection.begin()
         try:
             for kind in ORDER:
                 batch = [command for command in commands if type(command) is kind]
                 if batch:
                     results |= zip(map(id, batch), kind.apply(tx, batch), strict=True)
             claimed = [] if room is None else claim(tx, room, floor)
-            self.connection.execute("COMMIT")
+            self.connection.commit()
         except BaseException:
-            self.connection.execute("ROLLBACK")
+            self.connection.rollback()
             raise
         self.hints = tx.hints
         return [results[id(command)] for command in commands], claimed

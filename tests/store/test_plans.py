@@ -18,10 +18,12 @@ from pullcord.store.commands.journal import FinishRuns, RecordSteps
 from pullcord.store.commands.keys import REQUEST_ID, Identity
 from pullcord.store.commands.ledger import Note
 from pullcord.store.commands.lifecycle import CancelRun, LoseRuns, QueueDue, SetWaiting, Start
+from pullcord.store.connection import Connection
 from pullcord.store.queries.flows import counts, last_runs
 from pullcord.store.queries.page import Page
 from pullcord.store.queries.requests import RequestFilter, find_originals, get_request, list_requests
 from pullcord.store.queries.runs import RunFilter, list_runs, load_runs, queue_ahead, run_number
+from pullcord.store.sqlite import SQLiteConnection
 from pullcord.store.transaction import Hints, Transaction, ignore
 from tests.store.harness import LANE, NOON, Server, SQLiteDatabase, admit, finished, note, step
 
@@ -32,13 +34,20 @@ SCAN = re.compile(r"^SCAN (\w+)(?: USING (?:COVERING )?INDEX (\w+))?")
 class Recorder:
     """Stands for a connection and remembers the statements."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: SQLiteConnection) -> None:
         self._connection = connection
         self.statements: list[tuple[str, Any]] = []
 
     def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:
         self.statements.append((sql, parameters))
         return self._connection.execute(sql, parameters)
+
+    def array(self, sql: str, parameters: Any = ()) -> list[Any]:
+        self.statements.append((sql, parameters))
+        return self._connection.array(sql, parameters)
+
+    def lock(self, sql: str, parameters: Any = ()) -> None:
+        self._connection.lock(sql, parameters)
 
     def plans(self) -> dict[str, list[str]]:
         """Return the steps of each statement's plan."""
@@ -102,9 +111,9 @@ def recorder(filled: Server) -> Iterator[Recorder]:
     filled.connection.execute("ROLLBACK")
 
 
-def connection_of(recorder: Recorder) -> sqlite3.Connection:
+def connection_of(recorder: Recorder) -> Connection:
     """Return a recorder as what it stands for."""
-    return cast(sqlite3.Connection, recorder)
+    return cast(Connection, recorder)
 
 
 PAGES = [Page(50), Page(50, "40")]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+from pullcord.store.connection import Connection
 from pullcord.store.store import Store
 
 K = TypeVar("K", bound=Hashable)
@@ -21,7 +21,7 @@ class Gather(Generic[K, V]):
         query: takes a connection and keys; returns what was found, by key.
     """
 
-    def __init__(self, store: Store, query: Callable[[sqlite3.Connection, list[K]], dict[K, V]]) -> None:
+    def __init__(self, store: Store, query: Callable[[Connection, list[K]], dict[K, V]]) -> None:
         self._store = store
         self._query = query
         self._wanted: dict[K, list[asyncio.Future[V | None]]] = {}

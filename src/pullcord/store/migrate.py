@@ -1,16 +1,21 @@
-"""Bring a database file to the schema this version needs.
+"""Bring a database to the schema this version needs.
 
 A new file is made from `schema.sql`, a snapshot of what the migrations give (a test holds them equal), because
-importing Alembic takes longer than everything else at start. Only an older file pays for it.
+importing Alembic takes longer than everything else at start. Only an older file pays for it, and PostgreSQL once.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from pullcord.core.errors import StoreVersionError
+from pullcord.store.connection import Connection
 from pullcord.store.errors import translated
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 HEAD = "0001"
 """The newest migration."""
@@ -32,21 +37,49 @@ def migrate(connection: sqlite3.Connection) -> None:
             connection.executescript(f"BEGIN IMMEDIATE;\n{snapshot}\nCOMMIT;")
             return
         if version > HEAD:
-            raise StoreVersionError(
-                f"this database has schema {version}, written by a newer Pullcord than this one (schema {HEAD}); "
-                "install the newer version, or use another --data-dir"
-            )
+            raise _too_new(version)
         upgrade(connection)
+
+
+def migrate_postgres(connection: Connection, url: str) -> None:
+    """Create or upgrade the schema in PostgreSQL, while `connection` holds the server's lock.
+
+    Raises:
+        StoreVersionError: a newer Pullcord wrote this database.
+    """
+    there = connection.execute("SELECT to_regclass('alembic_version')").fetchone()[0]
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if there else None
+    version = None if row is None else str(row[0])
+    if version == HEAD:
+        return
+    if version is not None and version > HEAD:
+        raise _too_new(version)
+    import psycopg
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import NullPool
+
+    _run(create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=NullPool), "head")
+
+
+def _too_new(version: str) -> StoreVersionError:
+    return StoreVersionError(
+        f"this database has schema {version}, written by a newer Pullcord than this one (schema {HEAD}); "
+        "install the newer version, or use another --data-dir"
+    )
 
 
 def upgrade(connection: sqlite3.Connection, revision: str = "head") -> None:
     """Run Alembic's migrations up to a revision on an open SQLite connection."""
-    from alembic import command
-    from alembic.config import Config
     from sqlalchemy import create_engine
     from sqlalchemy.pool import StaticPool
 
-    engine = create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool)
+    _run(create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool), revision)
+
+
+def _run(engine: Engine, revision: str) -> None:
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(files("pullcord.store").joinpath("migrations")))
     with engine.begin() as shared:

@@ -3,16 +3,58 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from pydantic_core import from_json
 
 from pullcord.core.errors import StoreError
-from pullcord.store.errors import translated
+from pullcord.store.connection import NOTHING, Failure
+from pullcord.store.errors import is_data_error, translate, translated
+from pullcord.store.statement import to_sqlite
 
 MINIMUM = (3, 35, 0)
 """The first SQLite with RETURNING and UPDATE … FROM."""
 
 
-def writer(path: Path) -> sqlite3.Connection:
+class SQLiteConnection(sqlite3.Connection):
+    """A connection to a database file, as `store.connection` wants it."""
+
+    usable = True
+
+    def execute(self, sql: str, parameters: Any = NOTHING, /) -> sqlite3.Cursor:
+        """Run a statement."""
+        return super().execute(to_sqlite(sql), parameters)
+
+    def array(self, sql: str, parameters: Mapping[str, Any] = NOTHING, /) -> list[Any]:
+        """Return all rows of a `SELECT EACH[…]`; they come as one value, that is, with one switch of threads."""
+        text = self.execute(sql, parameters).fetchone()[0]
+        result: list[Any] = from_json(text)
+        return result
+
+    def lock(self, sql: str, parameters: Mapping[str, Any] = NOTHING, /) -> None:
+        """Do nothing: a write transaction has the whole database to itself."""
+
+    def begin(self) -> None:
+        """Open a write transaction."""
+        self.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Put the transaction on disk."""
+        self.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Give up the transaction, if there is one."""
+        if self.in_transaction:
+            self.execute("ROLLBACK")
+
+    def failure(self, error: Exception) -> Failure | None:
+        """Explain an error of the driver."""
+        return Failure(translate(error), is_data_error(error)) if isinstance(error, sqlite3.Error) else None
+
+
+def writer(path: Path) -> SQLiteConnection:
     """Open the writing connection: WAL, and every commit synced to the disk (design rule 1).
 
     Raises:
@@ -24,7 +66,7 @@ def writer(path: Path) -> sqlite3.Connection:
             "use a newer Python or system"
         )
     with translated():
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        connection = _connect(path)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
@@ -35,14 +77,18 @@ def writer(path: Path) -> sqlite3.Connection:
         return connection
 
 
-def reader(path: Path) -> sqlite3.Connection:
+def reader(path: Path) -> SQLiteConnection:
     """Open a connection that cannot write.
 
     Raises:
         StoreError: the file cannot be opened or is damaged.
     """
     with translated():
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+        connection = _connect(path)
         connection.execute("PRAGMA query_only = ON")
         connection.execute("PRAGMA temp_store = MEMORY")
         return connection
+
+
+def _connect(path: Path) -> SQLiteConnection:
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0, factory=SQLiteConnection)

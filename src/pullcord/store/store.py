@@ -1,10 +1,9 @@
-"""The store: one file, one writer, a few readers. Everything that is true about runs is in here."""
+"""The store: one database, one writer, a few readers. Everything that is true about runs is in here."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import sqlite3
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +12,10 @@ from typing import Any, TypeVar
 
 from pullcord.clock import Clock
 from pullcord.core.errors import PullcordRuntimeError, StoreReadOnlyError
-from pullcord.store import sqlite
 from pullcord.store.commands.claim import Claimed
-from pullcord.store.errors import translated
+from pullcord.store.connection import Connection, explained
+from pullcord.store.database import database_of
 from pullcord.store.lock import FolderLock
-from pullcord.store.migrate import migrate
 from pullcord.store.transaction import Command
 from pullcord.store.writer import Claimant, Writer
 
@@ -33,31 +31,31 @@ class Store:
     Args:
         folder: the data folder; made when it is not there.
         clock: the time.
+        url: a PostgreSQL database; None is the file `pullcord.db` in the folder.
 
     Raises:
-        StoreLockedError: another server holds the folder.
-        StoreError: the folder or the file in it cannot be used.
+        StoreLockedError: another server holds the folder or the database.
+        StoreError: the folder or the database cannot be used.
     """
 
-    def __init__(self, folder: Path, clock: Clock) -> None:
+    def __init__(self, folder: Path, clock: Clock, url: str | None = None) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
             raise StoreReadOnlyError(f"the data folder {folder} cannot be made: {error.strerror}") from None
         self.folder = folder
         self.clock = clock
-        self._path = folder / "pullcord.db"
         self._lock = FolderLock(folder)
         with contextlib.ExitStack() as opened:
             opened.callback(self._lock.release)
-            self._connection = sqlite.writer(self._path)
+            self._database = database_of(folder, url)
+            self._connection = self._database.writer()
             opened.callback(self._connection.close)
-            migrate(self._connection)
             self.owner, self.floor = self._begin()
             opened.pop_all()
         self._stopped = False
         self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
+        self._connections: list[Connection] = []
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="pullcord-reader")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._dispatch: Callable[[Sequence[Claimed]], None] | None = None
@@ -65,15 +63,18 @@ class Store:
 
     def _begin(self) -> tuple[int, int]:
         """Count this incarnation, and find the highest number that an earlier one gave."""
-        with translated():
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.execute(
+        connection = self._connection
+        try:
+            connection.begin()
+            connection.execute(
                 "INSERT INTO meta (name, value) VALUES ('incarnation', '1') "
-                "ON CONFLICT (name) DO UPDATE SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT)"
+                "ON CONFLICT (name) DO UPDATE SET value = CAST(CAST(meta.value AS INTEGER) + 1 AS TEXT)"
             )
-            owner = self._connection.execute("SELECT value FROM meta WHERE name = 'incarnation'").fetchone()[0]
-            floor = self._connection.execute("SELECT coalesce(max(id), 0) FROM requests").fetchone()[0]
-            self._connection.execute("COMMIT")
+            owner = connection.execute("SELECT value FROM meta WHERE name = 'incarnation'").fetchone()[0]
+            floor = connection.execute("SELECT coalesce(max(id), 0) FROM requests").fetchone()[0]
+            connection.commit()
+        except Exception as error:
+            raise explained(connection, error) from error
         return int(owner), int(floor)
 
     def start(self) -> None:
@@ -133,12 +134,14 @@ class Store:
         return await self._loop.run_in_executor(self._readers, self._query, query, arguments)
 
     def _query(self, query: Callable[..., R], arguments: tuple[Any, ...]) -> R:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = sqlite.reader(self._path)
+        connection: Connection | None = getattr(self._local, "connection", None)
+        if connection is None or not connection.usable:
+            connection = self._local.connection = self._database.reader()
             self._connections.append(connection)
-        with translated():
+        try:
             return query(connection, *arguments)
+        except Exception as error:
+            raise explained(connection, error) from error
 
     def _deliver(self, answers: list[tuple[Callable[[Any], None], Any]], claimed: list[Claimed]) -> None:
         if self._loop is None or not (answers or claimed):

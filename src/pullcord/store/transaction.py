@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
 from pullcord.core.errors import StoreError
-from pullcord.store.statement import load
+from pullcord.store.connection import Connection
 
 
 @dataclass(slots=True)
@@ -41,7 +40,7 @@ class Transaction:
         hints: what the claim at the end should look at.
     """
 
-    connection: sqlite3.Connection
+    connection: Connection
     now: int
     owner: int
     hints: Hints
@@ -56,8 +55,8 @@ class Transaction:
         return None if row is None else row[0]
 
     def array(self, sql: str, parameters: Mapping[str, Any]) -> list[Any]:
-        """Return what a `SELECT json_group_array(…)` gives, parsed."""
-        return load(self.value(sql, parameters))
+        """Return all rows of a `SELECT EACH[…]`."""
+        return self.connection.array(sql, parameters)
 
     def next_id(self, table: str) -> int:
         """Return the first free number of a table that only this writer inserts into."""

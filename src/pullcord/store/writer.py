@@ -7,7 +7,6 @@ halved until the one command that poisons it stands alone (rule 12).
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
@@ -23,7 +22,7 @@ from pullcord.store.commands.claim import Claimed, claim
 from pullcord.store.commands.journal import FinishRuns, RecordSteps
 from pullcord.store.commands.ledger import Note
 from pullcord.store.commands.lifecycle import CancelRun, LoseRuns, QueueDue, SetWaiting, Start
-from pullcord.store.errors import is_data_error, translate
+from pullcord.store.connection import Connection, Failure
 from pullcord.store.transaction import Command, Hints, Transaction
 
 log = logging.getLogger(__name__)
@@ -68,7 +67,7 @@ class Writer:
         deliver: called on the writer's thread with the callbacks to make and the runs to dispatch, after each commit.
     """
 
-    def __init__(self, connection: sqlite3.Connection, clock: Clock, owner: int, deliver: Deliver) -> None:
+    def __init__(self, connection: Connection, clock: Clock, owner: int, deliver: Deliver) -> None:
         self._connection = connection
         self._clock = clock
         self._owner = owner
@@ -137,9 +136,11 @@ class Writer:
         """Write a batch and return the commands that must be tried again."""
         try:
             answers, claimed = self._commit(batch)
-        except sqlite3.Error as error:
-            return self._recover(batch, error)
-        except Exception as error:  # a value that a command cannot even put into words
+        except Exception as error:
+            failure = self._connection.failure(error)
+            if failure is not None:
+                return self._recover(batch, failure)
+            # A value that a command cannot even put into words.
             log.exception("a batch of %d writes failed", len(batch))
             return self._divide(batch, StoreError(f"the write failed: {error!r}"))
         self._deliver(answers, claimed)
@@ -149,7 +150,7 @@ class Writer:
         connection = self._connection
         self._last = max(self._last + 1, self._clock.now())
         tx = Transaction(connection, self._last, self._owner, self._hints.copy())
-        connection.execute("BEGIN IMMEDIATE")
+        connection.begin()
         try:
             answers: list[tuple[Callable[[Any], None], Any]] = []
             admitted: list[tuple[Any, Decision]] = []
@@ -163,10 +164,9 @@ class Writer:
             claimed = [] if self._claimant is None else claim(tx, self._claimant.room(), self._claimant.floor)
             _settle(tx, admitted, claimed)
             hit("writer.before_commit")
-            connection.execute("COMMIT")
+            connection.commit()
         except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            connection.rollback()
             raise
         hit("writer.after_commit")
         self._hints = tx.hints
@@ -176,15 +176,14 @@ class Writer:
             self._claimant.reserve(claimed)
         return answers, claimed
 
-    def _recover(self, batch: list[Command], error: sqlite3.Error) -> list[Command]:
-        translated = translate(error)
-        if is_data_error(error):
-            return self._divide(batch, translated)
-        log.error("writing %d commands failed: %s", len(batch), translated)
+    def _recover(self, batch: list[Command], failure: Failure) -> list[Command]:
+        if failure.of_the_values:
+            return self._divide(batch, failure.error)
+        log.error("writing %d commands failed: %s", len(batch), failure.error)
         self._claim_failed = self._claimant is not None
         keep = [command for command in batch if command.keep_trying]
         failed = [command for command in batch if not command.keep_trying]
-        self._deliver([(command.done, command.failure(translated)) for command in failed], [])
+        self._deliver([(command.done, command.failure(failure.error)) for command in failed], [])
         return keep
 
     def _divide(self, batch: list[Command], error: StoreError) -> list[Command]:

@@ -11,28 +11,29 @@ from pullcord.core.errors import StoreError
 from pullcord.core.states import Outcome, RunState
 from pullcord.store.commands.keys import Claimant, Identity, Original, claim_keys, known_original, release_keys
 from pullcord.store.commands.ledger import LedgerEntry, insert_requests
-from pullcord.store.statement import dump, rows
+from pullcord.store.statement import dump, names, rows
 from pullcord.store.transaction import Transaction
 
 _RUN_COLUMNS = (
-    "id uuid flow flow_version state inputs trigger_kind invoker lane slot priority test parent_id rerun_of not_before"
+    "id:int uuid flow flow_version state inputs trigger_kind invoker lane slot priority:int test:int parent_id:int "
+    "rerun_of:int not_before:int"
 )
 _INSERT_RUNS = f"""
-INSERT INTO runs ({_RUN_COLUMNS.replace(" ", ", ")}, token, attempt, takeovers, losses, queued_at)
-SELECT {_RUN_COLUMNS.replace(" ", ", ")}, 0, 1, 0, 0, CASE WHEN state = 'queued' THEN :now END
-FROM {rows(_RUN_COLUMNS)}"""
+INSERT INTO runs ({names(_RUN_COLUMNS)}, token, attempt, takeovers, losses, queued_at)
+SELECT {names(_RUN_COLUMNS)}, 0, 1, 0, 0, CASE WHEN state = 'queued' THEN :now END
+FROM {rows(_RUN_COLUMNS)} AS s"""
 _INSERT_AUDIT = f"""
 INSERT INTO audit (id, at, invoker, action, subject_id)
-SELECT :base + rank, :now, invoker, 'run.admit', subject_id FROM {rows("rank invoker subject_id")}"""
+SELECT :base + rank, :now, invoker, 'run.admit', subject_id FROM {rows("rank:int invoker subject_id:int")} AS s"""
 _AHEAD = """
 SELECT count(*) FROM (SELECT 1 FROM runs WHERE slot = :slot AND state = 'queued'
-    AND (priority > :priority OR (priority = :priority AND id < :id)) LIMIT 1001)"""
+    AND (priority > :priority OR (priority = :priority AND id < :id)) LIMIT 1001) AS ahead"""
 _CAPACITY = "SELECT capacity FROM slots WHERE key = :slot"
 _HELD = """
 SELECT count(*) FROM runs WHERE slot = :slot AND state IN ('running', 'waiting', 'cancelling')"""
 _WAITING = """
 SELECT count(*) FROM (SELECT 1 FROM runs INDEXED BY runs_slot_queue
-    WHERE slot = :slot AND state = 'queued' LIMIT :capacity)"""
+    WHERE slot = :slot AND state = 'queued' LIMIT :capacity) AS some"""
 _HELD_BY_ANCESTORS = """
 WITH RECURSIVE chain(id, parent_id, slot, state) AS (
     SELECT id, parent_id, slot, state FROM runs WHERE id = :parent

@@ -53,19 +53,19 @@ def _register(tx: Transaction, command: RegisterFlows) -> None:
     parameters = {"rows": dump(specs), "now": tx.now, "location": command.location}
     tx.execute(
         f"INSERT INTO flows (name, location, spec, updated_at) SELECT name, location, spec, :now "
-        f"FROM {rows('name location spec')} WHERE true ON CONFLICT (name) DO UPDATE SET "
+        f"FROM {rows('name location spec')} AS s WHERE true ON CONFLICT (name) DO UPDATE SET "
         "location = excluded.location, spec = excluded.spec, updated_at = excluded.updated_at, removed_at = NULL",
         parameters,
     )
     if command.complete:
         tx.execute(
             "UPDATE flows SET removed_at = :now WHERE location = :location AND removed_at IS NULL "
-            f"AND name NOT IN (SELECT name FROM {rows('name location spec')})",
+            f"AND name NOT IN (SELECT name FROM {rows('name location spec')} AS s)",
             parameters,
         )
-    limits = dump([[spec.slot, spec.limit] for spec in command.specs if spec.slot is not None])
+    limits = dump(sorted([spec.slot, spec.limit] for spec in command.specs if spec.slot is not None))
     tx.execute(
-        f"INSERT INTO slots (key, capacity) SELECT key, capacity FROM {rows('key capacity')} WHERE true "
+        f"INSERT INTO slots (key, capacity) SELECT key, capacity FROM {rows('key capacity:int')} AS s WHERE true "
         "ON CONFLICT (key) DO UPDATE SET capacity = excluded.capacity",
         {"rows": limits},
     )
@@ -73,7 +73,8 @@ def _register(tx: Transaction, command: RegisterFlows) -> None:
     source = rows("flow lane slot")
     # A new limit counts the runs that are active already (design rule 8).
     tx.execute(
-        f"UPDATE runs SET slot = s.slot FROM {source} AS s WHERE runs.flow = s.flow AND runs.slot IS NOT s.slot "
+        f"UPDATE runs SET slot = s.slot FROM {source} AS s WHERE runs.flow = s.flow "
+        "AND coalesce(runs.slot, '') != coalesce(s.slot, '') "
         "AND runs.state IN ('scheduled', 'queued', 'running', 'waiting', 'cancelling')",
         lanes,
     )

@@ -10,41 +10,47 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pullcord.store.statement import dump, values
+from pullcord.store.statement import dump
 from pullcord.store.transaction import Transaction
 
 # Without statistics SQLite would rather walk through the index on states and sort: a long queue, at every claim.
 _ORPHANS = """
-SELECT json_group_array(json_array(id, lane, 0)) FROM (
+SELECT EACH[id, lane, 0] FROM (
     SELECT id, lane FROM runs
     WHERE owner IS NULL AND state IN ('running', 'waiting', 'cancelling') AND lane = :lane AND id > :floor
-    ORDER BY lane, id LIMIT :room)"""
+    ORDER BY lane, id LIMIT :room) AS found"""
 _ORPHANS_LEFT = """
 SELECT count(*) FROM runs WHERE owner IS NULL AND state IN ('running', 'waiting', 'cancelling') AND id > :floor"""
 _FREE = """
-SELECT json_group_array(json_array(id, lane, priority)) FROM (
+SELECT EACH[id, lane, priority] FROM (
     SELECT id, lane, priority FROM runs INDEXED BY runs_queue
     WHERE state = 'queued' AND slot IS NULL AND lane = :lane AND id > :floor
-    ORDER BY priority DESC, id LIMIT :room)"""
+    ORDER BY priority DESC, id LIMIT :room) AS found"""
 _LIMITED = """
-SELECT json_group_array(json_array(id, lane, priority)) FROM (
+SELECT EACH[id, lane, priority] FROM (
     SELECT id, lane, priority FROM runs INDEXED BY runs_slot_queue
     WHERE state = 'queued' AND slot = :slot AND id > :floor
-    ORDER BY priority DESC, id
-    LIMIT max(0, coalesce((SELECT capacity FROM slots WHERE key = :slot), 0) - (
-        SELECT count(*) FROM runs WHERE slot = :slot AND state IN ('running', 'waiting', 'cancelling'))))"""
-_TAKE = f"""
+    ORDER BY priority DESC, id LIMIT :room) AS found"""
+# Locked in the order of the keys, so that no two transactions wait for each other, and before the held ones are
+# counted: a count that began earlier would not see what the holder of the lock has just taken.
+_LOCK = "SELECT key FROM slots WHERE key IN VALUES[slots] ORDER BY key FOR UPDATE"
+_OPEN = """
+SELECT EACH[key, open] FROM (
+    SELECT key, capacity - (SELECT count(*) FROM runs
+        WHERE slot = key AND state IN ('running', 'waiting', 'cancelling')) AS open
+    FROM slots WHERE key IN VALUES[slots]) AS found"""
+_TAKE = """
 UPDATE runs SET state = 'running', token = token + 1, owner = :owner, started_at = coalesce(started_at, :now),
     waiting_for = NULL
-WHERE id IN {values("ids")}"""
-_CLAIMED = f"""
-SELECT json_group_array(json_array(r.id, r.token, r.uuid, r.flow, r.inputs, r.attempt, r.lane, r.flow_version,
+WHERE id IN VALUES[ids:int]"""
+_CLAIMED = """
+SELECT EACH[r.id, r.token, r.uuid, r.flow, r.inputs, r.attempt, r.lane, r.flow_version,
     r.scheduled_for, r.test, r.takeovers, r.resumed_from, q.uuid, q.invoker, q.invoker_kind, q.on_behalf_of,
-    q.trigger_kind, q.trigger_name))
-FROM runs r JOIN requests q ON q.id = r.id WHERE r.id IN {values("ids")}"""
-_STEPS = f"""
-SELECT json_group_array(json_array(run_id, identity, name, seq, attempt, state, result, error))
-FROM steps WHERE run_id IN {values("ids")} AND state != 'running'"""
+    q.trigger_kind, q.trigger_name]
+FROM runs r JOIN requests q ON q.id = r.id WHERE r.id IN VALUES[ids:int]"""
+_STEPS = """
+SELECT EACH[run_id, identity, name, seq, attempt, state, result, error]
+FROM steps WHERE run_id IN VALUES[ids:int] AND state != 'running'"""
 
 
 @dataclass(slots=True)
@@ -111,10 +117,10 @@ def claim(tx: Transaction, room: Mapping[str, int], floor: int) -> list[Claimed]
             candidates += [(-row[2], row[0], row[1], None) for row in found]
             if len(found) < free:
                 tx.hints.lanes.discard(name)
-    for slot in list(tx.hints.slots):
-        found = tx.array(_LIMITED, {"slot": slot, "floor": floor})
+    for slot, free in _open_slots(tx):
+        found = tx.array(_LIMITED, {"slot": slot, "floor": floor, "room": free})
         candidates += [(-row[2], row[0], row[1], slot) for row in found]
-        tx.hints.slots.discard(slot)
+    tx.hints.slots.clear()
     candidates.sort()
     for _, run_id, name, slot_ in candidates:
         if left.get(name, 0) > 0:
@@ -125,6 +131,15 @@ def claim(tx: Transaction, room: Mapping[str, int], floor: int) -> list[Claimed]
         else:
             tx.hints.slots.add(slot_)
     return _take(tx, chosen) if chosen else []
+
+
+def _open_slots(tx: Transaction) -> list[tuple[str, int]]:
+    """Lock the hinted concurrency keys, and return those with free slots and how many."""
+    if not tx.hints.slots:
+        return []
+    slots = {"slots": dump(sorted(tx.hints.slots))}
+    tx.connection.lock(_LOCK, slots)
+    return [(key, free) for key, free in tx.array(_OPEN, slots) if free > 0]
 
 
 def _take(tx: Transaction, chosen: list[int]) -> list[Claimed]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pullcord.core.errors import StoreError
 from pullcord.core.states import StepState
-from pullcord.store.statement import dump, rows, values
+from pullcord.store.statement import dump, rows
 from pullcord.store.transaction import Transaction
 
 IN_WORKER = "runs.state || '' IN ('running', 'waiting', 'cancelling')"
@@ -16,7 +16,9 @@ IN_WORKER = "runs.state || '' IN ('running', 'waiting', 'cancelling')"
 such a statement must begin at the rows it was given, and look each run up by its number."""
 
 _HELD = "r.token = s.token AND r.state IN ('running', 'waiting', 'cancelling')"
-_STEP_COLUMNS = "kind run token number identity seq name attempt state started ended result error"
+_STEP_COLUMNS = (
+    "kind run:int token:int number:int identity seq:int name attempt:int state started:int ended:int result error"
+)
 _RECORD = f"""
 INSERT INTO steps (run_id, identity, seq, name, attempt, state, started_at, ended_at, result, error)
 SELECT s.run, s.identity, s.seq, s.name, s.attempt, s.state, s.started, s.ended, s.result, s.error
@@ -25,11 +27,11 @@ ON CONFLICT (run_id, identity) DO UPDATE SET attempt = excluded.attempt, state =
     started_at = excluded.started_at, ended_at = excluded.ended_at, result = excluded.result, error = excluded.error
 WHERE steps.state != 'succeeded'"""
 _STALE = f"""
-SELECT json_group_array(json_array(s.run, s.token))
-FROM {rows("run token")} AS s LEFT JOIN runs r ON r.id = s.run AND {_HELD} WHERE r.id IS NULL"""
-_FORGIVE = f"UPDATE runs SET losses = 0 WHERE losses > 0 AND id IN {values('ids')}"
+SELECT EACH[s.run, s.token]
+FROM {rows("run:int token:int")} AS s LEFT JOIN runs r ON r.id = s.run AND {_HELD} WHERE r.id IS NULL"""
+_FORGIVE = "UPDATE runs SET losses = 0 WHERE losses > 0 AND id IN VALUES[ids:int]"
 
-_END_COLUMNS = "kind run token state result error retry_at"
+_END_COLUMNS = "kind run:int token:int state result error retry_at:int"
 _FINISH = f"""
 UPDATE runs SET
     state = CASE WHEN runs.state = 'cancelling' THEN 'cancelled'
@@ -42,10 +44,10 @@ UPDATE runs SET
     waiting_for = NULL
 FROM {rows(_END_COLUMNS)} AS s
 WHERE runs.id = s.run AND runs.token = s.token AND {IN_WORKER}"""
-_REOPEN = f"""
+_REOPEN = """
 UPDATE steps SET state = 'retrying' WHERE state = 'failed'
-AND run_id IN (SELECT id FROM runs WHERE state = 'scheduled' AND id IN {values("ids")})"""
-_ENDS = f"SELECT json_group_array(json_array(id, token, state, slot)) FROM runs WHERE id IN {values('ids')}"
+AND run_id IN (SELECT id FROM runs WHERE state = 'scheduled' AND id IN VALUES[ids:int])"""
+_ENDS = "SELECT EACH[id, token, state, slot] FROM runs WHERE id IN VALUES[ids:int]"
 
 
 @dataclass(slots=True)
@@ -90,9 +92,10 @@ class RecordSteps:
     def apply(cls, tx: Transaction, commands: Sequence[RecordSteps]) -> list[Recorded]:
         """Insert or update the records of all runs that still hold their token."""
         messages = [message for command in commands for message in command.messages]
-        written = tx.execute(_RECORD, {"rows": dump(messages)})
+        latest = _latest(messages)
+        written = tx.execute(_RECORD, {"rows": dump(latest)})
         stale: set[tuple[int, int]] = set()
-        if written != len(messages):
+        if written != len(latest):
             pairs = dump([[message[1], message[2]] for message in messages])
             stale = {(run, token) for run, token in tx.array(_STALE, {"rows": pairs})}
         # That a step was seen running is no progress: the next crash may be its third.
@@ -100,6 +103,16 @@ class RecordSteps:
         if progress:
             tx.execute(_FORGIVE, {"ids": dump(progress)})
         return [Recorded(command.messages, stale) for command in commands]
+
+
+def _latest(messages: list[list[Any]]) -> list[list[Any]]:
+    """Return the last record of each step, or the one that succeeded: a statement must not meet a row twice."""
+    kept: dict[tuple[int, int, str], list[Any]] = {}
+    for message in messages:
+        key = (message[1], message[2], message[4])
+        if key not in kept or kept[key][8] != StepState.SUCCEEDED:
+            kept[key] = message
+    return list(kept.values())
 
 
 @dataclass(slots=True)
@@ -165,7 +178,7 @@ class FinishRuns:
 def _stale_ends(tx: Transaction, messages: list[list[Any]]) -> set[tuple[int, int]]:
     """Return the messages whose run is on another token; those that were just ended are not among them."""
     found = tx.array(
-        f"SELECT json_group_array(json_array(s.run, s.token)) FROM {rows('run token')} AS s "
+        f"SELECT EACH[s.run, s.token] FROM {rows('run:int token:int')} AS s "
         "LEFT JOIN runs r ON r.id = s.run AND r.token = s.token AND coalesce(r.ended_at, :now) = :now "
         "WHERE r.id IS NULL",
         {"rows": dump([[message[1], message[2]] for message in messages]), "now": tx.now},

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from pullcord.core.states import RunState
-from pullcord.store.statement import dump, rows, values
+from pullcord.store.statement import dump, rows
 from pullcord.store.transaction import Transaction
 
 RETENTION: Final = 30 * 86_400 * 1_000_000
@@ -15,20 +15,20 @@ RETENTION: Final = 30 * 86_400 * 1_000_000
 REQUEST_ID: Final = ""
 """The scope of request ids; an idempotency key's scope is its flow."""
 
-_COLUMNS = "scope invoker key request_id sent validated"
+_COLUMNS = "scope invoker key request_id:int sent validated"
 _CLAIM = f"""
 INSERT INTO keys (scope, invoker, key, request_id, sent, validated, at)
-SELECT scope, invoker, key, request_id, sent, validated, :now FROM {rows(_COLUMNS)} WHERE true
+SELECT scope, invoker, key, request_id, sent, validated, :now FROM {rows(_COLUMNS)} AS s WHERE true
 ON CONFLICT (scope, invoker, key) DO UPDATE SET
     request_id = excluded.request_id, sent = excluded.sent, validated = excluded.validated, at = excluded.at
 WHERE keys.at < :expired"""
 _HOLDERS = f"""
-SELECT json_group_array(json_array(
-    k.scope, k.invoker, k.key, k.request_id, k.sent, k.validated, q.uuid, r.uuid, r.state))
+SELECT EACH[
+    k.scope, k.invoker, k.key, k.request_id, k.sent, k.validated, q.uuid, r.uuid, r.state]
 FROM {rows("scope invoker key")} AS wanted
 JOIN keys k ON k.scope = wanted.scope AND k.invoker = wanted.invoker AND k.key = wanted.key AND k.at >= :expired
 LEFT JOIN requests q ON q.id = k.request_id LEFT JOIN runs r ON r.id = k.request_id"""
-_RELEASE = f"DELETE FROM keys WHERE request_id IN {values('ids')}"
+_RELEASE = "DELETE FROM keys WHERE request_id IN VALUES[ids:int]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +127,13 @@ def claim_keys(tx: Transaction, wanted: list[Claimant]) -> dict[int, Original]:
     losers: dict[int, Original] = {}
     names = {claimant.id: claimant for claimant in wanted}
     while wanted:
-        rows_ = [[i.scope, i.invoker, i.key, c.id, i.sent, i.validated] for c in wanted for i in c.identities]
-        tx.execute(_CLAIM, {"rows": dump(rows_), "now": tx.now, "expired": tx.now - RETENTION})
+        # The first of this transaction speaks for the others: a statement must not meet a row twice (PostgreSQL).
+        first_rows: dict[tuple[str, str, str], list[Any]] = {}
+        for claimant in wanted:
+            for identity in claimant.identities:
+                name = (identity.scope, identity.invoker, identity.key)
+                first_rows.setdefault(name, [*name, claimant.id, identity.sent, identity.validated])
+        tx.execute(_CLAIM, {"rows": dump(list(first_rows.values())), "now": tx.now, "expired": tx.now - RETENTION})
         identities = [identity for claimant in wanted for identity in claimant.identities]
         found = originals(tx.array(_HOLDERS, lookup_parameters(identities, tx.now)), identities)
         late: dict[int, Original] = {}

@@ -9,19 +9,19 @@ from typing import Any, ClassVar
 
 from pullcord.core.errors import StoreError
 from pullcord.core.states import Outcome
-from pullcord.store.statement import dump, rows
+from pullcord.store.statement import dump, names, rows
 from pullcord.store.transaction import Transaction
 
 _FIELDS = (
-    "uuid flow inputs outcome code reason errors original_id trigger_kind trigger_name invoker invoker_kind "
-    "on_behalf_of source note idempotency_key repeat_key dry_run"
+    "uuid flow inputs outcome code reason errors original_id:int trigger_kind trigger_name invoker invoker_kind "
+    "on_behalf_of source note idempotency_key repeat_key dry_run:int"
 )
-_NAMES = _FIELDS.split()
+_NAMES = names(_FIELDS).split(", ")
 _INSERT = f"""
 INSERT INTO requests (id, {", ".join(_NAMES)}, at, count)
-SELECT id, {", ".join(_NAMES)}, :now, 1 FROM {rows("id " + _FIELDS)} WHERE true
+SELECT id, {", ".join(_NAMES)}, :now, times FROM {rows(f"times:int id:int {_FIELDS}")} AS s WHERE true
 ON CONFLICT (repeat_key) WHERE repeat_key IS NOT NULL
-DO UPDATE SET count = requests.count + 1, last_at = excluded.at"""
+DO UPDATE SET count = requests.count + excluded.count, last_at = excluded.at"""
 
 
 @dataclass(slots=True)
@@ -72,17 +72,25 @@ class LedgerEntry:
         """Return the entry with another outcome."""
         return replace(self, outcome=outcome, **changes)
 
-    def row(self, number: int) -> list[Any]:
-        """Return the values in the order of the insert."""
-        return [number, *_values(self)]
-
 
 _values = attrgetter(*_NAMES)
 
 
 def insert_requests(tx: Transaction, entries: list[tuple[int, LedgerEntry]]) -> None:
     """Insert numbered ledger rows; repeats update the row they share."""
-    tx.execute(_INSERT, {"rows": dump([entry.row(number) for number, entry in entries]), "now": tx.now})
+    # A statement must not meet a row twice: PostgreSQL refuses to update what it has just inserted.
+    shared: dict[str, list[Any]] = {}
+    rows_: list[list[Any]] = []
+    for number, entry in entries:
+        first = None if entry.repeat_key is None else shared.get(entry.repeat_key)
+        if first is not None:
+            first[0] += 1
+            continue
+        row = [1, number, *_values(entry)]
+        rows_.append(row)
+        if entry.repeat_key is not None:
+            shared[entry.repeat_key] = row
+    tx.execute(_INSERT, {"rows": dump(rows_), "now": tx.now})
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from pullcord.core.errors import NotCancellableError, NotFoundError, StoreError
 from pullcord.core.manifest import ISOLATED
 from pullcord.core.states import ACTIVE, ENDED, RunState
 from pullcord.store.commands.journal import IN_WORKER, Ended
-from pullcord.store.statement import dump, rows, values
+from pullcord.store.statement import dump, rows
 from pullcord.store.transaction import Transaction
 
 MAX_LOSSES: Final = 3
@@ -25,23 +25,23 @@ UPDATE runs SET
     error = CASE WHEN runs.state != 'cancelling' AND losses + s.blame >= {MAX_LOSSES} THEN s.error END,
     owner = NULL, takeovers = takeovers + 1, losses = losses + s.blame, waiting_for = NULL,
     lane = CASE WHEN s.blame > 0 THEN rtrim(lane, replace(lane, '#', '')) || '{ISOLATED}' ELSE lane END
-FROM {rows("run token blame error")} AS s
+FROM {rows("run:int token:int blame:int error")} AS s
 WHERE runs.id = s.run AND runs.token = s.token AND {IN_WORKER}"""
-_STATES = f"SELECT json_group_array(json_array(id, token, state, slot)) FROM runs WHERE id IN {values('ids')}"
+_STATES = "SELECT EACH[id, token, state, slot] FROM runs WHERE id IN VALUES[ids:int]"
 _WAIT = f"""
 UPDATE runs SET state = CASE WHEN s.text IS NULL THEN 'running' ELSE 'waiting' END, waiting_for = s.text
-FROM {rows("run token text")} AS s
+FROM {rows("run:int token:int text")} AS s
 WHERE runs.id = s.run AND runs.token = s.token AND {IN_WORKER} AND runs.state != 'cancelling'"""
 _DUE = """
-SELECT json_group_array(json_array(id, lane, slot)) FROM (
+SELECT EACH[id, lane, slot] FROM (
     SELECT id, lane, slot FROM runs INDEXED BY runs_due
-    WHERE state = 'scheduled' AND not_before <= :now ORDER BY not_before LIMIT 1000)"""
+    WHERE state = 'scheduled' AND not_before <= :now ORDER BY not_before LIMIT 1000) AS found"""
 _NEXT_DUE = "SELECT min(not_before) FROM runs INDEXED BY runs_due WHERE state = 'scheduled'"
 _FAMILY = """
 WITH RECURSIVE family(id) AS (
     SELECT id FROM runs WHERE uuid = :uuid
     UNION ALL SELECT r.id FROM runs r JOIN family f ON r.parent_id = f.id
-) SELECT json_group_array(json_array(r.id, r.token, r.state, r.slot, r.owner IS NULL, r.uuid))
+) SELECT EACH[r.id, r.token, r.state, r.slot, r.owner IS NULL, r.uuid]
 FROM runs r JOIN family f ON r.id = f.id"""
 
 
@@ -136,7 +136,7 @@ class QueueDue:
         due = tx.array(_DUE, {"now": tx.now})
         if due:
             tx.execute(
-                f"UPDATE runs SET state = 'queued', queued_at = :now WHERE id IN {values('ids')}",
+                "UPDATE runs SET state = 'queued', queued_at = :now WHERE id IN VALUES[ids:int]",
                 {"ids": dump([row[0] for row in due]), "now": tx.now},
             )
             for _, lane, slot in due:
@@ -260,20 +260,10 @@ class Start:
 
 def rebuild_hints(tx: Transaction) -> None:
     """Find every lane and slot that has queued runs."""
-    tx.hints.lanes |= set(
-        tx.array(
-            "SELECT json_group_array(lane) FROM "
-            "(SELECT DISTINCT lane FROM runs WHERE state = 'queued' AND slot IS NULL)",
-            {},
-        )
-    )
-    tx.hints.slots |= set(
-        tx.array(
-            "SELECT json_group_array(slot) FROM "
-            "(SELECT DISTINCT slot FROM runs WHERE state = 'queued' AND slot IS NOT NULL)",
-            {},
-        )
-    )
+    lanes = "SELECT DISTINCT lane FROM runs WHERE state = 'queued' AND slot IS NULL"
+    slots = "SELECT DISTINCT slot FROM runs WHERE state = 'queued' AND slot IS NOT NULL"
+    tx.hints.lanes |= {row[0] for row in tx.array(f"SELECT EACH[lane] FROM ({lanes}) AS found", {})}
+    tx.hints.slots |= {row[0] for row in tx.array(f"SELECT EACH[slot] FROM ({slots}) AS found", {})}
 
 
 def states_of(tx: Transaction, ids: list[int]) -> dict[int, Ended]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Any
 
 from pullcord.clock import rfc3339
 from pullcord.core.manifest import FlowSpec
+from pullcord.store.connection import Connection
 from pullcord.store.queries.runs import parsed
 
 
-def stored_flows(connection: sqlite3.Connection) -> dict[str, FlowSpec]:
+def stored_flows(connection: Connection) -> dict[str, FlowSpec]:
     """Return every flow that was registered and has not left its location."""
     rows = connection.execute("SELECT name, spec FROM flows WHERE removed_at IS NULL ORDER BY name").fetchall()
     return {row[0]: FlowSpec(**parsed(row[1])) for row in rows}
 
 
-def last_runs(connection: sqlite3.Connection, names: list[str]) -> dict[str, dict[str, Any]]:
+def last_runs(connection: Connection, names: list[str]) -> dict[str, dict[str, Any]]:
     """Return the newest run of each flow: `{"id", "state", "queued_at", "ended_at"}`."""
     result: dict[str, dict[str, Any]] = {}
     for name in names:
@@ -35,7 +35,7 @@ def last_runs(connection: sqlite3.Connection, names: list[str]) -> dict[str, dic
     return result
 
 
-def counts(connection: sqlite3.Connection) -> dict[str, int]:
+def counts(connection: Connection) -> dict[str, int]:
     """Return how many runs are in each state that is not an end."""
     rows = connection.execute(
         "SELECT state, count(*) FROM runs WHERE state IN "

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from pullcord.core.errors import UsageError
+from pullcord.store.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,12 @@ class Page:
 
 
 def fetch_page(
-    connection: sqlite3.Connection,
+    connection: Connection,
     select: str,
     conditions: list[str],
     parameters: dict[str, Any],
     page: Page,
-    item: Callable[[sqlite3.Row | tuple[Any, ...]], dict[str, Any]],
+    item: Callable[[Any], dict[str, Any]],
 ) -> dict[str, Any]:
     """Return `{"items", "next"}` of a list.
 

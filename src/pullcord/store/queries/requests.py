@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
 from pullcord.clock import rfc3339
 from pullcord.store.commands.keys import Identity, Original, lookup_parameters, lookup_sql, originals
+from pullcord.store.connection import Connection
 from pullcord.store.queries.page import Page, fetch_page
 from pullcord.store.queries.runs import parsed, window_conditions
-from pullcord.store.statement import load
 
 _SELECT = """
 SELECT t.id, t.uuid, t.flow, t.inputs, t.outcome, t.code, t.reason, t.errors, r.uuid, t.trigger_kind,
@@ -40,7 +39,7 @@ class RequestFilter:
     until: int | None = None
 
 
-def list_requests(connection: sqlite3.Connection, which: RequestFilter, page: Page) -> dict[str, Any]:
+def list_requests(connection: Connection, which: RequestFilter, page: Page) -> dict[str, Any]:
     """Return a page of the ledger."""
     conditions: list[str] = []
     parameters: dict[str, Any] = {}
@@ -54,7 +53,7 @@ def list_requests(connection: sqlite3.Connection, which: RequestFilter, page: Pa
     return fetch_page(connection, _SELECT, conditions + window, parameters | bounds, page, _item)
 
 
-def get_request(connection: sqlite3.Connection, uuid: str, invoker: str) -> dict[str, Any] | None:
+def get_request(connection: Connection, uuid: str, invoker: str) -> dict[str, Any] | None:
     """Return a request by its id, the invoker's own first, an admitted one before refused ones."""
     row = connection.execute(
         f"{_SELECT} WHERE t.uuid = :uuid "
@@ -64,10 +63,10 @@ def get_request(connection: sqlite3.Connection, uuid: str, invoker: str) -> dict
     return None if row is None else _item(row)
 
 
-def find_originals(connection: sqlite3.Connection, identities: list[Identity], now: int) -> dict[Identity, Original]:
+def find_originals(connection: Connection, identities: list[Identity], now: int) -> dict[Identity, Original]:
     """Return the requests that came first under these identities."""
-    found = connection.execute(lookup_sql(), lookup_parameters(identities, now)).fetchone()[0]
-    return originals(load(found), identities)
+    found = connection.array(lookup_sql(), lookup_parameters(identities, now))
+    return originals(found, identities)
 
 
 def _item(row: Any) -> dict[str, Any]:

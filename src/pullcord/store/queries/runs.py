@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,9 @@ from pydantic_core import from_json
 
 from pullcord.clock import rfc3339
 from pullcord.core.states import ENDED
+from pullcord.store.connection import Connection
 from pullcord.store.queries.page import Page, fetch_page
-from pullcord.store.statement import dump, load, values
+from pullcord.store.statement import dump
 
 _COLUMNS = """t.id, t.uuid, t.flow, t.flow_version, t.state, t.inputs, t.trigger_kind, q.trigger_name, t.invoker,
     q.invoker_kind, q.on_behalf_of, q.source, q.note, q.uuid, p.uuid, o.uuid, t.scheduled_for, t.queued_at,
@@ -19,10 +19,10 @@ _COLUMNS = """t.id, t.uuid, t.flow, t.flow_version, t.state, t.inputs, t.trigger
     t.partial, t.priority, t.not_before"""
 _FROM = """FROM runs t JOIN requests q ON q.id = t.id LEFT JOIN runs p ON p.id = t.parent_id
     LEFT JOIN runs o ON o.id = t.rerun_of LEFT JOIN runs f ON f.id = t.resumed_from"""
-_ITEMS = f"SELECT json_group_array(json_array({_COLUMNS})) {_FROM} WHERE t.uuid IN {values('uuids')}"
-_STEPS = f"""
-SELECT json_group_array(json_array(run_id, seq, name, attempt, state, started_at, ended_at, result, error))
-FROM steps WHERE run_id IN {values("ids")}"""
+_ITEMS = f"SELECT EACH[{_COLUMNS}] {_FROM} WHERE t.uuid IN VALUES[uuids]"
+_STEPS = """
+SELECT EACH[run_id, seq, name, attempt, state, started_at, ended_at, result, error]
+FROM steps WHERE run_id IN VALUES[ids:int]"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class RunFilter:
                 conditions.append(f"t.{column} = :{column}")
                 parameters[column] = value
         if self.flows is not None:
-            conditions.append(f"t.flow || '' IN {values('flows')}")  # in the order of the numbers, not by flow
+            conditions.append("t.flow || '' IN VALUES[flows]")  # in the order of the numbers, not by flow
             parameters["flows"] = dump(self.flows)
         window, bounds = window_conditions(self.since, self.until)
         return conditions + window, parameters | bounds
@@ -79,29 +79,29 @@ def window_conditions(since: int | None, until: int | None) -> tuple[list[str], 
     return conditions, parameters
 
 
-def list_runs(connection: sqlite3.Connection, which: RunFilter, page: Page) -> dict[str, Any]:
+def list_runs(connection: Connection, which: RunFilter, page: Page) -> dict[str, Any]:
     """Return a page of runs, without steps, results and tracebacks."""
     conditions, parameters = which.conditions()
     return fetch_page(connection, f"SELECT {_COLUMNS} {_FROM}", conditions, parameters, page, _summary)
 
 
-def load_runs(connection: sqlite3.Connection, uuids: list[str]) -> dict[str, dict[str, Any]]:
+def load_runs(connection: Connection, uuids: list[str]) -> dict[str, dict[str, Any]]:
     """Return the whole items of runs by id; unknown ids are left out."""
-    found = load(connection.execute(_ITEMS, {"uuids": dump(uuids)}).fetchone()[0])
+    found = connection.array(_ITEMS, {"uuids": dump(uuids)})
     steps: dict[int, list[dict[str, Any]]] = {row[0]: [] for row in found}
     parameters = {"ids": dump(list(steps))}
-    for row in sorted(load(connection.execute(_STEPS, parameters).fetchone()[0]), key=lambda row: row[1]):
+    for row in sorted(connection.array(_STEPS, parameters), key=lambda row: row[1]):
         steps[row[0]].append(_step(row))
     return {row[1]: _item(row, steps[row[0]]) for row in found}
 
 
-def run_number(connection: sqlite3.Connection, uuid: str) -> tuple[int, str, str] | None:
+def run_number(connection: Connection, uuid: str) -> tuple[int, str, str] | None:
     """Return a run's number, state and flow by its id."""
     row = connection.execute("SELECT id, state, flow FROM runs WHERE uuid = :uuid", {"uuid": uuid}).fetchone()
     return None if row is None else (row[0], row[1], row[2])
 
 
-def queue_ahead(connection: sqlite3.Connection, uuid: str) -> dict[str, Any] | None:
+def queue_ahead(connection: Connection, uuid: str) -> dict[str, Any] | None:
     """Say what a queued run waits for: `{"slot", "capacity", "holders", "ahead"}`, or None when for a worker only."""
     row = connection.execute(
         "SELECT r.id, r.slot, s.capacity, r.priority FROM runs r JOIN slots s ON s.key = r.slot "
@@ -117,7 +117,7 @@ def queue_ahead(connection: sqlite3.Connection, uuid: str) -> dict[str, Any] | N
     ).fetchall()
     ahead = connection.execute(
         "SELECT count(*) FROM (SELECT 1 FROM runs WHERE slot = :slot AND state = 'queued' "
-        "AND (priority > :priority OR (priority = :priority AND id < :id)) LIMIT 1000)",
+        "AND (priority > :priority OR (priority = :priority AND id < :id)) LIMIT 1000) AS ahead",
         {"slot": row[1], "id": row[0], "priority": row[3]},
     ).fetchone()[0]
     return {"slot": row[1], "capacity": row[2], "holders": [holder[0] for holder in holders], "ahead": ahead}

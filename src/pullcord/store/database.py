@@ -1,0 +1,76 @@
+"""Which database it is: the file in the data folder, or a PostgreSQL server by its address."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from pullcord.core.errors import UsageError
+from pullcord.store import sqlite
+from pullcord.store.connection import Connection
+from pullcord.store.migrate import migrate
+
+SCHEMES = ("postgresql://", "postgres://")
+
+
+class Database(Protocol):
+    """Opens connections."""
+
+    def writer(self) -> Connection:
+        """Open the one connection that writes, and bring the schema up to date.
+
+        Raises:
+            StoreError: the database cannot be used, or another server uses it.
+        """
+
+    def reader(self) -> Connection:
+        """Open a connection that cannot write.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class SQLiteDatabase:
+    """A file. The data folder's lock keeps other servers away from it.
+
+    Attributes:
+        path: the file.
+    """
+
+    path: Path
+
+    def writer(self) -> Connection:
+        """Open the writing connection."""
+        connection = sqlite.writer(self.path)
+        try:
+            migrate(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def reader(self) -> Connection:
+        """Open a reading connection."""
+        return sqlite.reader(self.path)
+
+
+def database_of(folder: Path, url: str | None) -> Database:
+    """Return the database that a server uses.
+
+    Args:
+        folder: its data folder.
+        url: address of a PostgreSQL database, or None.
+
+    Raises:
+        UsageError: the address is of another kind, or the driver is not installed.
+    """
+    if url is None:
+        return SQLiteDatabase(folder / "pullcord.db")
+    if not url.startswith(SCHEMES):
+        raise UsageError("the database's address must begin with postgresql://, as in postgresql://user@host/pullcord")
+    from pullcord.store.postgres import PostgresDatabase
+
+    return PostgresDatabase(url)

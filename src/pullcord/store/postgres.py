@@ -1,0 +1,288 @@
+"""PostgreSQL: the second store. One server uses a database at a time; an advisory lock says so."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from uuid import uuid4
+
+from pullcord.core.errors import (
+    StoreCorruptError,
+    StoreError,
+    StoreFullError,
+    StoreLockedError,
+    StoreReadOnlyError,
+    UsageError,
+)
+from pullcord.store.connection import NOTHING, Cursor, Failure
+from pullcord.store.statement import to_postgres
+
+try:
+    import psycopg
+    from psycopg.pq import TransactionStatus
+    from psycopg.types.numeric import Int8Dumper
+except ImportError as error:
+    raise UsageError(
+        f"PostgreSQL needs the driver psycopg ({error}); install it with: pip install 'pullcord[postgres]'"
+    ) from None
+
+LOCK_PATIENCE: Final = 3.0
+"""Seconds to wait for the lock: a server that was just killed gives it back when PostgreSQL has noticed."""
+
+OUTCOME_PATIENCE: Final = 60.0
+"""Seconds to wait for a lost server, to ask it whether a transaction was committed."""
+
+PAUSE: Final = 0.05
+"""Seconds between two tries of either."""
+
+_WRITER: Final = """
+SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'; SET jit = off;
+SET idle_in_transaction_session_timeout = '60s'; SET client_min_messages = warning;
+SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"""
+"""The writer's statements begin at the rows they are given and look the others up. Plans are kept, and one that was
+made while a table was empty must not walk through it when it is full."""
+
+_READER: Final = "SET default_transaction_read_only = on; SET jit = off; SET statement_timeout = '60s'"
+_LOCK: Final = "SELECT pg_try_advisory_lock(hashtext('pullcord'), hashtext(current_schema()))"
+_UNREACHABLE: Final = "PostgreSQL cannot be reached; look whether it runs, and at PULLCORD_DATABASE_URL"
+
+_ADVICE: Final[dict[str, tuple[type[StoreError], str]]] = {
+    "08": (StoreError, _UNREACHABLE),
+    "28": (StoreError, "PostgreSQL refuses the user or the password; check PULLCORD_DATABASE_URL"),
+    "3D": (StoreError, "the database does not exist; make it with createdb, or check PULLCORD_DATABASE_URL"),
+    "53": (StoreFullError, "PostgreSQL has run out of disk, memory or connections; give it more, then try again"),
+    "57": (StoreError, _UNREACHABLE),
+    "25": (StoreReadOnlyError, "the database cannot be written; connect to the primary server"),
+    "XX": (StoreCorruptError, "PostgreSQL reports a damaged database; look at its log, and restore a back-up"),
+}
+"""What an error means, by its class (PostgreSQL's manual, appendix A)."""
+
+_OF_THE_VALUES: Final = {"0A", "21", "22", "23", "42", "54"}
+
+
+def explain(error: psycopg.Error) -> Failure:
+    """Return a driver's error in Pullcord's words."""
+    state = error.sqlstate
+    if state is None:  # raised by the driver itself, before or instead of the server
+        if isinstance(error, psycopg.OperationalError):
+            return Failure(StoreError(f"{_UNREACHABLE} ({_first_line(error)})"), of_the_values=False)
+        return Failure(StoreError(f"the database refused the operation ({_first_line(error)})"), of_the_values=True)
+    kind, advice = _ADVICE.get(state[:2], (StoreError, "the database refused the operation"))
+    return Failure(kind(f"{advice} ({_first_line(error)})"), of_the_values=state[:2] in _OF_THE_VALUES)
+
+
+def _first_line(error: psycopg.Error) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+class PostgresConnection:
+    """A connection, as `store.connection` wants it.
+
+    Args:
+        url: address of the database.
+        settings: statements that set the session up.
+    """
+
+    def __init__(self, url: str, settings: str) -> None:
+        self._url = url
+        self._settings = settings
+        self._connection = self._connect()
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        try:
+            connection = psycopg.connect(
+                self._url, autocommit=True, prepare_threshold=0, connect_timeout=5, application_name="pullcord",
+                tcp_user_timeout=10_000,
+            )  # fmt: skip
+        except psycopg.Error as error:
+            raise explain(error).error from error
+        try:
+            # One type for all numbers: a statement is prepared anew for each combination of types.
+            connection.adapters.register_dumper(int, Int8Dumper)
+            connection.execute(self._settings, prepare=False)
+        except psycopg.Error as error:
+            connection.close()
+            raise explain(error).error from error
+        return connection
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self.usable and self._connection.info.transaction_status != TransactionStatus.IDLE
+
+    @property
+    def usable(self) -> bool:
+        """Whether the connection stands."""
+        return not self._connection.closed
+
+    def execute(self, sql: str, parameters: Mapping[str, Any] = NOTHING, /) -> Cursor:
+        """Run a statement."""
+        return self._connection.execute(to_postgres(sql), parameters)
+
+    def array(self, sql: str, parameters: Mapping[str, Any] = NOTHING, /) -> list[Any]:
+        """Return all rows of a `SELECT EACH[…]`."""
+        return self.execute(sql, parameters).fetchall()
+
+    def lock(self, sql: str, parameters: Mapping[str, Any] = NOTHING, /) -> None:
+        """Lock the rows of a `SELECT … FOR UPDATE` until the transaction ends."""
+        self.execute(sql, parameters)
+
+    def begin(self) -> None:
+        """Open a transaction."""
+        self._connection.execute("BEGIN", prepare=False)
+
+    def commit(self) -> None:
+        """Put the transaction on disk."""
+        self._connection.execute("COMMIT", prepare=False)
+
+    def rollback(self) -> None:
+        """Give up the transaction, if there is one and the server still knows of it."""
+        if self.in_transaction:
+            try:
+                self._connection.execute("ROLLBACK", prepare=False)
+            except psycopg.Error:
+                self._connection.close()  # which ends the transaction as well
+
+    def failure(self, error: Exception) -> Failure | None:
+        """Explain an error of the driver."""
+        if isinstance(error, psycopg.Error):
+            return explain(error)
+        return Failure(error, of_the_values=False) if isinstance(error, StoreError) else None
+
+    def close(self) -> None:
+        """Close it."""
+        self._connection.close()
+
+
+class PostgresWriter(PostgresConnection):
+    """The one connection that writes. It outlives the server's restarts, and holds the lock that keeps others away.
+
+    Args:
+        url: address of the database.
+
+    Raises:
+        StoreLockedError: another Pullcord uses the database.
+        StoreError: the database cannot be used.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._me = f"process {os.getpid()} on {socket.gethostname()}, {uuid4()}"
+        self._transaction = ""
+        super().__init__(url, _WRITER)
+        try:
+            self._take_lock()
+        except BaseException:
+            self.close()
+            raise
+
+    def sign(self) -> None:
+        """Leave this server's name in the database, for others to see and to know after a break who was there last."""
+        self.execute(
+            "INSERT INTO meta (name, value) VALUES ('server', :me) "
+            "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            {"me": self._me},
+        )
+
+    def begin(self) -> None:
+        """Open a transaction, on a new connection if the last one broke."""
+        if not self.usable:
+            self._reconnect()
+        cursor = self._connection.execute("BEGIN; SELECT CAST(pg_current_xact_id() AS text)", prepare=False)
+        cursor.nextset()
+        self._transaction = str((cursor.fetchone() or ("",))[0])
+
+    def commit(self) -> None:
+        """Put the transaction on disk.
+
+        When the server is lost over it, only the server can say what became of it: it is asked when it is back.
+        """
+        try:
+            super().commit()
+        except psycopg.OperationalError:
+            if self.usable or not self._was_committed():
+                raise
+
+    def _was_committed(self) -> bool:
+        deadline = time.monotonic() + OUTCOME_PATIENCE
+        while True:
+            try:
+                self._reconnect()
+                sql = "SELECT pg_xact_status(CAST(CAST(:transaction AS text) AS xid8))"
+                (status,) = self.execute(sql, {"transaction": self._transaction}).fetchone()
+                if status != "in progress":
+                    return bool(status == "committed")
+            except StoreLockedError:
+                raise
+            except (psycopg.OperationalError, StoreError):
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(PAUSE)
+
+    def _reconnect(self) -> None:
+        self._connection.close()
+        self._connection = self._connect()
+        try:
+            self._take_lock()
+            row = self.execute("SELECT value FROM meta WHERE name = 'server'").fetchone()
+            if row is None or row[0] != self._me:
+                raise StoreLockedError(
+                    f"the connection to PostgreSQL broke, and another Pullcord ({_name(row)}) has used the database "
+                    "since; stop one of the two, and start this one again"
+                )
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _take_lock(self) -> None:
+        deadline = time.monotonic() + LOCK_PATIENCE
+        try:
+            while not self.execute(_LOCK).fetchone()[0]:
+                if time.monotonic() > deadline:
+                    there = self.execute("SELECT to_regclass('meta')").fetchone()[0]
+                    row = self.execute("SELECT value FROM meta WHERE name = 'server'").fetchone() if there else None
+                    raise StoreLockedError(
+                        f"the database is in use by another Pullcord ({_name(row)}); stop it, use another database, "
+                        "or set PULLCORD_URL to ask that one"
+                    )
+                time.sleep(PAUSE)
+        except psycopg.Error as error:
+            raise explain(error).error from error
+
+
+def _name(row: tuple[str] | None) -> str:
+    return "unknown" if row is None else row[0].rpartition(", ")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresDatabase:
+    """A database on a PostgreSQL server.
+
+    Attributes:
+        url: its address.
+    """
+
+    url: str
+
+    def writer(self) -> PostgresWriter:
+        """Open the writing connection."""
+        from pullcord.store.migrate import migrate_postgres
+
+        writer = PostgresWriter(self.url)
+        try:
+            migrate_postgres(writer, self.url)
+            writer.sign()
+        except psycopg.Error as error:
+            writer.close()
+            raise explain(error).error from error
+        except BaseException:
+            writer.close()
+            raise
+        return writer
+
+    def reader(self) -> PostgresConnection:
+        """Open a reading connection."""
+        return PostgresConnection(self.url, _READER)
