@@ -2,19 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from pullcord.store.store import Store
-from tests.store.harness import KINDS, Database, DrivenClock, Server, spec
+from tests.postgres import FAST, PostgresServer
+from tests.store.harness import KINDS, Database, DrivenClock, PostgresTestDatabase, Server, SQLiteDatabase, spec
 
 
-@pytest.fixture(params=sorted(KINDS))
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+class Servers:
+    """PostgreSQL servers, started when the first test wants one."""
+
+    def __init__(self) -> None:
+        self._servers: dict[str, tuple[PostgresServer, str]] = {}
+
+    def empty_database(self, kind: str) -> str:
+        """Return the address of a database without rows; the one before it is gone."""
+        if kind not in self._servers:
+            server = PostgresServer(kind, FAST)
+            self._servers[kind] = (server, server.prepare())
+        server, name = self._servers[kind]
+        server.empty(name)
+        return server.url(name)
+
+    def remove(self) -> None:
+        for server, _ in self._servers.values():
+            server.remove()
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    """Keep the servers for all tests."""
+    servers = Servers()
+    yield servers
+    servers.remove()
+
+
+@pytest.fixture(params=KINDS)
+def empty(request: pytest.FixtureRequest, tmp_path: Path, servers: Servers) -> Callable[[], Database]:
+    """Make empty databases of a kind; the one before is gone or left behind."""
+    kind, _, make = request.param.partition("-")
+    numbers = itertools.count(1)
+
+    def make_empty() -> Database:
+        if kind == "sqlite":
+            return SQLiteDatabase(tmp_path / f"data{next(numbers)}")
+        return PostgresTestDatabase(tmp_path / "data", servers.empty_database(make))
+
+    return make_empty
+
+
+@pytest.fixture
+def database(empty: Callable[[], Database]) -> Database:
     """Make an empty database."""
-    return KINDS[request.param](tmp_path / "data")
+    return empty()
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The conformance suite's tools: kinds of store, a driven clock, a server that works step by step, and builders.
 
-A store of another kind joins the suite with one entry in `KINDS`: a function that makes a `Database` in a folder.
+A store of another kind joins the suite with one entry in `KINDS` and a way to make a `Database` of that kind.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from pullcord.store.commands.ledger import LedgerEntry, Note
 from pullcord.store.commands.lifecycle import CancelRun, LoseRuns, QueueDue, SetWaiting, Start
 from pullcord.store.connection import Connection
 from pullcord.store.migrate import migrate
+from pullcord.store.postgres import PostgresDatabase
 from pullcord.store.store import Store
 from pullcord.store.transaction import Hints, Transaction, ignore
 from pullcord.store.writer import ORDER
@@ -90,7 +91,25 @@ class SQLiteDatabase:
         return Store(self.folder, clock)
 
 
-KINDS: Mapping[str, Callable[[Path], Database]] = {"sqlite": SQLiteDatabase}
+@dataclass(frozen=True)
+class PostgresTestDatabase:
+    """A database on a server."""
+
+    folder: Path
+    url: str
+
+    def writer(self) -> Connection:
+        return PostgresDatabase(self.url).writer()
+
+    def reader(self) -> Connection:
+        return PostgresDatabase(self.url).reader()
+
+    def store(self, clock: DrivenClock) -> Store:
+        return Store(self.folder, clock, self.url)
+
+
+KINDS = ("sqlite", "postgres-wheel", "postgres-debian")
+"""All that the conformance suite runs over."""
 
 
 @dataclass
@@ -253,7 +272,7 @@ def admit(
     facts: dict[str, Any] = {
         "uuid": str(uuid7()), "flow_version": "v1", "inputs": "{}", "lane": LANE, "slot": flow if limited else None,
     }  # fmt: skip
-    row = entry(flow, invoker=invoker, idempotency_key=key, dry_run=dry_run)
+    row = entry(flow, invoker=invoker, idempotency_key=key, dry_run=int(dry_run))
     if request_id is not None:
         row = row.become(Outcome.ADMITTED, uuid=request_id)
     return Admit(row.become(Outcome.ADMITTED, **ledger), NewRun(**facts | run), done, tuple(identities), dry_run)

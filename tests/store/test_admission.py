@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 
+import psycopg
 import pytest
 
 from pullcord.core.errors import PullcordError
@@ -35,8 +36,10 @@ def test_either_all_of_it_or_nothing(server: Server) -> None:
     taken = admit()
     server.admit(taken)
     before = {table: server.count(table) for table in ("requests", "runs", "audit", "keys")}
-    with pytest.raises(sqlite3.Error):
+    with pytest.raises(Exception) as refused:
         server.admit(admit(key="k", uuid=taken.run.uuid))
+    failure = server.connection.failure(refused.value)
+    assert failure is not None and failure.of_the_values
     assert {table: server.count(table) for table in before} == before
 
 
@@ -119,7 +122,7 @@ def test_any_text_comes_back_as_it_was(server: Server, text: str) -> None:
 
 @pytest.mark.parametrize("text", ["a\0b", "\0", "a\ud800b"])
 def test_text_that_a_database_may_not_hold_is_kept_or_refused_but_never_changed(server: Server, text: str) -> None:
-    with contextlib.suppress(ValueError, PullcordError, sqlite3.Error):
+    with contextlib.suppress(ValueError, PullcordError, sqlite3.Error, psycopg.Error):
         server.transact(note(note=text, flow=text))
     assert server.rows("SELECT note, flow FROM requests") in ([], [{"note": text, "flow": text}])
 

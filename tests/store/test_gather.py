@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
 
 import pytest
 
 from pullcord.core.errors import StoreError
+from pullcord.store.connection import Connection
 from pullcord.store.gather import Gather
 from pullcord.store.store import Store
 
@@ -17,7 +17,7 @@ async def test_look_ups_of_one_moment_share_queries(store: Store) -> None:
     asked: list[list[int]] = []
     loop, begun, go = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
 
-    def query(_: sqlite3.Connection, keys: list[int]) -> dict[int, str]:
+    def query(_: Connection, keys: list[int]) -> dict[int, str]:
         asked.append(keys)
         loop.call_soon_threadsafe(begun.set)
         assert go.wait(10)
@@ -37,7 +37,7 @@ async def test_look_ups_of_one_moment_share_queries(store: Store) -> None:
 async def test_a_query_that_fails_fails_its_callers_and_no_later_one(store: Store) -> None:
     broken = [True]
 
-    def query(connection: sqlite3.Connection, keys: list[int]) -> dict[int, int]:
+    def query(connection: Connection, keys: list[int]) -> dict[int, int]:
         if broken[0]:
             connection.execute("SELECT * FROM nowhere")
         return {key: key for key in keys}

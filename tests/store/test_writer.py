@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -12,12 +11,13 @@ from typing import Any
 import pytest
 from uuid_utils import uuid7
 
-from pullcord.core.errors import PullcordRuntimeError, StoreError, StoreReadOnlyError
+from pullcord.core.errors import PullcordRuntimeError, StoreError, StoreFullError, StoreReadOnlyError
 from pullcord.core.states import Outcome
 from pullcord.store import writer as writer_module
 from pullcord.store.commands.claim import Claimed
 from pullcord.store.commands.journal import FinishRuns, Recorded, RecordSteps
 from pullcord.store.commands.lifecycle import LoseRuns, Start
+from pullcord.store.connection import Connection
 from pullcord.store.queries.page import Page
 from pullcord.store.queries.runs import RunFilter, list_runs, run_number
 from pullcord.store.store import Store
@@ -68,9 +68,7 @@ class Room:
     def room(self) -> Mapping[str, int]:
         if self._failures:
             self._failures -= 1
-            error = sqlite3.OperationalError("database or disk is full")
-            error.sqlite_errorcode = sqlite3.SQLITE_FULL
-            raise error
+            raise StoreFullError("the disk is full")
         return self._room
 
     def reserve(self, claimed: Sequence[Claimed]) -> None:
@@ -351,7 +349,7 @@ async def test_a_query_that_fails_is_a_store_error(store: Store) -> None:
 async def test_readers_work_at_the_same_time(store: Store) -> None:
     barrier = threading.Barrier(3)
 
-    def meet(_: sqlite3.Connection) -> int:
+    def meet(_: Connection) -> int:
         return barrier.wait(10)
 
     assert sorted(await asyncio.gather(*[store.read(meet) for _ in range(3)])) == [0, 1, 2]

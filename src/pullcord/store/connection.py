@@ -76,7 +76,7 @@ class Connection(Protocol):
         """Give up the transaction, if there is one."""
 
     def failure(self, error: Exception) -> Failure | None:
-        """Explain an error of the driver; None for any other error."""
+        """Explain an error of the driver, or of opening a connection anew; None for any other error."""
 
     def close(self) -> None:
         """Close it."""

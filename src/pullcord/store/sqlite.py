@@ -51,7 +51,9 @@ class SQLiteConnection(sqlite3.Connection):
 
     def failure(self, error: Exception) -> Failure | None:
         """Explain an error of the driver."""
-        return Failure(translate(error), is_data_error(error)) if isinstance(error, sqlite3.Error) else None
+        if isinstance(error, sqlite3.Error):
+            return Failure(translate(error), is_data_error(error))
+        return Failure(error, of_the_values=False) if isinstance(error, StoreError) else None
 
 
 def writer(path: Path) -> SQLiteConnection:

@@ -142,6 +142,7 @@ class Writer:
                 return self._recover(batch, failure)
             # A value that a command cannot even put into words.
             log.exception("a batch of %d writes failed", len(batch))
+            self._claim_failed = self._claimant is not None
             return self._divide(batch, StoreError(f"the write failed: {error!r}"))
         self._deliver(answers, claimed)
         return []

@@ -33,7 +33,7 @@ _HELD = """
 SELECT count(*) FROM runs WHERE slot = :slot AND state IN ('running', 'waiting', 'cancelling')"""
 _WAITING = """
 SELECT count(*) FROM (SELECT 1 FROM runs INDEXED BY runs_slot_queue
-    WHERE slot = :slot AND state = 'queued' LIMIT :capacity) AS some"""
+    WHERE slot = :slot AND state = 'queued' LIMIT :capacity) AS waiting"""
 _HELD_BY_ANCESTORS = """
 WITH RECURSIVE chain(id, parent_id, slot, state) AS (
     SELECT id, parent_id, slot, state FROM runs WHERE id = :parent

@@ -150,7 +150,7 @@ def _take(tx: Transaction, chosen: list[int]) -> list[Claimed]:
     steps: dict[int, list[list[Any]]] = {}
     if begun:
         for row in sorted(tx.array(_STEPS, {"ids": dump(begun)}), key=lambda row: row[3]):
-            steps.setdefault(row[0], []).append(row[1:])
+            steps.setdefault(row[0], []).append(list(row[1:]))
     return [
         Claimed(
             id=row[0],
