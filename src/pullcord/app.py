@@ -48,6 +48,7 @@ class App:
         only_new: leave the runs of earlier servers alone.
         stop_patience: how long active runs get to end when the app stops; what has not ended goes on next time.
         clock: the time.
+        database_url: a PostgreSQL database; a SQLite file in `data_dir` unless given.
 
     Raises:
         LocationError: a location does not exist.
@@ -64,8 +65,10 @@ class App:
         only_new: bool = False,
         stop_patience: Duration = 10.0,
         clock: Clock | None = None,
+        database_url: str | None = None,
     ) -> None:
         self.data_dir = Path(data_dir)
+        self._database_url = database_url
         self.clock = clock or SystemClock()
         self._locations = locations_of(flows)
         self._workers = workers or default_workers()
@@ -85,7 +88,7 @@ class App:
         """Open the store, take over what an earlier server left, and start the workers."""
         if sys.getswitchinterval() > SWITCH_INTERVAL:
             sys.setswitchinterval(SWITCH_INTERVAL)
-        self.store = Store(self.data_dir, self.clock)
+        self.store = Store(self.data_dir, self.clock, self._database_url)
         self.engine = Engine(
             self.store, self.clock, self._locations, self._workers, Path.cwd(), only_new=self._only_new
         )

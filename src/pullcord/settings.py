@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from pullcord.core.errors import UsageError
 
-_KNOWN = {"data_dir", "host", "port", "workers", "flows"}
+_KNOWN = {"data_dir", "database_url", "host", "port", "workers", "flows"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Settings:
         host: address to listen on.
         port: port to listen on; 0 takes a free one.
         workers: run workers for each location.
+        database_url: a PostgreSQL database; None is a SQLite file in `data_dir`.
     """
 
     data_dir: Path = Path(".pullcord")
@@ -31,6 +33,16 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8321
     workers: int = 2
+    database_url: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the records are, for people; without a password."""
+        if self.database_url is None:
+            return str(self.data_dir)
+        address = urlsplit(self.database_url)
+        host = address.netloc.rpartition("@")[2] or parse_qs(address.query).get("host", ["localhost"])[0]
+        return f"PostgreSQL {host}{address.path}"
 
 
 def load_settings(
@@ -40,8 +52,8 @@ def load_settings(
 
     Args:
         arguments: what the command line gave; None counts as not given.
-        environment: `PULLCORD_DATA_DIR`, `PULLCORD_FLOWS` (separated like `PATH`), `PULLCORD_HOST`, `PULLCORD_PORT`,
-            `PULLCORD_WORKERS`.
+        environment: `PULLCORD_DATA_DIR`, `PULLCORD_DATABASE_URL`, `PULLCORD_FLOWS` (separated like `PATH`),
+            `PULLCORD_HOST`, `PULLCORD_PORT`, `PULLCORD_WORKERS`.
         folder: where the settings file is looked for; the current one unless given.
 
     Raises:
@@ -60,6 +72,7 @@ def load_settings(
         host=str(values.get("host", "127.0.0.1")),
         port=_whole("port", values.get("port", 8321), 0, 65535),
         workers=_whole("workers", values["workers"], 1, 256),
+        database_url=_text("database_url", values.get("database_url")),
     )
 
 
@@ -96,6 +109,12 @@ def _flows(value: Any) -> tuple[str, ...]:
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return tuple(value)
     raise UsageError(f"flows must be a list of modules, files or folders, not {value!r}")
+
+
+def _text(name: str, value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise UsageError(f"{name} must be a text, not {value!r}")
 
 
 def _whole(name: str, value: Any, least: int, most: int) -> int:

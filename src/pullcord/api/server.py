@@ -154,7 +154,10 @@ async def _serve(settings: Settings, reload: bool, ready: Callable[[str, App], N
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    app = App(settings.flows, settings.data_dir, workers=settings.workers, reload=reload, stop_patience=DRAIN)
+    app = App(
+        settings.flows, settings.data_dir, workers=settings.workers, reload=reload, stop_patience=DRAIN,
+        database_url=settings.database_url,
+    )  # fmt: skip
     try:
         await app.start()
     except BaseException:
@@ -195,7 +198,10 @@ class LocalServer:
 
     def __init__(self, settings: Settings) -> None:
         self.socket = (settings.data_dir / SOCKET).absolute()
-        self.app = App(settings.flows, settings.data_dir, workers=settings.workers, only_new=True, stop_patience=DRAIN)
+        self.app = App(
+            settings.flows, settings.data_dir, workers=settings.workers, only_new=True, stop_patience=DRAIN,
+            database_url=settings.database_url,
+        )  # fmt: skip
         self._listener: Listener | None = None
 
     async def __aenter__(self) -> Self:

@@ -108,7 +108,7 @@ def _announce(url: str, app: App, settings: Settings, as_json: bool) -> None:
     else:
         flows = "1 flow" if count == 1 else f"{count} flows"
         broken = f", {len(failures)} not loaded" if failures else ""
-        typer.echo(f"Pullcord is ready at {url} ({flows}{broken}; data in {settings.data_dir})")
+        typer.echo(f"Pullcord is ready at {url} ({flows}{broken}; data in {settings.place})")
 
 
 def report_failure(failure: dict[str, Any]) -> None:
