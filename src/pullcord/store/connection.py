@@ -66,6 +66,9 @@ class Connection(Protocol):
     def lock(self, sql: str, parameters: Mapping[str, Any] = NOTHING, /) -> None:
         """Lock the rows of a `SELECT … FOR UPDATE` until the transaction ends."""
 
+    def notify(self, payload: str) -> None:
+        """Tell other servers on this database, when the transaction is on disk."""
+
     def begin(self) -> None:
         """Open a write transaction."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +13,16 @@ from pullcord.store.connection import Connection
 from pullcord.store.migrate import migrate
 
 SCHEMES = ("postgresql://", "postgres://")
+
+
+class Listener(Protocol):
+    """Hears what other servers tell."""
+
+    def start(self) -> None:
+        """Begin to listen, on the running event loop."""
+
+    async def stop(self) -> None:
+        """Stop listening."""
 
 
 class Database(Protocol):
@@ -29,6 +40,13 @@ class Database(Protocol):
 
         Raises:
             StoreError: the database cannot be read.
+        """
+
+    def listener(self, heard: Callable[[str], None]) -> Listener | None:
+        """Return what hears the notifications of other writers, where there can be any.
+
+        Args:
+            heard: called on the event loop with what they say, and with "" when something may have been missed.
         """
 
 
@@ -55,6 +73,9 @@ class SQLiteDatabase:
     def reader(self) -> Connection:
         """Open a reading connection."""
         return sqlite.reader(self.path)
+
+    def listener(self, heard: Callable[[str], None]) -> None:
+        """Return nothing: nobody else writes to the file."""
 
 
 def database_of(folder: Path, url: str | None) -> Database:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from pullcord.core.errors import (
@@ -20,6 +20,9 @@ from pullcord.core.errors import (
 )
 from pullcord.store.connection import NOTHING, Cursor, Failure
 from pullcord.store.statement import to_postgres
+
+if TYPE_CHECKING:
+    from pullcord.store.listener import Listener
 
 try:
     import psycopg
@@ -36,6 +39,9 @@ LOCK_PATIENCE: Final = 3.0
 OUTCOME_PATIENCE: Final = 60.0
 """Seconds to wait for a lost server, to ask it whether a transaction was committed."""
 
+CHANNEL: Final = "pullcord"
+"""Where writers tell that there is something to claim."""
+
 PAUSE: Final = 0.05
 """Seconds between two tries of either."""
 
@@ -48,12 +54,10 @@ made while a table was empty must not walk through it when it is full."""
 
 _READER: Final = "SET default_transaction_read_only = on; SET jit = off; SET statement_timeout = '60s'"
 _LOCK: Final = "SELECT pg_try_advisory_lock(hashtext('pullcord'), hashtext(current_schema()))"
-_UNREACHABLE: Final = "PostgreSQL cannot be reached; look whether it runs, and at PULLCORD_DATABASE_URL"
+_UNREACHABLE: Final = "PostgreSQL cannot be reached; look whether it runs, and look at PULLCORD_DATABASE_URL"
 
 _ADVICE: Final[dict[str, tuple[type[StoreError], str]]] = {
     "08": (StoreError, _UNREACHABLE),
-    "28": (StoreError, "PostgreSQL refuses the user or the password; check PULLCORD_DATABASE_URL"),
-    "3D": (StoreError, "the database does not exist; make it with createdb, or check PULLCORD_DATABASE_URL"),
     "53": (StoreFullError, "PostgreSQL has run out of disk, memory or connections; give it more, then try again"),
     "57": (StoreError, _UNREACHABLE),
     "25": (StoreReadOnlyError, "the database cannot be written; connect to the primary server"),
@@ -79,6 +83,26 @@ def _first_line(error: psycopg.Error) -> str:
     return str(error).strip().partition("\n")[0]
 
 
+def connect(url: str, settings: str) -> psycopg.Connection[Any]:
+    """Open a connection of the driver and run the statements that set it up.
+
+    Raises:
+        psycopg.Error: it cannot be opened.
+    """
+    connection = psycopg.connect(
+        url, autocommit=True, prepare_threshold=0, connect_timeout=5, application_name="pullcord",
+        tcp_user_timeout=10_000,
+    )  # fmt: skip
+    try:
+        # One type for all numbers: a statement is prepared anew for each combination of types.
+        connection.adapters.register_dumper(int, Int8Dumper)
+        connection.execute(settings, prepare=False)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 class PostgresConnection:
     """A connection, as `store.connection` wants it.
 
@@ -94,20 +118,9 @@ class PostgresConnection:
 
     def _connect(self) -> psycopg.Connection[Any]:
         try:
-            connection = psycopg.connect(
-                self._url, autocommit=True, prepare_threshold=0, connect_timeout=5, application_name="pullcord",
-                tcp_user_timeout=10_000,
-            )  # fmt: skip
+            return connect(self._url, self._settings)
         except psycopg.Error as error:
             raise explain(error).error from error
-        try:
-            # One type for all numbers: a statement is prepared anew for each combination of types.
-            connection.adapters.register_dumper(int, Int8Dumper)
-            connection.execute(self._settings, prepare=False)
-        except psycopg.Error as error:
-            connection.close()
-            raise explain(error).error from error
-        return connection
 
     @property
     def in_transaction(self) -> bool:
@@ -130,6 +143,10 @@ class PostgresConnection:
     def lock(self, sql: str, parameters: Mapping[str, Any] = NOTHING, /) -> None:
         """Lock the rows of a `SELECT … FOR UPDATE` until the transaction ends."""
         self.execute(sql, parameters)
+
+    def notify(self, payload: str) -> None:
+        """Tell all who listen, when the transaction is on disk."""
+        self.execute(f"SELECT pg_notify('{CHANNEL}', :payload)", {"payload": payload})
 
     def begin(self) -> None:
         """Open a transaction."""
@@ -286,3 +303,9 @@ class PostgresDatabase:
     def reader(self) -> PostgresConnection:
         """Open a reading connection."""
         return PostgresConnection(self.url, _READER)
+
+    def listener(self, heard: Callable[[str], None]) -> Listener:
+        """Return what hears the notifications of other writers."""
+        from pullcord.store.listener import Listener
+
+        return Listener(self.url, heard)

@@ -36,6 +36,9 @@ class SQLiteConnection(sqlite3.Connection):
     def lock(self, sql: str, parameters: Mapping[str, Any] = NOTHING, /) -> None:
         """Do nothing: a write transaction has the whole database to itself."""
 
+    def notify(self, payload: str) -> None:
+        """Do nothing: no other server uses the file."""
+
     def begin(self) -> None:
         """Open a write transaction."""
         self.execute("BEGIN IMMEDIATE")

@@ -60,6 +60,7 @@ class Store:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._dispatch: Callable[[Sequence[Claimed]], None] | None = None
         self._writer = Writer(self._connection, clock, self.owner, self._deliver)
+        self._listener = self._database.listener(self._writer.hear)
 
     def _begin(self) -> tuple[int, int]:
         """Count this incarnation, and find the highest number that an earlier one gave."""
@@ -81,10 +82,14 @@ class Store:
         """Start the writer; results are delivered on the running event loop."""
         self._loop = asyncio.get_running_loop()
         self._writer.start()
+        if self._listener is not None:
+            self._listener.start()
 
     async def stop(self) -> None:
         """Write what was submitted, checkpoint, and give the folder back."""
         self._stopped = True
+        if self._listener is not None:
+            await self._listener.stop()
         await asyncio.to_thread(self._writer.stop)
         await asyncio.to_thread(self._readers.shutdown)
         for connection in self._connections:

@@ -18,15 +18,24 @@ class Hints:
         slots: concurrency keys where a slot or a queued run may have appeared.
         lanes: lanes that may hold queued runs without a limit.
         orphans: whether there may be active runs without a worker.
+        anything: whether all queues must be looked at.
     """
 
     slots: set[str] = field(default_factory=set)
     lanes: set[str] = field(default_factory=set)
     orphans: bool = False
+    anything: bool = False
 
     def copy(self) -> Hints:
         """Return an independent copy."""
-        return Hints(set(self.slots), set(self.lanes), self.orphans)
+        return Hints(set(self.slots), set(self.lanes), self.orphans, self.anything)
+
+    def add(self, other: Hints) -> None:
+        """Take over what another one says."""
+        self.slots |= other.slots
+        self.lanes |= other.lanes
+        self.orphans |= other.orphans
+        self.anything |= other.anything
 
 
 @dataclass(slots=True)

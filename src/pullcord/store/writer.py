@@ -21,8 +21,9 @@ from pullcord.store.commands.catalog import RegisterFlows
 from pullcord.store.commands.claim import Claimed, claim
 from pullcord.store.commands.journal import FinishRuns, RecordSteps
 from pullcord.store.commands.ledger import Note
-from pullcord.store.commands.lifecycle import CancelRun, LoseRuns, QueueDue, SetWaiting, Start
+from pullcord.store.commands.lifecycle import CancelRun, LoseRuns, QueueDue, SetWaiting, Start, rebuild_hints
 from pullcord.store.connection import Connection, Failure
+from pullcord.store.notification import hints_of, notification
 from pullcord.store.transaction import Command, Hints, Transaction
 
 log = logging.getLogger(__name__)
@@ -111,6 +112,12 @@ class Writer:
         if not self._stopped:
             self._queue.put(_NUDGE)
 
+    def hear(self, payload: str) -> None:
+        """Claim again, because another writer says that there is work; see `notification`."""
+        told = hints_of(payload, self._owner)
+        if told is not None and not self._stopped:
+            self._queue.put(told)
+
     def _work(self) -> None:
         pending: list[Command] = []
         stopping = False
@@ -124,6 +131,8 @@ class Writer:
             while True:
                 if item is _STOP:
                     stopping = True
+                elif isinstance(item, Hints):
+                    self._hints.add(item)
                 elif item is not _NUDGE:
                     batch.append(item)
                 try:
@@ -162,7 +171,7 @@ class Writer:
                     answers += [(command.done, result) for command, result in zip(commands, results, strict=True)]
                     if kind is Admit:
                         admitted = list(zip(commands, results, strict=True))
-            claimed = [] if self._claimant is None else claim(tx, self._claimant.room(), self._claimant.floor)
+            claimed = self._claim(tx)
             _settle(tx, admitted, claimed)
             hit("writer.before_commit")
             connection.commit()
@@ -176,6 +185,18 @@ class Writer:
         if claimed and self._claimant is not None:
             self._claimant.reserve(claimed)
         return answers, claimed
+
+    def _claim(self, tx: Transaction) -> list[Claimed]:
+        if self._claimant is None:
+            return []
+        if tx.hints.anything:
+            rebuild_hints(tx)
+            tx.hints.anything = False
+        claimed = claim(tx, self._claimant.room(), self._claimant.floor)
+        lanes, slots = tx.hints.lanes - self._hints.lanes, tx.hints.slots - self._hints.slots
+        if lanes or slots:
+            tx.connection.notify(notification(self._owner, lanes, slots))
+        return claimed
 
     def _recover(self, batch: list[Command], failure: Failure) -> list[Command]:
         if failure.of_the_values:
