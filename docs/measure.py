@@ -24,7 +24,7 @@ from pathlib import Path
 from pullcord.engine.template import Template
 from pullcord.store import migrate
 from pullcord.store.commands import journal
-from pullcord.store.statement import dump, rows
+from pullcord.store.statement import dump, rows, to_sqlite
 
 STATEMENTS = {
     "nothing": "pass",
@@ -159,7 +159,8 @@ def _insert(connection: sqlite3.Connection, size: int, way: str) -> float:
     if way == "executemany":
         connection.executemany("INSERT INTO t VALUES (?, ?, ?, ?)", values)
     else:
-        connection.execute(f"INSERT INTO t SELECT id, a, b, c FROM {rows('id a b c')}", {"rows": text})
+        sql = to_sqlite(f"INSERT INTO t SELECT id, a, b, c FROM {rows('id a b c')}")
+        connection.execute(sql, {"rows": text})
     connection.execute("COMMIT")
     return time.perf_counter() - began
 
@@ -219,11 +220,11 @@ def plans() -> None:
         for _ in range(7):
             connection.execute("BEGIN")
             began = time.perf_counter()
-            connection.execute(sql, parameters)
+            connection.execute(to_sqlite(sql), parameters)
             times.append(time.perf_counter() - began)
             connection.execute("ROLLBACK")
         say(f"{name}: {statistics.median(times) * 1000:.2f} ms")
-        for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", parameters):
+        for row in connection.execute(f"EXPLAIN QUERY PLAN {to_sqlite(sql)}", parameters):
             say(f"    {row[3]}")
     connection.close()
 
