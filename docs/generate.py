@@ -215,7 +215,10 @@ def errors_page() -> str:
 
 # --- settings ------------------------------------------------------------------------------------
 
-OPTIONS = {"data_dir": "--data-dir", "flows": "arguments", "host": "--host", "port": "--port", "workers": "--workers"}
+OPTIONS = {
+    "data_dir": "--data-dir", "flows": "arguments", "host": "--host", "port": "--port", "workers": "--workers",
+    "database_url": "-",
+}  # fmt: skip
 CLIENT_VARIABLES = {
     "PULLCORD_URL": "Address of the server that commands and clients speak to, instead of the data folder's own.",
     "PULLCORD_API_KEY": "Bearer token for that server. The data folder's token is sent only to the address that the "
