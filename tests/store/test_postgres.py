@@ -137,10 +137,7 @@ def test_an_address_that_does_not_work_says_what_to_do(
 async def test_writing_goes_on_after_the_connection_broke(database: PostgresTestDatabase, store: Store) -> None:
     first = await store.write(lambda done: admit(done=done))
     sabotage(database.url)
-    with pytest.raises(StoreError, match="PostgreSQL cannot be reached"):
-        await store.write(lambda done: admit(done=done))
     second = await store.write(lambda done: admit(done=done))
-    assert second.id == first.id + 1, "what was refused left nothing"
     assert len(await store.read(load_runs, [first.run_uuid, second.run_uuid])) == 2
 
 
@@ -148,8 +145,6 @@ async def test_reading_goes_on_after_the_connection_broke(database: PostgresTest
     decision = await store.write(lambda done: admit(done=done))
     await store.read(load_runs, [decision.run_uuid])
     sabotage(database.url)
-    with pytest.raises(StoreError, match="PostgreSQL cannot be reached"):
-        await store.read(load_runs, [decision.run_uuid])
     assert await store.read(load_runs, [decision.run_uuid])
 
 
@@ -219,8 +214,6 @@ def test_a_server_that_lost_its_place_does_not_come_back(database: PostgresTestD
     first = PostgresDatabase(database.url).writer()
     sabotage(database.url)
     database.writer().close()
-    with pytest.raises(psycopg.OperationalError):
-        first.begin()
     with pytest.raises(StoreLockedError, match=r"another Pullcord .+ has used the database since"):
         first.begin()
 

@@ -46,6 +46,7 @@ class Listener:
         self._drop()
 
     async def _connect(self) -> None:
+        failing = False
         while True:
             connecting = asyncio.ensure_future(asyncio.to_thread(connect, self._url, f"LISTEN {CHANNEL}"))
             try:
@@ -56,7 +57,9 @@ class Listener:
                     (await connecting).close()
                 raise
             except psycopg.Error as error:
-                log.warning("listening to PostgreSQL failed: %s", explain(error).error)
+                if not failing:
+                    log.warning("listening to PostgreSQL failed, and is tried again: %s", explain(error).error)
+                failing = True
                 await asyncio.sleep(PAUSE)
         # The driver closes its descriptor when the connection breaks, and the loop must not watch a stranger's.
         self._descriptor = os.dup(self._connection.fileno())

@@ -205,9 +205,17 @@ class PostgresWriter(PostgresConnection):
         )
 
     def begin(self) -> None:
-        """Open a transaction, on a new connection if the last one broke."""
-        if not self.usable:
-            self._reconnect()
+        """Open a transaction, on a new connection if the last one broke. That it broke may only show now."""
+        if self.usable:
+            try:
+                return self._begin()
+            except psycopg.OperationalError:
+                if self.usable:
+                    raise
+        self._reconnect()
+        return self._begin()
+
+    def _begin(self) -> None:
         cursor = self._connection.execute("BEGIN; SELECT CAST(pg_current_xact_id() AS text)", prepare=False)
         cursor.nextset()
         self._transaction = str((cursor.fetchone() or ("",))[0])

@@ -140,13 +140,17 @@ class Store:
 
     def _query(self, query: Callable[..., R], arguments: tuple[Any, ...]) -> R:
         connection: Connection | None = getattr(self._local, "connection", None)
-        if connection is None or not connection.usable:
-            connection = self._local.connection = self._database.reader()
-            self._connections.append(connection)
-        try:
-            return query(connection, *arguments)
-        except Exception as error:
-            raise explained(connection, error) from error
+        while True:
+            fresh = connection is None
+            if connection is None:
+                connection = self._local.connection = self._database.reader()
+                self._connections.append(connection)
+            try:
+                return query(connection, *arguments)
+            except Exception as error:
+                if fresh or connection.usable:
+                    raise explained(connection, error) from error
+            connection = None  # It broke since the last query, and reading again changes nothing.
 
     def _deliver(self, answers: list[tuple[Callable[[Any], None], Any]], claimed: list[Claimed]) -> None:
         if self._loop is None or not (answers or claimed):
