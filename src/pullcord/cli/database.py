@@ -17,8 +17,13 @@ PATIENCE: Final = 30.0
 """Seconds that looking through the database may take."""
 
 
-def database(folder: Path) -> Iterator[Finding]:
-    """Yield findings about the lock and the database."""
+def database(folder: Path, whole: bool = False) -> Iterator[Finding]:
+    """Yield findings about the lock and the database.
+
+    Args:
+        folder: the data folder.
+        whole: check every page and index of the file, however long it takes.
+    """
     from pullcord.cli.checks import Finding
 
     holder = lock_holder(folder)
@@ -28,13 +33,19 @@ def database(folder: Path) -> Iterator[Finding]:
         yield Finding("database", "ok", "there is none yet")
         return
     try:
-        with closing(sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, timeout=5.0)) as connection:
-            connection.execute("PRAGMA query_only = ON")
-            yield _check(connection, path)
+        with closing(open_reader(path)) as connection:
+            yield _check_whole(connection, path) if whole else _check(connection, path)
             yield _schema(connection)
     except sqlite3.Error as error:
         advice = "stop Pullcord, keep a copy of the data folder, and restore a back-up"
         yield Finding("database", "wrong", f"{path}: {error}", advice)
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open a database file so that nothing can be written to it, not even the merging of its log."""
+    connection = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, timeout=5.0, isolation_level=None)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
 
 
 def lock_holder(folder: Path) -> str | None:
@@ -58,7 +69,7 @@ def lock_holder(folder: Path) -> str | None:
 def _check(connection: sqlite3.Connection, path: Path) -> Finding:
     from pullcord.cli.checks import Finding
 
-    size = sum(file.stat().st_size for file in path.parent.glob("pullcord.db*")) / 1024**2
+    size = _size(path)
     deadline = time.monotonic() + PATIENCE
     connection.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)
     try:
@@ -69,10 +80,24 @@ def _check(connection: sqlite3.Connection, path: Path) -> Finding:
         return Finding("database", "note", f"{size:.0f} MB; too large to check in {PATIENCE:g} s, good as far as seen")
     finally:
         connection.set_progress_handler(None, 0)
+    return _sound(answers, size)
+
+
+def _check_whole(connection: sqlite3.Connection, path: Path) -> Finding:
+    return _sound([str(row[0]) for row in connection.execute("PRAGMA integrity_check(5)")], _size(path))
+
+
+def _sound(answers: list[str], size: float) -> Finding:
+    from pullcord.cli.checks import Finding
+
     if answers == ["ok"]:
         return Finding("database", "ok", f"{size:.1f} MB, sound")
     advice = "stop Pullcord, keep a copy of the data folder, and restore a back-up"
     return Finding("database", "wrong", f"damaged: {'; '.join(answers)}", advice)
+
+
+def _size(path: Path) -> float:
+    return sum(file.stat().st_size for file in path.parent.glob("pullcord.db*")) / 1024**2
 
 
 def _schema(connection: sqlite3.Connection) -> Finding:

@@ -92,6 +92,7 @@ class Gate:
         )
         hit("gate.before_write")
         decision: Decision = await self._store.write(lambda done: Admit(entry, run, done, identities, request.dry_run))
+        hit("gate.after_write")
         if decision.state == RunState.SCHEDULED and decision.outcome is Outcome.ADMITTED:
             self._engine.on_scheduled()
         return _receipt(decision, request)

@@ -160,8 +160,10 @@ class Writer:
         connection = self._connection
         self._last = max(self._last + 1, self._clock.now())
         tx = Transaction(connection, self._last, self._owner, self._hints.copy())
+        hit("writer.before_begin")
         connection.begin()
         try:
+            hit("writer.after_begin")
             answers: list[tuple[Callable[[Any], None], Any]] = []
             admitted: list[tuple[Any, Decision]] = []
             for kind in ORDER:
