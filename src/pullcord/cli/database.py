@@ -45,6 +45,8 @@ def open_reader(path: Path) -> sqlite3.Connection:
     """Open a database file so that nothing can be written to it, not even the merging of its log."""
     connection = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, timeout=5.0, isolation_level=None)
     connection.execute("PRAGMA query_only = ON")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute("PRAGMA cache_size = -64000")
     return connection
 
 
