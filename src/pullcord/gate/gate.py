@@ -75,6 +75,8 @@ class Gate:
                 return await self._conflict(entry, original)
             errors = error.errors if isinstance(error, InvalidInputsError) else []
             return await self.refuse(entry, error.code, error.message, errors)
+        # Code may have been loaded anew meanwhile. What is written now goes by what is registered now (design rule 8).
+        spec = self._engine.catalog.get(request.flow) or spec
         if identities:
             validated = fingerprint(f"{request.flow}\n{canonical_json(parse_json(inputs))}")
             identities = tuple(Identity(i.scope, i.invoker, i.key, i.sent, validated) for i in identities)
