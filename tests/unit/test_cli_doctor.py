@@ -128,6 +128,14 @@ def test_a_database_of_another_schema_is_not_judged_by_these_rules(data: Path, d
     assert deep(data)[1]["invariants"] == []
 
 
+def test_rules_that_cannot_be_checked_are_wrong(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(mode=0o700)
+    (tmp_path / "data" / "pullcord.db").write_text("this is no database")
+    status, answer = deep(tmp_path / "data")
+    assert (status, answer["invariants"]) == (1, [])
+    assert {it["name"] for it in answer["findings"] if it["state"] == "wrong"} == {"database", "rules"}
+
+
 def test_a_server_elsewhere_is_not_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PULLCORD_URL", "http://127.0.0.1:9")
     answer = json.loads(runner.invoke(app, ["doctor", "--deep", "--json"]).stdout)

@@ -63,15 +63,15 @@ def examine(data_dir: Path | None, whole: bool = False) -> list[Finding]:
         from pullcord.cli.database import database
 
         findings += _folder(settings.data_dir)
-        findings += database(settings.data_dir, whole)
+        findings += database(settings, whole)
     findings += _flows(settings, answer)
     return findings
 
 
-def folder_of(data_dir: Path | None) -> Path | None:
-    """Return the data folder whose store can be looked into; None when commands speak to a server elsewhere."""
+def settings_of(data_dir: Path | None) -> Settings | None:
+    """Return settings that say where the store is; None when commands speak to a server elsewhere."""
     try:
-        return None if by_address(data_dir) else load_settings({"data_dir": data_dir}).data_dir
+        return None if by_address(data_dir) else load_settings({"data_dir": data_dir})
     except PullcordError:
         return None
 

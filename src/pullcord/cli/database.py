@@ -10,24 +10,33 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pullcord.core.errors import PullcordError
+
 if TYPE_CHECKING:
     from pullcord.cli.checks import Finding
+    from pullcord.settings import Settings
+    from pullcord.store.connection import Connection
+    from pullcord.store.sqlite import SQLiteConnection
 
 PATIENCE: Final = 30.0
 """Seconds that looking through the database may take."""
 
 
-def database(folder: Path, whole: bool = False) -> Iterator[Finding]:
+def database(settings: Settings, whole: bool = False) -> Iterator[Finding]:
     """Yield findings about the lock and the database.
 
     Args:
-        folder: the data folder.
-        whole: check every page and index of the file, however long it takes.
+        settings: say where it is.
+        whole: check every page and index of a file, however long it takes.
     """
     from pullcord.cli.checks import Finding
 
+    folder = settings.data_dir
     holder = lock_holder(folder)
     yield Finding("lock", "ok", "nobody holds the folder" if holder is None else f"process {holder} holds the folder")
+    if settings.database_url is not None:
+        yield from _postgres(settings)
+        return
     path = folder / "pullcord.db"
     if not path.exists():
         yield Finding("database", "ok", "there is none yet")
@@ -41,9 +50,39 @@ def database(folder: Path, whole: bool = False) -> Iterator[Finding]:
         yield Finding("database", "wrong", f"{path}: {error}", advice)
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
+def _postgres(settings: Settings) -> Iterator[Finding]:
+    """Yield findings about a PostgreSQL database; the soundness of its files is that server's own concern."""
+    from pullcord.cli.checks import Finding
+
+    try:
+        with closing(reader_of(settings)) as connection:
+            version = connection.execute("SHOW server_version").fetchone()[0]
+            yield Finding("database", "ok", f"{settings.place}, version {version}")
+            if connection.execute("SELECT to_regclass('alembic_version')").fetchone()[0] is not None:
+                yield _schema(connection)
+    except PullcordError as error:
+        yield Finding("database", "wrong", f"{settings.place}: {error.message}", "correct PULLCORD_DATABASE_URL")
+
+
+def reader_of(settings: Settings) -> Connection:
+    """Open the store so that nothing can be written to it.
+
+    Raises:
+        PullcordError: it cannot be reached, or its driver is not installed.
+    """
+    from pullcord.store.database import database_of
+
+    if settings.database_url is None:
+        return open_reader(settings.data_dir / "pullcord.db")
+    return database_of(settings.data_dir, settings.database_url).reader()
+
+
+def open_reader(path: Path) -> SQLiteConnection:
     """Open a database file so that nothing can be written to it, not even the merging of its log."""
-    connection = sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, timeout=5.0, isolation_level=None)
+    from pullcord.store.sqlite import SQLiteConnection
+
+    address = f"file:{_quoted(path)}?mode=ro"
+    connection = sqlite3.connect(address, uri=True, timeout=5.0, isolation_level=None, factory=SQLiteConnection)
     connection.execute("PRAGMA query_only = ON")
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute("PRAGMA cache_size = -64000")
@@ -102,7 +141,7 @@ def _size(path: Path) -> float:
     return sum(file.stat().st_size for file in path.parent.glob("pullcord.db*")) / 1024**2
 
 
-def _schema(connection: sqlite3.Connection) -> Finding:
+def _schema(connection: Connection) -> Finding:
     from pullcord.cli.checks import Finding
     from pullcord.store.migrate import HEAD
 

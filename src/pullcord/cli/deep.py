@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from pullcord.cli.database import open_reader
+from pullcord.cli.database import reader_of
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from pullcord.settings import Settings
+    from pullcord.store.connection import Connection
     from pullcord.store.queries.invariants.invariant import Verdict
 
 MARKS: Final = {"ok": ("✓", "green"), "note": ("•", "yellow"), "wrong": ("✗", "red")}
@@ -20,31 +20,34 @@ MARKS: Final = {"ok": ("✓", "green"), "note": ("•", "yellow"), "wrong": ("�
 LOGS: Final = "every log belongs to a run"
 
 
-def deep(folder: Path) -> list[Verdict]:
+def deep(settings: Settings) -> list[Verdict]:
     """Return a verdict for each invariant, in the order of their rules; none where no database can be read.
 
     Args:
-        folder: the data folder.
+        settings: say where it is.
+
+    Raises:
+        PullcordError: the database cannot be read.
     """
+    from pullcord.store.connection import explained
     from pullcord.store.migrate import HEAD
     from pullcord.store.queries.invariants.examine import examine
 
-    path = folder / "pullcord.db"
-    if not path.exists():
+    if settings.database_url is None and not (settings.data_dir / "pullcord.db").exists():
         return []
-    logs = [file.stem for file in (folder / "logs").glob("*/*.jsonl")]
-    try:
-        with closing(open_reader(path)) as connection:
+    logs = [file.stem for file in (settings.data_dir / "logs").glob("*/*.jsonl")]
+    with closing(reader_of(settings)) as connection:
+        try:
             row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
             if row is None or row[0] != HEAD:
-                return []  # the findings say so already
+                return []  # the finding about the schema says so
             verdicts = [*examine(connection), _logs(connection, logs)]
-    except sqlite3.DatabaseError:
-        return []  # the findings say so already
+        except Exception as error:
+            raise explained(connection, error) from error
     return sorted(verdicts, key=lambda verdict: verdict.rule)
 
 
-def _logs(connection: sqlite3.Connection, logs: list[str]) -> Verdict:
+def _logs(connection: Connection, logs: list[str]) -> Verdict:
     """Check that the log files, listed before, are of runs that exist."""
     from pullcord.store.queries.invariants.examine import EXAMPLES
     from pullcord.store.queries.invariants.invariant import Verdict

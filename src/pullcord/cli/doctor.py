@@ -10,6 +10,7 @@ import typer
 from pullcord.cli.deep import MARKS, deep, table_of
 from pullcord.cli.failing import FAILED
 from pullcord.cli.options import DataDir, Json
+from pullcord.core.errors import PullcordError
 
 if TYPE_CHECKING:
     from pullcord.cli.checks import Finding
@@ -23,18 +24,24 @@ Deep = Annotated[
 
 def doctor(data_dir: DataDir = None, check_rules: Deep = False, as_json: Json = False) -> None:
     """Check Python, the data folder, the database, the server and the flows; exit status 1 when something is wrong."""
-    from pullcord.cli.checks import Finding, examine, folder_of
+    from pullcord.cli.checks import Finding, examine, settings_of
 
     findings = examine(data_dir, whole=check_rules)
-    folder = folder_of(data_dir) if check_rules else None
-    verdicts = [] if folder is None else deep(folder)
+    settings = settings_of(data_dir) if check_rules else None
+    verdicts: list[Verdict] = []
+    try:
+        verdicts = [] if settings is None else deep(settings)
+    except PullcordError as error:
+        findings.append(
+            Finding("rules", "wrong", f"they cannot be checked: {error.message}", "see what is said of the database")
+        )
     for verdict in verdicts:
         if verdict.broken:
             text = f"{verdict.name}: {'; '.join(verdict.examples)}"
             more = verdict.broken - len(verdict.examples)
             text += f"; and {more:,} more" if more > 0 else ""
             findings.append(Finding(f"rule {verdict.rule}", verdict.state, text, verdict.advice))
-    if check_rules and folder is None:
+    if check_rules and settings is None:
         advice = "run it on that server's machine, with --data-dir"
         findings.append(Finding("rules", "note", "the store of a server elsewhere is not looked into", advice))
     wrong = sum(finding.state == "wrong" for finding in findings)

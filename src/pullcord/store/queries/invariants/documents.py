@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
@@ -10,6 +9,7 @@ from pydantic_core import from_json
 
 from pullcord.core.manifest import FlowSpec
 from pullcord.core.states import ENDED
+from pullcord.store.connection import Connection
 from pullcord.store.queries.invariants.invariant import Verdict
 
 PAGE: Final = 10_000
@@ -37,7 +37,7 @@ SELECT r.uuid, r.slot, f.name, f.spec FROM runs r JOIN flows f ON f.name = r.flo
 WHERE r.state NOT IN ({", ".join(f"'{state}'" for state in sorted(ENDED))})"""
 
 
-def readable(connection: sqlite3.Connection, most: int) -> Verdict:
+def readable(connection: Connection, most: int) -> Verdict:
     """Check that every document can be decoded.
 
     Args:
@@ -61,7 +61,7 @@ def readable(connection: sqlite3.Connection, most: int) -> Verdict:
     return Verdict(DOCUMENTS[READABLE][0], READABLE, checked, broken, examples, advice, "wrong" if broken else "ok")
 
 
-def in_its_slot(connection: sqlite3.Connection, most: int) -> Verdict:
+def in_its_slot(connection: Connection, most: int) -> Verdict:
     """Check that every run that has not ended counts against its flow's limit, and no other.
 
     Args:
@@ -85,11 +85,11 @@ def in_its_slot(connection: sqlite3.Connection, most: int) -> Verdict:
     )
 
 
-CHECKS: Final[tuple[Callable[[sqlite3.Connection, int], Verdict], ...]] = (readable, in_its_slot)
+CHECKS: Final[tuple[Callable[[Connection, int], Verdict], ...]] = (readable, in_its_slot)
 """The checks of this module."""
 
 
-def _pages(connection: sqlite3.Connection, table: str, keys: list[str], columns: list[str]) -> Iterator[list[Any]]:
+def _pages(connection: Connection, table: str, keys: list[str], columns: list[str]) -> Iterator[list[Any]]:
     """Yield the columns of all rows in pages, so that no statement holds a moment of the store for long."""
     order = ", ".join(keys)
     after = f"WHERE ({order}) > ({', '.join(f':{key}' for key in keys)})"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from typing import Any, Final
 
+from pullcord.store.connection import Connection
 from pullcord.store.queries.invariants.documents import CHECKS
 from pullcord.store.queries.invariants.invariant import Invariant, Verdict
 from pullcord.store.queries.invariants.rules import INVARIANTS
@@ -14,7 +14,7 @@ EXAMPLES: Final = 20
 """How many offending rows are named for an invariant."""
 
 
-def examine(connection: sqlite3.Connection) -> Iterator[Verdict]:
+def examine(connection: Connection) -> Iterator[Verdict]:
     """Yield a verdict for each invariant. A busy server may go on beside it.
 
     Args:
@@ -26,7 +26,7 @@ def examine(connection: sqlite3.Connection) -> Iterator[Verdict]:
         yield check(connection, EXAMPLES)
 
 
-def _pass(connection: sqlite3.Connection, source: str, invariants: list[Invariant]) -> Iterator[Verdict]:
+def _pass(connection: Connection, source: str, invariants: list[Invariant]) -> Iterator[Verdict]:
     """Count the rows of a source and those that break each invariant, all in one statement."""
     sums = ", ".join(f"sum(CASE WHEN {it.broken} THEN 1 ELSE 0 END)" for it in invariants)
     counts = connection.execute(f"SELECT count(*), {sums} FROM {source}", {}).fetchone()
@@ -39,7 +39,7 @@ def _pass(connection: sqlite3.Connection, source: str, invariants: list[Invarian
         )
 
 
-def _examples(connection: sqlite3.Connection, invariant: Invariant) -> list[str]:
+def _examples(connection: Connection, invariant: Invariant) -> list[str]:
     rows: list[Any] = connection.execute(
         f"SELECT {invariant.columns} FROM {invariant.source} WHERE {invariant.broken} LIMIT :most", {"most": EXAMPLES}
     ).fetchall()
