@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check format bench bench-peers serve lock schema docs clean
+.PHONY: demo test check crash format bench bench-peers serve lock schema docs clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pullcord needs Python 3.11 or newer")'
@@ -24,6 +24,10 @@ check: $(READY)  ## types, style, layers
 
 test: check  ## everything
 	$(BIN)/pytest
+
+KILLS ?= 1000
+crash: $(READY)  ## kill processes a thousand times under load, and look whether anything was lost
+	$(BIN)/python -m tests.crash --kills $(KILLS)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

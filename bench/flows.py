@@ -1,5 +1,6 @@
 """The flows that are measured: as little user code as possible, so that the rest is Pullcord."""
 
+import asyncio
 import time
 
 import pullcord as pc
@@ -37,6 +38,14 @@ def ten_sync(n: int) -> int:
     for _ in range(10):
         n = step_sync(n)
     return n
+
+
+@pc.flow(concurrency=200)
+async def held(log: str) -> None:
+    """Note when it begins, and stay."""
+    with open(log, "a", encoding="ascii") as file:
+        file.write(f"{time.time_ns()}\n")
+    await asyncio.sleep(3600)
 
 
 @pc.flow(concurrency=None)

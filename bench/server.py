@@ -31,9 +31,10 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[Served]:
-    """Run `pullcord serve` on a fresh data folder."""
-    with tempfile.TemporaryDirectory(prefix="pullcord-bench-") as folder:
+def serving(data_dir: Path | None = None) -> Iterator[Served]:
+    """Run `pullcord serve` on a data folder; on a fresh one unless it is given."""
+    with tempfile.TemporaryDirectory(prefix="pullcord-bench-") as fresh:
+        folder = str(data_dir or fresh)
         began = time.perf_counter()
         process = subprocess.Popen(
             [sys.executable, "-m", "pullcord", "serve", str(FLOWS), "--port", "0", "--data-dir", folder],

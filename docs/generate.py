@@ -16,16 +16,21 @@ from pathlib import Path
 from typing import Any, cast
 
 import pullcord
+from pullcord import failpoints
 from pullcord.api import problems
+from pullcord.cli import deep
 from pullcord.client import Page, ServerUnreachableError, UnexpectedAnswerError
 from pullcord.client.events import Event
 from pullcord.client.sync import Flows, Requests, Runs
 from pullcord.core import errors
 from pullcord.core.errors import PullcordError
 from pullcord.core.states import ACTIVE, ENDED, TRANSITIONS, Outcome, RunState, StepState
+from pullcord.failpoints import POINTS
 from pullcord.gate.request import OWNER
 from pullcord.settings import Settings
 from pullcord.store import migrate
+from pullcord.store.queries.invariants.documents import DOCUMENTS
+from pullcord.store.queries.invariants.rules import INVARIANTS
 from pullcord.triggers.manual import ManualTrigger
 from pullcord.triggers.protocol import Trigger
 from pullcord.wire import messages
@@ -50,6 +55,10 @@ def table(headers: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     head = list(headers)
     lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+NAMED_ONLY = ("core/states.py", "gate/request.py", "api/problems.py", "store/queries/invariants/rules.py")
+"""Where outcomes are named that nothing may give yet."""
 
 
 def _used(text: str, *apart: str) -> bool:
@@ -108,9 +117,7 @@ def states_page() -> str:
         [f"**{state}**", *(marks[following in TRANSITIONS[state]] for following in RunState)] for state in RunState
     ]
     kinds = {state: "ended" if state in ENDED else "holds a slot" if state in ACTIVE else "" for state in RunState}
-    produced = {
-        each: _used(f"Outcome.{each.name}", "core/states.py", "gate/request.py", "api/problems.py") for each in Outcome
-    }
+    produced = {each: _used(f"Outcome.{each.name}", *NAMED_ONLY) for each in Outcome}
     return page(
         "States",
         "All tables here are made from `pullcord.core.states`, which the code itself goes by.",
@@ -380,6 +387,51 @@ def schema() -> str:
         return migrate.snapshot(connection)
 
 
+# --- what is proven ------------------------------------------------------------------------------
+
+
+def _tables(source: str) -> str:
+    """Return the tables that a query reads, in their order."""
+    known = ("requests", "runs", "steps", "keys", "slots", "flows", "audit", "meta")
+    found = [word for word in re.findall(r"[a-z]+", source) if word in known]
+    return ", ".join(f"`{table}`" for table in dict.fromkeys(found))
+
+
+def invariants_page() -> str:
+    """Return `invariants.md`."""
+    rows = [
+        [str(it.rule), it.name, _tables(f"{it.source} {it.broken}"), it.severity, it.advice]
+        for it in sorted(INVARIANTS, key=lambda it: it.rule)
+    ]
+    read = [[str(rule), name, what] for name, (rule, what) in DOCUMENTS.items()]
+    return page(
+        "Invariants",
+        "What `pullcord doctor --deep` checks, made from `pullcord.store.queries.invariants`. The numbers are those of "
+        "[what must always be true](../explanation/architecture.md#rules). "
+        "[How crash safety is proven](../explanation/crash-safety.md) says what that is for, and "
+        "[check a store](../how-to/check-a-store.md) how to use it.",
+        "## Checked by a query",
+        "Each is one statement over the tables named, so it sees one moment of the store. A finding is `wrong`, or a "
+        "`note` where there is a lawful reason that the rows do not show.",
+        table(["rule", "what must be true", "tables", "finding", "advice"], rows),
+        "## Checked by reading",
+        table(["rule", "what must be true", "what is read"], read),
+        f"Besides, {deep.LOGS}: the names of the log files are looked up among the runs.",
+    )
+
+
+def fail_points_page() -> str:
+    """Return `fail-points.md`."""
+    assert failpoints.__doc__ is not None
+    return page(
+        "Fail points",
+        "Places in the code where a test lets a process die by `kill -9`, made from `pullcord.failpoints`. They are "
+        "for tests of Pullcord itself; [how crash safety is proven](../explanation/crash-safety.md) tells their story.",
+        *failpoints.__doc__.split("\n\n")[1:],
+        table(["point", "what is so when a process dies there"], ([f"`{it}`", text] for it, text in POINTS.items())),
+    )
+
+
 OUTPUTS: dict[str, Callable[[], str]] = {
     "docs/reference/states.md": states_page,
     "docs/reference/errors.md": errors_page,
@@ -388,6 +440,8 @@ OUTPUTS: dict[str, Callable[[], str]] = {
     "docs/reference/cli.md": cli_page,
     "docs/reference/wire.md": wire_page,
     "docs/reference/openapi.json": openapi,
+    "docs/reference/invariants.md": invariants_page,
+    "docs/reference/fail-points.md": fail_points_page,
     "src/pullcord/store/schema.sql": schema,
 }
 """Each file and what it should hold."""

@@ -18,6 +18,7 @@ from pullcord.core.until import check_until
 from pullcord.engine.engine import Engine
 from pullcord.engine.locations import CodeLocation, locate_all
 from pullcord.engine.watch import Watch
+from pullcord.failpoints import hit
 from pullcord.gate.children import ChildRuns
 from pullcord.gate.gate import Gate
 from pullcord.gate.policy import LocalPolicy, Policy
@@ -242,7 +243,9 @@ class App:
         if found is not None and not self.policy.may(invoker, "cancel", found[2]):
             raise ForbiddenError(f"{invoker.id} may not cancel runs of {found[2]}")
         at = rfc3339(self.clock.now()) or ""
+        hit("cancel.before_write")
         changed = await self.store.write(lambda done: CancelRun(run_id, invoker.id, reason, force, at, done))
+        hit("cancel.after_write")
         for uuid, ended in changed:
             self.engine.cancel(ended.id, uuid, ended.state, force)
         return await self.watch.run(run_id)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pullcord.core.retry import Retry
+from pullcord.store.commands.catalog import RegisterFlows
 from pullcord.store.queries.flows import counts, last_runs, stored_flows
-from tests.store.harness import LOCATION, NOON, Server, admit, finished, spec
+from pullcord.store.transaction import ignore
+from tests.store.harness import LOCATION, NOON, ROOM, Server, admit, finished, spec
 
 
 def names(server: Server) -> set[str]:
@@ -63,3 +65,10 @@ def test_runs_are_counted_by_state(server: Server) -> None:
     (done,) = server.begin(admit("free", limited=False))
     server.finish(finished(done))
     assert counts(server.connection) == {"running": 1, "queued": 1, "scheduled": 1}
+
+
+def test_runs_that_are_admitted_beside_the_registration_of_a_limit_count_against_it(server: Server) -> None:
+    register = RegisterFlows(LOCATION, [spec("f"), spec("g"), spec("free", 1)], True, ignore)
+    _, claimed = server.transact(register, admit("free", limited=False), admit("free", limited=False), room=ROOM)
+    assert [row["slot"] for row in server.rows("SELECT slot FROM runs")] == ["free", "free"]
+    assert len(claimed) == 1

@@ -207,7 +207,8 @@ def test_a_run_goes_on_with_its_finished_records_in_order(server: Server) -> Non
         step(run, "d", "running", seq=4),
     )
     again = taken_over(server, run)
-    assert [row[0] for row in again.steps] == ["a", "b", "c"], "what was only begun is begun anew"
+    assert [row[0] for row in again.steps] == ["a", "b", "c", "d"]
+    assert again.steps[3][4] == "running", "it is begun anew, under its number"
     assert again.steps[2] == ["c", "step", 3, 2, "retrying", None, '{"type":"E"}']
     assert again.attempt == run.attempt, "a take-over is not an attempt"
 

@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import httpx2
 
-from tests.system.processes import PATIENCE, await_end, kill, marked, tree
+from tests.system.processes import PATIENCE, await_end, kill, marked, parent, tree
 
 HERE = Path(__file__).parent
 FLOWS = HERE / "flows"
@@ -176,6 +176,11 @@ class Server:
         self._apis.append(Api(record["url"], (self.data_dir / "token").read_text().strip()))
         return self
 
+    def hang_up_on_the_dead(self) -> None:
+        """Close the connections to servers before the one before this one; calls to that may still be on their way."""
+        while len(self._apis) > 2:
+            self._apis.pop(0).close()
+
     def spawn(self) -> None:
         """Start without waiting."""
         assert self._process is None or self._process.poll() is not None, "it is running"
@@ -237,11 +242,11 @@ class Server:
     @property
     def template(self) -> int:
         """Process id of the first location's template."""
-        return next(process.pid for process in tree(self.pid) if process.ppid() == self.pid)
+        return next(process.pid for process in tree(self.pid) if parent(process) == self.pid)
 
     def workers_alive(self) -> list[int]:
         """Return the process ids of the workers: the grandchildren."""
-        return [process.pid for process in tree(self.pid) if process.ppid() != self.pid]
+        return [process.pid for process in tree(self.pid) if parent(process) not in (self.pid, None)]
 
     def kill(self) -> None:
         """`kill -9` the server alone, and wait until its workers have died with it."""

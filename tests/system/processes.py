@@ -26,6 +26,14 @@ def tree(pid: int) -> list[psutil.Process]:
         return []
 
 
+def parent(process: psutil.Process) -> int | None:
+    """Return the process id of the parent; None when the process has ended meanwhile."""
+    try:
+        return process.ppid()
+    except psutil.NoSuchProcess:
+        return None
+
+
 def alive(pid: int) -> bool:
     """Say whether a process runs; a zombie does not."""
     try:

@@ -2,18 +2,51 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import signal
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 
+import httpx2
 import pytest
 
+import pullcord
 from pullcord.failpoints import NAMES
-from tests.system.harness import Start
+from pullcord.store.queries.invariants.examine import examine
+from tests.system.harness import Server, Start
 from tests.system.invariants import check_invariants, opened
 from tests.system.load import Load
+from tests.system.meeting import Meeting
+
+CANCEL = tuple(name for name in NAMES if name.startswith("cancel."))
+OUTLIVED = ("worker.", "template.")
+"""What begins so kills a process that the server outlives."""
+
+NOTHING_RAN = ("gate.", "writer.", "start.", "store.")
+"""Where these die, it is left to chance whether a run was in a worker."""
 
 
-@pytest.mark.parametrize("name", NAMES)
+def rules_broken(data_dir: Path) -> list[str]:
+    with opened(data_dir) as db:
+        return [example for verdict in examine(db) for example in verdict.examples]
+
+
+def provoke(name: str, server: Server, load: Load) -> None:
+    """Bring about what the point is a part of, where a load alone does not."""
+    area = name.partition(".")[0]
+    if area in ("register", "takeover", "template"):
+        server.kill_workers()
+    elif area == "store":
+        server.process.terminate()
+    elif area == "start":
+        server.kill()
+        server.spawn()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in CANCEL])
 def test_nothing_is_lost_when_a_process_dies_at(name: str, serve: Start, tmp_path: Path, log: Path) -> None:
     marker = tmp_path / "marker"
     marker.touch()  # A point whose marker is there does not fire: removing it arms the point in mid-load.
@@ -21,13 +54,77 @@ def test_nothing_is_lost_when_a_process_dies_at(name: str, serve: Start, tmp_pat
     with Load(server, log) as load:
         load.acknowledged(10)
         marker.unlink()
-        if not name.startswith("worker."):
+        provoke(name, server, load)
+        if not name.startswith(OUTLIVED):
             assert server.died() == -signal.SIGKILL
             load.restart()
         load.finish()
     assert marker.exists()
     assert server.stop() == 0
     check_invariants(server.data_dir, load.receipts, log, *load.crashes)
+    assert rules_broken(server.data_dir) == []
     with opened(server.data_dir) as db:
         taken_over = db.execute("SELECT count(*) FROM runs WHERE takeovers > 0").fetchone()[0]
-        assert taken_over or name in ("gate.before_write", "writer.before_commit", "writer.after_commit")
+        assert taken_over or name.startswith(NOTHING_RAN)
+
+
+@pytest.mark.parametrize("name", CANCEL)
+def test_a_run_is_cancelled_or_goes_on_when_the_server_dies_at(
+    name: str, serve: Start, meeting: Meeting, tmp_path: Path
+) -> None:
+    marker = tmp_path / "marker"
+    server = serve(environment={"PULLCORD_FAILPOINTS": f"{name}@{marker}"})
+    run = server.api.run("meets-async", {"port": meeting.port})
+    meeting.guest()
+    with pytest.raises(httpx2.TransportError):
+        server.api.cancel(run)
+    assert server.died() == -signal.SIGKILL
+    assert marker.exists()
+    server.start()
+    if name == "cancel.before_write":
+        meeting.guest()
+        assert server.api.cancel(run).status == 202
+    assert server.api.end(run)["state"] == "cancelled"
+    meeting.nobody()
+    assert server.stop() == 0
+    assert rules_broken(server.data_dir) == []
+
+
+def test_every_point_is_one_place_in_the_code() -> None:
+    calls: Counter[str] = Counter()
+    for path in Path(pullcord.__path__[0]).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "hit":
+                (argument,) = node.args
+                assert isinstance(argument, ast.Constant), f"{path}: the name of a fail point is a literal"
+                calls[argument.value] += 1
+    assert calls == Counter(NAMES)
+
+
+def passes(spec: str, marker: Path, count: int) -> int:
+    """Pass a point so often in a process of its own; return its exit status."""
+    code = f"from pullcord.failpoints import hit\nfor _ in range({count}): hit('gate.before_write')"
+    environment = os.environ | {"PULLCORD_FAILPOINTS": f"gate.before_write@{marker}{spec}"}
+    return subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode
+
+
+def test_a_point_fires_once_from_the_pass_on_that_is_named_or_by_chance(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    assert passes(":3", marker, 2) == 0
+    assert passes(":3", marker, 3) == -signal.SIGKILL
+    assert passes("", marker, 1) == 0, "it fires once"
+    marker.unlink()
+    assert passes(":0.0", marker, 100) == 0
+    assert passes(":0.5", marker, 1000) == -signal.SIGKILL
+
+
+def test_without_the_variable_a_point_is_a_function_that_does_nothing() -> None:
+    from pullcord import failpoints
+
+    assert failpoints.ARMED == {}
+    assert failpoints.hit.__code__.co_code == (lambda name: None).__code__.co_code
+    environment = os.environ | {"PULLCORD_FAILPOINTS": "gate.nowhere@marker"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import pullcord.failpoints"], env=environment, capture_output=True, check=False
+    )
+    assert b"gate.nowhere@marker" in done.stderr

@@ -11,6 +11,7 @@ import pytest
 from tests.system.harness import FLOWS, Start
 from tests.system.invariants import opened
 from tests.system.meeting import Meeting
+from tests.system.processes import poll
 from tests.system.witnessed import executions, lines_of
 
 STUBBORN = FLOWS / "stubborn.py"
@@ -66,6 +67,19 @@ def test_a_failed_run_is_tried_again_and_keeps_its_steps(
     assert executions(lines_of(log))[run] == {0: 1}
     # The flow saw its own exception with its own arguments each time.
     assert [line["what"] for line in lines_of(log) if line["kind"] == "broken"] == [["not there yet", 7]] * 2
+
+
+def test_a_take_over_gives_no_tries_back(serve: Start, meeting: Meeting) -> None:
+    server = serve(STUBBORN)
+    run = server.api.run("two-tries", {"port": meeting.port})
+    meeting.guest().go("fail")
+    meeting.guest()
+    poll(lambda: [step["attempt"] for step in server.api.look(run)["steps"] if step["state"] == "running"] == [2])
+    server.kill_workers()
+    meeting.guest().go("fail")
+    ended = server.api.end(run)
+    assert (ended["state"], ended["takeovers"]) == ("failed", 1)
+    assert [(step["seq"], step["state"], step["attempt"]) for step in ended["steps"]] == [(1, "failed", 2)]
 
 
 def test_a_run_that_waits_for_its_next_attempt_outlives_the_server(serve: Start, log: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from textwrap import dedent
 
@@ -46,6 +47,26 @@ FEWER_STEPS = """
     @pc.flow(concurrency=None)
     def changing(port: int, log: str) -> list[str]:
         return [first(log)]
+"""
+SLOW_TO_VALIDATE = """
+    import json, socket
+    from typing import Annotated
+    from pydantic import AfterValidator
+
+    def hold(port: int) -> int:
+        with socket.create_connection(("127.0.0.1", port)) as there:
+            there.sendall(json.dumps({"run": "", "attempt": 0, "pid": 0, "text": "validates"}).encode() + b"\\n")
+            there.makefile().readline()
+        return port
+
+    @pc.flow(concurrency=None)
+    def limited(port: Annotated[int, AfterValidator(hold)]) -> str:
+        return met(port, "old")
+"""
+LIMITED = """
+    @pc.flow(concurrency=1)
+    def limited(port: int) -> str:
+        return met(port, "new")
 """
 BROKEN = """
     import no_such_module
@@ -207,6 +228,24 @@ def test_a_run_whose_flow_was_taken_away_fails_and_says_so(
     ended = server.api.end(run)
     assert (ended["state"], ended["error"]["type"]) == ("failed", "not_found")
     assert "not in this location any more" in ended["error"]["message"]
+
+
+def test_a_run_that_is_admitted_while_its_flow_gets_a_limit_counts(
+    serve: Start, meeting: Meeting, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "code.py", HEAD, SLOW_TO_VALIDATE)
+    server = serve(path)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(server.api.run, "limited", {"port": meeting.port})
+        assert meeting.guest().text == "validates"
+        change(server, path, HEAD, LIMITED)
+        run = meeting.guest()
+        assert (run.text, run.run) == ("new", first.result())
+    second = server.api.run("limited", {"port": meeting.port})
+    assert server.api.look(second)["state"] == "queued"
+    run.go()
+    meeting.guest().go()
+    assert server.api.end(second)["state"] == "succeeded"
 
 
 def test_a_load_of_reloads_loses_nothing(serve: Start, tmp_path: Path, log: Path) -> None:

@@ -43,8 +43,13 @@ class Finding:
     advice: str = ""
 
 
-def examine(data_dir: Path | None) -> list[Finding]:
-    """Look at everything."""
+def examine(data_dir: Path | None, whole: bool = False) -> list[Finding]:
+    """Look at everything.
+
+    Args:
+        data_dir: as given on the command line.
+        whole: look at every page of the database.
+    """
     findings = list(_versions())
     try:
         settings = default_flows(load_settings({"data_dir": data_dir}))
@@ -58,9 +63,17 @@ def examine(data_dir: Path | None) -> list[Finding]:
         from pullcord.cli.database import database
 
         findings += _folder(settings.data_dir)
-        findings += database(settings.data_dir)
+        findings += database(settings, whole)
     findings += _flows(settings, answer)
     return findings
+
+
+def settings_of(data_dir: Path | None) -> Settings | None:
+    """Return settings that say where the store is; None when commands speak to a server elsewhere."""
+    try:
+        return None if by_address(data_dir) else load_settings({"data_dir": data_dir})
+    except PullcordError:
+        return None
 
 
 def _versions() -> Iterator[Finding]:

@@ -10,31 +10,83 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from pullcord.core.errors import PullcordError
+
 if TYPE_CHECKING:
     from pullcord.cli.checks import Finding
+    from pullcord.settings import Settings
+    from pullcord.store.connection import Connection
+    from pullcord.store.sqlite import SQLiteConnection
 
 PATIENCE: Final = 30.0
 """Seconds that looking through the database may take."""
 
 
-def database(folder: Path) -> Iterator[Finding]:
-    """Yield findings about the lock and the database."""
+def database(settings: Settings, whole: bool = False) -> Iterator[Finding]:
+    """Yield findings about the lock and the database.
+
+    Args:
+        settings: say where it is.
+        whole: check every page and index of a file, however long it takes.
+    """
     from pullcord.cli.checks import Finding
 
+    folder = settings.data_dir
     holder = lock_holder(folder)
     yield Finding("lock", "ok", "nobody holds the folder" if holder is None else f"process {holder} holds the folder")
+    if settings.database_url is not None:
+        yield from _postgres(settings)
+        return
     path = folder / "pullcord.db"
     if not path.exists():
         yield Finding("database", "ok", "there is none yet")
         return
     try:
-        with closing(sqlite3.connect(f"file:{_quoted(path)}?mode=ro", uri=True, timeout=5.0)) as connection:
-            connection.execute("PRAGMA query_only = ON")
-            yield _check(connection, path)
+        with closing(open_reader(path)) as connection:
+            yield _check_whole(connection, path) if whole else _check(connection, path)
             yield _schema(connection)
     except sqlite3.Error as error:
         advice = "stop Pullcord, keep a copy of the data folder, and restore a back-up"
         yield Finding("database", "wrong", f"{path}: {error}", advice)
+
+
+def _postgres(settings: Settings) -> Iterator[Finding]:
+    """Yield findings about a PostgreSQL database; the soundness of its files is that server's own concern."""
+    from pullcord.cli.checks import Finding
+
+    try:
+        with closing(reader_of(settings)) as connection:
+            version = connection.execute("SHOW server_version").fetchone()[0]
+            yield Finding("database", "ok", f"{settings.place}, version {version}")
+            if connection.execute("SELECT to_regclass('alembic_version')").fetchone()[0] is not None:
+                yield _schema(connection)
+    except PullcordError as error:
+        yield Finding("database", "wrong", f"{settings.place}: {error.message}", "correct PULLCORD_DATABASE_URL")
+
+
+def reader_of(settings: Settings) -> Connection:
+    """Open the store so that nothing can be written to it.
+
+    Raises:
+        PullcordError: it cannot be reached, or its driver is not installed.
+    """
+    from pullcord.store.database import database_of
+
+    if settings.database_url is None:
+        return open_reader(settings.data_dir / "pullcord.db")
+    return database_of(settings.data_dir, settings.database_url).reader()
+
+
+def open_reader(path: Path) -> SQLiteConnection:
+    """Open a database file so that nothing can be written to it, not even the merging of its log."""
+    from pullcord.store.sqlite import SQLiteConnection
+
+    address = f"file:{_quoted(path)}?mode=ro"
+    connection = sqlite3.connect(address, uri=True, timeout=5.0, isolation_level=None, factory=SQLiteConnection)
+    connection.execute("PRAGMA query_only = ON")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute("PRAGMA cache_size = -64000")
+    return connection
 
 
 def lock_holder(folder: Path) -> str | None:
@@ -58,7 +110,7 @@ def lock_holder(folder: Path) -> str | None:
 def _check(connection: sqlite3.Connection, path: Path) -> Finding:
     from pullcord.cli.checks import Finding
 
-    size = sum(file.stat().st_size for file in path.parent.glob("pullcord.db*")) / 1024**2
+    size = _size(path)
     deadline = time.monotonic() + PATIENCE
     connection.set_progress_handler(lambda: time.monotonic() > deadline, 100_000)
     try:
@@ -69,13 +121,27 @@ def _check(connection: sqlite3.Connection, path: Path) -> Finding:
         return Finding("database", "note", f"{size:.0f} MB; too large to check in {PATIENCE:g} s, good as far as seen")
     finally:
         connection.set_progress_handler(None, 0)
+    return _sound(answers, size)
+
+
+def _check_whole(connection: sqlite3.Connection, path: Path) -> Finding:
+    return _sound([str(row[0]) for row in connection.execute("PRAGMA integrity_check(5)")], _size(path))
+
+
+def _sound(answers: list[str], size: float) -> Finding:
+    from pullcord.cli.checks import Finding
+
     if answers == ["ok"]:
         return Finding("database", "ok", f"{size:.1f} MB, sound")
     advice = "stop Pullcord, keep a copy of the data folder, and restore a back-up"
     return Finding("database", "wrong", f"damaged: {'; '.join(answers)}", advice)
 
 
-def _schema(connection: sqlite3.Connection) -> Finding:
+def _size(path: Path) -> float:
+    return sum(file.stat().st_size for file in path.parent.glob("pullcord.db*")) / 1024**2
+
+
+def _schema(connection: Connection) -> Finding:
     from pullcord.cli.checks import Finding
     from pullcord.store.migrate import HEAD
 

@@ -70,6 +70,10 @@ ACTIVE: Final = frozenset({_S.RUNNING, _S.WAITING, _S.CANCELLING})
 """States that hold a concurrency slot."""
 
 
+UNFINISHED: Final = frozenset({StepState.RUNNING, StepState.RETRYING})
+"""States of a step record that give the flow neither a result nor an error."""
+
+
 def may_follow(state: RunState, following: RunState) -> bool:
     """Say whether a run in `state` may go to `following`."""
     return following in TRANSITIONS[state]

@@ -23,6 +23,7 @@ from pullcord.engine.locations import CodeLocation
 from pullcord.engine.logfiles import LogFiles
 from pullcord.engine.room import Room
 from pullcord.engine.worker import CONTROL, Assignment, WorkerHandle
+from pullcord.failpoints import hit
 from pullcord.store.commands.catalog import RegisterFlows
 from pullcord.store.commands.claim import Claimed
 from pullcord.store.commands.lifecycle import QueueDue, Start
@@ -86,7 +87,9 @@ class Engine:
     async def start(self) -> None:
         """Take over what an earlier server left, start the workers, and begin to claim runs."""
         self.catalog.remember(list((await self.store.read(stored_flows)).values()))
+        hit("start.before_takeover")
         due = await self.store.write(Start)
+        hit("start.after_takeover")
         for fleet in self.fleets.values():
             fleet.start()
         self.store.serve(self.room, self._dispatch)
@@ -131,6 +134,7 @@ class Engine:
     # --- dispatch --------------------------------------------------------------------------------------
 
     def _dispatch(self, claimed: Sequence[Claimed]) -> None:
+        hit("dispatch.before_send")
         for run in claimed:
             self.uuids[run.id] = run.uuid
             self._place(Assignment(run, run.lane))
@@ -256,9 +260,11 @@ class Engine:
 
     def _register(self, name: str, specs: list[FlowSpec], complete: bool) -> None:
         def registered(result: Any) -> None:
+            hit("register.after_write")
             if isinstance(result, Exception):
                 log.error("the flows of %s could not be registered: %s", name, result)
 
+        hit("register.before_write")
         self.store.submit(RegisterFlows(name, specs, complete, registered))
 
     def worker_gone(self, worker: WorkerHandle) -> None:
@@ -296,6 +302,7 @@ class Engine:
         self.journal.end([a for a in assignments if a.failure is not None])
         lost = [[a.run.id, a.run.token, blame, error] for a in assignments if a.failure is None]
         if lost:
+            hit("takeover.before_write")
             self.journal.lose(lost)
         if self._stopping and not self.active():
             self._idle.set()

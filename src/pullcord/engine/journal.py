@@ -48,6 +48,8 @@ class Journal:
                     ends.append(message)
             else:
                 self._engine.handle(worker, message)
+        if steps or ends:
+            hit("journal.before_write")
         if steps:
             self._engine.store.submit(RecordSteps(steps, lambda result: self._recorded(worker, result)))
         if ends:
@@ -146,6 +148,7 @@ class Journal:
             log.error("the ends of %d runs could not be written: %s", len(messages), result)
             self._fail(messages, f"the end of the run could not be written: {result.message}")
             return
+        hit("journal.after_finish")
         for ended in result:
             # A run that is tried again may be in a worker already: it keeps its name.
             uuids = self._engine.uuids
@@ -170,6 +173,7 @@ class Journal:
             if isinstance(result, StoreError):
                 log.error("%d lost runs could not be freed: %s", len(runs), result)
                 return
+            hit("takeover.after_write")
             for ended in result:
                 if ended.state in ENDED:
                     uuid = self._engine.uuids.pop(ended.id, None)

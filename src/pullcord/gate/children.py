@@ -11,6 +11,7 @@ from pydantic_core import from_json, to_json
 
 from pullcord.core.states import RunState
 from pullcord.engine.watch import Watch
+from pullcord.failpoints import hit
 from pullcord.gate.gate import Gate
 from pullcord.gate.request import Invoker, TriggerRef, TriggerRequest
 from pullcord.store.commands.claim import Claimed
@@ -49,7 +50,9 @@ class ChildRuns:
             parent_id=parent.id,
             test=parent.test,
         )
+        hit("gate.before_child")
         receipt = await self._gate.submit(request)
+        hit("gate.after_child")
         if receipt.replayed and parent.attempt > 1 and receipt.state in (RunState.FAILED, RunState.CANCELLED):
             # A new attempt of the parent tries the child anew, once, whatever happens to its worker.
             request.request_id = str(uuid5(UUID(parent.uuid), f"{identity}/{parent.attempt}"))

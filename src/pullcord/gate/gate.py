@@ -75,6 +75,8 @@ class Gate:
                 return await self._conflict(entry, original)
             errors = error.errors if isinstance(error, InvalidInputsError) else []
             return await self.refuse(entry, error.code, error.message, errors)
+        # Code may have been loaded anew meanwhile. What is written now goes by what is registered now (design rule 8).
+        spec = self._engine.catalog.get(request.flow) or spec
         if identities:
             validated = fingerprint(f"{request.flow}\n{canonical_json(parse_json(inputs))}")
             identities = tuple(Identity(i.scope, i.invoker, i.key, i.sent, validated) for i in identities)
@@ -92,6 +94,7 @@ class Gate:
         )
         hit("gate.before_write")
         decision: Decision = await self._store.write(lambda done: Admit(entry, run, done, identities, request.dry_run))
+        hit("gate.after_write")
         if decision.state == RunState.SCHEDULED and decision.outcome is Outcome.ADMITTED:
             self._engine.on_scheduled()
         return _receipt(decision, request)

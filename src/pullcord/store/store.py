@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pullcord.clock import Clock
 from pullcord.core.errors import PullcordRuntimeError, StoreReadOnlyError
+from pullcord.failpoints import hit
 from pullcord.store.commands.claim import Claimed
 from pullcord.store.connection import Connection, explained
 from pullcord.store.database import database_of
@@ -94,7 +95,9 @@ class Store:
         await asyncio.to_thread(self._readers.shutdown)
         for connection in self._connections:
             connection.close()
+        hit("store.before_checkpoint")
         self._connection.close()
+        hit("store.after_checkpoint")
         self._lock.release()
 
     def submit(self, command: Command) -> None:

@@ -29,9 +29,10 @@ from pullcord.store.transaction import Command, Hints, Transaction
 log = logging.getLogger(__name__)
 
 ORDER: Sequence[type[Any]] = (
-    Start, RegisterFlows, RecordSteps, FinishRuns, LoseRuns, SetWaiting, CancelRun, QueueDue, Admit, Note,
+    Start, RecordSteps, FinishRuns, LoseRuns, SetWaiting, CancelRun, QueueDue, Admit, RegisterFlows, Note,
 )  # fmt: skip
-"""The order of the kinds within a transaction: records before the end they belong to, ends before admissions."""
+"""The order of the kinds within a transaction: records before the end they belong to, ends before admissions, and
+these before a registration, which gives all runs that have not ended the limits of today (design rule 8)."""
 
 RETRY_PAUSE = 1.0
 """Seconds between tries while the disk is full or fails."""
@@ -160,8 +161,10 @@ class Writer:
         connection = self._connection
         self._last = max(self._last + 1, self._clock.now())
         tx = Transaction(connection, self._last, self._owner, self._hints.copy())
+        hit("writer.before_begin")
         connection.begin()
         try:
+            hit("writer.after_begin")
             answers: list[tuple[Callable[[Any], None], Any]] = []
             admitted: list[tuple[Any, Decision]] = []
             for kind in ORDER:

@@ -10,7 +10,7 @@ Server to worker:
 | --- | --- |
 | `load` | location name, kind (`module`, `file`, `folder`), target, role (`control`, `run`) |
 | `validate` | ticket, flow, inputs_json |
-| `run` | run, token, id, flow, inputs_json, attempt, timeout seconds or null, info (object: invoker, trigger, scheduled_for, test, request_id), recorded steps (`[identity, name, seq, attempt, state, result_json, error_json]`), changed (the code's version differs from the recorded one) |
+| `run` | run, token, id, flow, inputs_json, attempt, timeout seconds or null, info (object: invoker, trigger, scheduled_for, test, request_id), recorded steps, and those seen running (`[identity, name, seq, attempt, state, result_json, error_json]`), changed (the code's version differs from the recorded one) |
 | `ack` | run, token, record number: this record and all before it are on disk |
 | `refuse` | run, token: the token is stale; stop without a further word |
 | `cancel` | run, token |

@@ -20,8 +20,9 @@ from pullcord.core.context import RunInfo
 from pullcord.core.errors import CodeChangedError
 from pullcord.core.flow import Flow
 from pullcord.core.identity import argument_bytes, identity
-from pullcord.core.states import StepState
+from pullcord.core.states import UNFINISHED, StepState
 from pullcord.core.step import Step
+from pullcord.failpoints import hit
 from pullcord.wire import messages as kinds
 from pullcord.worker.children import call_child, call_child_async
 from pullcord.worker.failures import clean
@@ -60,7 +61,7 @@ class Execution:
         for step in steps:
             self.recorded[step[0]] = step
             last = max(last, step[2])
-            if step[4] != StepState.RETRYING:
+            if step[4] not in UNFINISHED:
                 self.unused.add(step[0])
         self.changed: bool = changed
         self.sequence = count(last + 1)
@@ -145,7 +146,7 @@ class Execution:
     def record_of(self, identity: str) -> list[Any] | None:
         """Return the finished record of an identity: `[identity, name, seq, attempt, state, result, error]`."""
         record = self.recorded.get(identity)
-        if record is None or record[4] == StepState.RETRYING:
+        if record is None or record[4] in UNFINISHED:
             return None
         self.unused.discard(identity)
         return record
@@ -243,6 +244,7 @@ class Execution:
     def acknowledge(self, number: int) -> None:
         """All records up to this number are on disk; called on the loop's thread."""
         with self._lock:
+            hit("worker.after_ack")
             self.acknowledged = max(self.acknowledged, number)
             ready = [wake for target, wake in self._waiters if target <= self.acknowledged]
             self._waiters = [waiter for waiter in self._waiters if waiter[0] > self.acknowledged]

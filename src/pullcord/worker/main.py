@@ -146,6 +146,7 @@ class Worker:
     # --- executing ---------------------------------------------------------------------------------
 
     def _start(self, message: Message) -> None:
+        hit("worker.before_start")
         execution = Execution(self, message)
         self._executions[execution.run, execution.token] = execution
         self._look_at_steps()
@@ -244,6 +245,7 @@ class Worker:
         self._flush_run(execution)
         error_json = None if error is None else to_json(error).decode()
         self.channel.send([kinds.FINISHED, execution.run, execution.token, state, result, error_json])
+        hit("worker.after_finish")
 
     def _undeliverable(self, message: Message, error: Exception) -> None:
         """A message cannot be written: the run it is about has failed, unless it was only a log line or progress."""

@@ -48,7 +48,8 @@ class StepCall:
         if self.record is None:
             execution.check_code(f"step {step.name!r}")
         earlier = execution.recorded.get(self.identity)
-        self.tries: int = 0 if earlier is None else earlier[3]
+        # A try that was seen running died with its worker: it does not count, and the ones before it do.
+        self.tries: int = 0 if earlier is None else earlier[3] - (earlier[4] == StepState.RUNNING)
         # A step that had used up its tries, and is reopened by a new attempt of the run, has them anew.
         self.limit = step.retry.limit + (self.tries if self.tries > step.retry.limit else 0)
         self.sequence: int = next(execution.sequence) if earlier is None else earlier[2]

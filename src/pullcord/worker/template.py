@@ -25,6 +25,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
+from pullcord.failpoints import hit
 from pullcord.worker.main import Worker
 
 _PR_SET_PDEATHSIG = 1
@@ -87,12 +88,14 @@ def _serve(control: socket.socket, woken: socket.socket, wake: socket.socket, wo
             if not data:
                 return
             number = json.loads(data)["spawn"]
+            hit("template.before_fork")
             pid = os.fork()
             if pid == 0:
                 signal.set_wakeup_fd(-1)
                 for ours in (control, woken, wake):
                     ours.close()
                 _become_worker(descriptors[0], me)
+            hit("template.after_fork")
             with contextlib.suppress(OSError):  # the worker does the same: whoever is first
                 os.setpgid(pid, pid)
             workers.add(pid)

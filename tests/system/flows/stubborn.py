@@ -28,6 +28,19 @@ async def met_async(port: int, text: str) -> str:
     return await meet_async(port, text)
 
 
+@pc.step(retries=ONCE)
+def told_what_to_do(port: int) -> str:
+    word = meet(port, "try")
+    if word == "fail":
+        raise ValueError("as told")
+    return word
+
+
+@pc.flow(concurrency=None)
+def two_tries(port: int) -> str:
+    return told_what_to_do(port)
+
+
 # --- time-outs -----------------------------------------------------------------------------------------
 
 

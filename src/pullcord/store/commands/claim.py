@@ -50,7 +50,7 @@ SELECT EACH[r.id, r.token, r.uuid, r.flow, r.inputs, r.attempt, r.lane, r.flow_v
 FROM runs r JOIN requests q ON q.id = r.id WHERE r.id IN VALUES[ids:int]"""
 _STEPS = """
 SELECT EACH[run_id, identity, name, seq, attempt, state, result, error]
-FROM steps WHERE run_id IN VALUES[ids:int] AND state != 'running'"""
+FROM steps WHERE run_id IN VALUES[ids:int]"""
 
 
 @dataclass(slots=True)

@@ -18,8 +18,9 @@ _FIELDS = (
 )
 _NAMES = names(_FIELDS).split(", ")
 _INSERT = f"""
-INSERT INTO requests (id, {", ".join(_NAMES)}, at, count)
-SELECT id, {", ".join(_NAMES)}, :now, times FROM {rows(f"times:int id:int {_FIELDS}")} AS s WHERE true
+INSERT INTO requests (id, {", ".join(_NAMES)}, at, last_at, count)
+SELECT id, {", ".join(_NAMES)}, :now, CASE WHEN times > 1 THEN :now END, times
+FROM {rows(f"times:int id:int {_FIELDS}")} AS s WHERE true
 ON CONFLICT (repeat_key) WHERE repeat_key IS NOT NULL
 DO UPDATE SET count = requests.count + excluded.count, last_at = excluded.at"""
 

@@ -1,0 +1,265 @@
+"""The invariants that are conditions on rows, rule by rule (`docs/explanation/architecture.md#rules`).
+
+Each statement sees one moment of the store, so that a check beside a busy server raises no false alarm. Times that the
+rows compare come from one clock that may be set back, so what only times show is a note.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from pullcord.core.manifest import ISOLATED
+from pullcord.core.states import ACTIVE, ENDED, Outcome, RunState, StepState
+from pullcord.store.commands.keys import REQUEST_ID, RETENTION
+from pullcord.store.commands.lifecycle import MAX_LOSSES
+from pullcord.store.queries.invariants.invariant import Invariant
+
+_DAMAGE: Final = (
+    "stop Pullcord, keep a copy of the data folder, restore a back-up from before, and report this as a bug"
+)
+_HARMLESS: Final = "nothing was lost by this; report it as a bug"
+_CLOCK: Final = "look whether the machine's clock was set back; if it was not, report it as a bug"
+
+
+def _in(*words: StrEnum) -> str:
+    return "(" + ", ".join(f"'{word}'" for word in sorted(words)) + ")"
+
+
+_ENDED = _in(*ENDED)
+_ACTIVE = _in(*ACTIVE)
+_TAKEN = _in(Outcome.ADMITTED, Outcome.AWAITING_APPROVAL)
+
+REQUESTS: Final = (
+    "requests q LEFT JOIN runs r ON r.id = q.id LEFT JOIN requests o ON o.id = q.original_id "
+    "LEFT JOIN keys h ON h.scope = q.flow AND h.invoker = q.invoker AND h.key = q.idempotency_key"
+)
+RUNS: Final = (
+    "runs r LEFT JOIN requests q ON q.id = r.id LEFT JOIN runs p ON p.id = r.parent_id "
+    "LEFT JOIN runs o ON o.id = r.rerun_of LEFT JOIN slots s ON s.key = r.slot"
+)
+ADMISSIONS: Final = (
+    "runs r LEFT JOIN (SELECT subject_id, count(*) AS entries FROM audit WHERE action = 'run.admit' "
+    "GROUP BY subject_id) a ON a.subject_id = r.id"
+)
+AUDIT: Final = "audit a LEFT JOIN runs r ON r.id = a.subject_id"
+KEYS: Final = "keys k LEFT JOIN requests q ON q.id = k.request_id"
+STEPS: Final = "steps s LEFT JOIN runs r ON r.id = s.run_id"
+NUMBERS: Final = (
+    "(SELECT run_id, seq, count(*) AS steps FROM steps GROUP BY run_id, seq) n JOIN runs r ON r.id = n.run_id"
+)
+_ADMITTED: Final = "FROM requests WHERE outcome = 'admitted' AND dry_run = 0"
+BY_KEY: Final = (
+    "(SELECT flow, invoker, idempotency_key, count(*) AS admitted, max(at) - min(at) AS apart "
+    f"{_ADMITTED} AND idempotency_key IS NOT NULL GROUP BY flow, invoker, idempotency_key) d"
+)
+BY_ID: Final = (
+    f"(SELECT uuid, invoker, count(*) AS admitted, max(at) - min(at) AS apart {_ADMITTED} GROUP BY uuid, invoker) d"
+)
+HELD: Final = (
+    "(SELECT r.slot, max(s.capacity) AS capacity, count(*) AS held, "
+    "sum(CASE WHEN r.attempt = 1 THEN 1 ELSE 0 END) AS first_attempts, "
+    "max(CASE WHEN r.attempt = 1 THEN r.started_at END) AS latest, max(f.updated_at) AS registered "
+    "FROM runs r JOIN slots s ON s.key = r.slot LEFT JOIN flows f ON f.name = r.flow "
+    f"WHERE r.slot IS NOT NULL AND r.state IN {_ACTIVE} GROUP BY r.slot) h"
+)
+# The runs of a slot hold it from their first claim to their end. Where the latest of them was claimed after the limit
+# was set, all the others were there already. Another attempt gives the slot back in between, so it shows nothing.
+_TOO_MANY = "h.first_attempts > h.capacity AND h.latest >= h.registered"
+
+INVARIANTS: Final = (
+    # --- 1. Commit, then acknowledge
+    Invariant(
+        1, "every admitted request has its run", REQUESTS,
+        "q.outcome = 'admitted' AND q.dry_run = 0 AND r.id IS NULL",
+        "q.uuid, q.flow", "request {} for {} was admitted, and has no run", _DAMAGE,
+    ),
+    Invariant(
+        1, "every run's admission is in the audit once", ADMISSIONS, "coalesce(a.entries, 0) <> 1",
+        "r.uuid, coalesce(a.entries, 0)", "run {} has {} audit entries of its admission", _DAMAGE,
+    ),
+    Invariant(
+        1, "every audit entry is about a run that exists", AUDIT,
+        "a.action IN ('run.admit', 'run.cancel') AND r.id IS NULL",
+        "a.id, a.action, a.subject_id", "audit entry {} ({}) is about run no. {}, which does not exist", _DAMAGE,
+    ),
+    Invariant(
+        1, "every key is held by a request that exists", KEYS, "q.id IS NULL",
+        "k.key, k.request_id", "key {} is held by request no. {}, which does not exist", _DAMAGE,
+    ),
+    # --- 2. One door
+    Invariant(
+        2, "every run comes from an admitted request", RUNS,
+        "q.id IS NULL OR q.outcome <> 'admitted' OR q.dry_run <> 0",
+        "r.uuid, coalesce(q.outcome, 'missing')", "run {} exists, and its request is {}",
+        "find out who wrote to the database; only the server may",
+    ),
+    Invariant(
+        2, "every run is what was asked for", RUNS,
+        "coalesce(q.flow, r.flow) <> r.flow OR q.invoker <> r.invoker OR q.trigger_kind <> r.trigger_kind",
+        "r.uuid, r.flow, r.invoker, r.trigger_kind, q.flow, q.invoker, q.trigger_kind",
+        "run {} is {} for {} ({}), and its request is {} for {} ({})", _DAMAGE,
+    ),
+    Invariant(
+        2, "every child run has its parent", RUNS,
+        "(r.parent_id IS NOT NULL AND (p.id IS NULL OR p.id >= r.id OR r.trigger_kind <> 'flow')) "
+        "OR (r.parent_id IS NULL AND r.trigger_kind = 'flow')",
+        "r.uuid, r.parent_id", "run {} is a child of run no. {}, which cannot be", _DAMAGE,
+    ),
+    Invariant(
+        2, "every re-run names an earlier run", RUNS, "r.rerun_of IS NOT NULL AND (o.id IS NULL OR o.id >= r.id)",
+        "r.uuid, r.rerun_of", "run {} repeats run no. {}, which cannot be", _DAMAGE,
+    ),
+    # --- 3. Every intent leaves a row
+    Invariant(
+        3, "every request has an outcome that exists", REQUESTS, f"q.outcome NOT IN {_in(*Outcome)}",
+        "q.uuid, q.outcome", "request {} became {!r}", "a newer Pullcord may have written this: use that one",
+    ),
+    Invariant(
+        3, "every refusal has a code and a reason", REQUESTS,
+        f"q.outcome NOT IN {_in(Outcome.ADMITTED, Outcome.REPLAYED, Outcome.AWAITING_APPROVAL)} "
+        "AND (coalesce(q.code, '') = '' OR coalesce(q.reason, '') = '')",
+        "q.uuid, q.outcome, q.code, q.reason", "request {} became {}, with code {!r} and reason {!r}", _HARMLESS,
+    ),
+    Invariant(
+        3, "repeats have a first, a last and a count", REQUESTS,
+        "q.count < 1 OR (q.count = 1 AND q.last_at IS NOT NULL) "
+        "OR (q.count > 1 AND (q.repeat_key IS NULL OR q.last_at IS NULL OR q.last_at < q.at))",
+        "q.uuid, q.count, q.at, q.last_at", "request {} was counted {} times, from {} to {}", _HARMLESS,
+    ),
+    # --- 4. Idempotency
+    Invariant(
+        4, "a key admits one request", BY_KEY, f"d.admitted > 1 AND d.apart < {RETENTION}",
+        "d.idempotency_key, d.flow, d.invoker, d.admitted", "key {} of {} by {} admitted {} requests", _DAMAGE,
+    ),
+    Invariant(
+        4, "a request id admits one request", BY_ID, f"d.admitted > 1 AND d.apart < {RETENTION}",
+        "d.uuid, d.invoker, d.admitted", "request id {} of {} admitted {} requests", _DAMAGE,
+    ),
+    Invariant(
+        4, "an admitted request holds its key", REQUESTS,
+        "q.outcome = 'admitted' AND q.dry_run = 0 AND q.idempotency_key IS NOT NULL "
+        f"AND q.at > (SELECT max(at) FROM requests) - {RETENTION} AND coalesce(h.request_id, 0) <> q.id",
+        "q.uuid, q.idempotency_key, h.request_id",
+        "request {} was admitted with key {}, held by request no. {}", _DAMAGE,
+    ),
+    Invariant(
+        4, "a key is held by the request that carries it", KEYS,
+        f"q.outcome NOT IN {_TAKEN} OR q.invoker <> k.invoker OR (k.scope = '{REQUEST_ID}' AND q.uuid <> k.key) "
+        f"OR (k.scope <> '{REQUEST_ID}' "
+        "AND (coalesce(q.flow, '') <> k.scope OR coalesce(q.idempotency_key, '') <> k.key))",
+        "k.key, k.scope, k.invoker, q.uuid, q.outcome", "key {} of {!r} by {} is held by request {} ({})", _DAMAGE,
+    ),
+    Invariant(
+        4, "a replay repeats an admitted request", REQUESTS,
+        f"q.outcome = 'replayed' AND (o.id IS NULL OR o.outcome NOT IN {_TAKEN} "
+        "OR coalesce(o.flow, '') <> coalesce(q.flow, '') OR o.invoker <> q.invoker "
+        "OR (coalesce(q.idempotency_key, '') <> coalesce(o.idempotency_key, '') "
+        f"AND NOT EXISTS (SELECT 1 FROM keys i WHERE i.request_id = o.id AND i.scope = '{REQUEST_ID}')))",
+        "q.uuid, q.original_id", "request {} is a replay of request no. {}, which asked for something else", _DAMAGE,
+    ),
+    # --- 6. Fencing
+    Invariant(
+        6, "a run was claimed as often as its token says", RUNS,
+        "r.attempt < 1 OR r.takeovers < 0 OR r.token < 0 OR r.token - r.takeovers - r.attempt NOT IN (-1, 0) "
+        "OR (r.token - r.takeovers - r.attempt = 0 AND "
+        f"(r.state IN ('queued', 'scheduled') OR (r.state IN {_ACTIVE} AND r.owner IS NULL))) "
+        "OR (r.token - r.takeovers - r.attempt = -1 AND "
+        f"(r.state = 'succeeded' OR (r.state IN {_ACTIVE} AND r.owner IS NOT NULL)))",
+        "r.uuid, r.state, r.token, r.attempt, r.takeovers",
+        "run {} is {} with token {}, in attempt {} after {} take-overs", _DAMAGE,
+    ),
+    Invariant(
+        6, "losses are counted", RUNS,
+        f"r.losses < 0 OR r.losses > r.takeovers OR (r.losses >= {MAX_LOSSES} AND r.state NOT IN {_ENDED})",
+        "r.uuid, r.state, r.losses, r.takeovers", "run {} is {} with {} losses of {} take-overs", _HARMLESS,
+    ),
+    Invariant(
+        6, "a run that may have killed its worker is alone", RUNS,
+        f"r.losses > 0 AND r.state NOT IN {_ENDED} "
+        f"AND substr(r.lane, length(r.lane) - {len(ISOLATED)}) <> '#{ISOLATED}'",
+        "r.uuid, r.losses, r.lane", "run {} has {} losses, and shares its process: {}", _HARMLESS,
+    ),
+    Invariant(
+        6, "an owner is a server that was started", RUNS,
+        "(r.owner IS NOT NULL AND r.token = 0) OR (r.owner IS NULL AND r.state = 'cancelling') "
+        "OR r.owner > (SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'incarnation')",
+        "r.uuid, r.state, r.owner, r.token", "run {} is {} with owner {} and token {}", _DAMAGE,
+    ),
+    # --- 7. Replay
+    Invariant(
+        7, "a step record belongs to a run that has begun", STEPS, "r.id IS NULL OR r.token < 1",
+        "s.name, s.run_id", "step {} is recorded for run no. {}, which has not begun", _DAMAGE,
+    ),
+    Invariant(
+        7, "a step record is whole", STEPS,
+        f"s.state NOT IN {_in(*StepState)} OR s.seq < 1 OR s.attempt < 1 "
+        "OR (s.state = 'running' AND s.ended_at IS NOT NULL) OR (s.state <> 'running' AND s.ended_at IS NULL) "
+        "OR (s.state = 'succeeded' AND (s.result IS NULL OR s.error IS NOT NULL)) "
+        "OR (s.state IN ('failed', 'retrying') AND s.error IS NULL)",
+        "s.name, r.uuid, s.state", "the record of step {} of run {} is not whole: {}", _DAMAGE,
+    ),
+    Invariant(
+        7, "the steps of a run are numbered", NUMBERS, "n.steps > 1",
+        "r.uuid, n.steps, n.seq", "run {} has {} steps with the number {}", _HARMLESS,
+    ),
+    Invariant(
+        7, "no step ended after its run", STEPS, "s.ended_at > r.ended_at",
+        "s.name, r.uuid", "step {} ended after its run {}", _CLOCK, "note",
+    ),
+    # --- 8. Limits, and the states that hold them
+    Invariant(
+        8, "no slot is held more often than its limit", HELD, _TOO_MANY,
+        "h.slot, h.held, h.capacity", "{} is held by {} runs, and its limit is {}", _HARMLESS,
+    ),
+    Invariant(
+        8, "no slot is held more often than a new limit", HELD, f"h.held > h.capacity AND NOT ({_TOO_MANY})",
+        "h.slot, h.held, h.capacity", "{} is held by {} runs, and its limit is {}",
+        "wait until these runs have ended: the limit was lowered while they were active", "note",
+    ),
+    Invariant(
+        8, "every slot has a limit", RUNS, f"r.slot IS NOT NULL AND s.key IS NULL AND r.state NOT IN {_ENDED}",
+        "r.uuid, r.state, r.slot", "run {} is {}, and nothing is known of its slot {}",
+        "restart the server with the flow's code: that registers its limit",
+    ),
+    Invariant(
+        8, "every run has a state that exists", RUNS, f"r.state NOT IN {_in(*RunState)}",
+        "r.uuid, r.state", "run {} is {!r}", "a newer Pullcord may have written this: use that one",
+    ),
+    Invariant(
+        8, "a run has an end when it has ended", RUNS,
+        f"(r.ended_at IS NULL AND r.state IN {_ENDED}) OR (r.ended_at IS NOT NULL AND r.state NOT IN {_ENDED})",
+        "r.uuid, r.state, r.ended_at", "run {} is {}, and its end is {}", _DAMAGE,
+    ),
+    Invariant(
+        8, "a run was queued before it was claimed", RUNS,
+        "(r.queued_at IS NULL AND (r.state = 'queued' OR r.token > 0)) OR (r.started_at IS NULL AND r.token > 0) "
+        "OR (r.started_at IS NOT NULL AND r.token = 0) OR (r.not_before IS NULL AND r.state = 'scheduled') "
+        f"OR (r.token = 0 AND r.state IN {_in(*ACTIVE, RunState.SUCCEEDED, RunState.FAILED)})",
+        "r.uuid, r.state, r.token, r.queued_at, r.started_at",
+        "run {} is {} with token {}, queued {}, started {}", _DAMAGE,
+    ),
+    Invariant(
+        8, "a run says what it waits for when it waits", RUNS,
+        "(r.waiting_for IS NULL AND r.state = 'waiting') OR (r.waiting_for IS NOT NULL AND r.state <> 'waiting')",
+        "r.uuid, r.state, r.waiting_for", "run {} is {}, and waits for {}", _HARMLESS,
+    ),
+    Invariant(
+        8, "a run has the result or the error of its end", RUNS,
+        "(r.state = 'succeeded' AND (r.result IS NULL OR r.error IS NOT NULL)) "
+        "OR (r.state = 'failed' AND r.error IS NULL) OR (r.result IS NOT NULL AND r.state <> 'succeeded')",
+        "r.uuid, r.state", "run {} is {}, and its result and error say otherwise", _DAMAGE,
+    ),
+    Invariant(
+        8, "a run says who cancelled it when it is cancelled", RUNS,
+        "(r.cancel IS NULL AND r.state IN ('cancelling', 'cancelled')) "
+        "OR (r.cancel IS NOT NULL AND r.state NOT IN ('cancelling', 'cancelled'))",
+        "r.uuid, r.state, r.cancel", "run {} is {}, and was cancelled by {}", _DAMAGE,
+    ),
+    Invariant(
+        8, "a run's times are in order", RUNS,
+        "r.ended_at < r.started_at OR (r.attempt = 1 AND r.started_at < r.queued_at)",
+        "r.uuid, r.queued_at, r.started_at, r.ended_at", "run {} was queued {}, started {}, ended {}", _CLOCK, "note",
+    ),
+)  # fmt: skip
+"""All of them. Nothing is asked about rule 5: the keys of events do not exist yet."""

@@ -1,0 +1,1 @@
+"""Crash after crash under a mixed load: `python -m tests.crash` (`make crash`)."""

@@ -1,0 +1,239 @@
+"""Each invariant holds in a healthy store, also beside a busy server, and is reported when somebody breaks it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import pytest
+from uuid_utils import uuid7
+
+from pullcord.core.manifest import ISOLATED
+from pullcord.core.states import RunState
+from pullcord.store.queries.invariants.documents import DOCUMENTS
+from pullcord.store.queries.invariants.examine import EXAMPLES, examine
+from pullcord.store.queries.invariants.invariant import Verdict
+from pullcord.store.queries.invariants.rules import INVARIANTS
+from tests.store.harness import (
+    DAY,
+    LANE,
+    NOON,
+    ROOM,
+    SECOND,
+    Database,
+    DrivenClock,
+    Server,
+    admit,
+    finished,
+    note,
+    spec,
+    step,
+)
+
+NAMES = [*(invariant.name for invariant in INVARIANTS), *DOCUMENTS]
+
+
+def populate(server: Server) -> None:
+    """Make rows of every kind and state, by the commands that a server uses."""
+    server.write(note(code="invalid_inputs", reason="n: is missing"))
+    for _ in range(3):
+        server.write(note(code="bad_request", reason="no JSON", repeat_key="malformed"))
+    asked = admit("free", limited=False, key="k", request_id="00000000-0000-7000-8000-000000000001")
+    (first,) = server.begin(asked)
+    server.admit(admit("free", limited=False, key="k"), admit("free", limited=False, key="k", dry_run=True))
+    server.admit(admit("free", limited=False, key="k", sent="other", validated="other"))
+    server.record(step(first, "s1"), step(first, "s2", "retrying", seq=2, error='{"type":"E","message":"m"}'))
+    server.record(step(first, "s2", seq=2, attempt=2), step(first, "s3", "running", seq=3))
+    server.finish(finished(first))
+    (again,) = server.begin(admit("free", limited=False, rerun_of=first.id))
+    server.finish(finished(again, "failed", error='{"type":"E","message":"m"}'))
+    (tried,) = server.begin(admit("f"))
+    server.finish(finished(tried, "failed", error='{"type":"E","message":"m"}', retry_at=server.clock.now()))
+    server.queue_due()
+    server.clock.advance(SECOND)
+    server.claim()
+    (parent,) = server.begin(admit("free", limited=False))
+    server.begin(admit("g", parent_id=parent.id, ledger={"trigger_kind": "flow"}))
+    server.wait(parent, '{"kind":"child","text":"waits for g"}')
+    (stuck,) = server.begin(admit("free", limited=False))
+    (lost,) = server.begin(admit("free", limited=False))
+    server.lose(lost)
+    server.cancel(stuck.uuid)
+    server.admit(admit("f"), admit("f"), admit("f", not_before=NOON + DAY))
+    server.cancel(server.rows("SELECT max(uuid) AS uuid FROM runs WHERE state = 'queued'")[0]["uuid"])
+    (gone,) = server.begin(admit("g"))
+    server.lose(gone, blame=0)
+
+
+BREAK: Mapping[str, Sequence[str]] = {
+    "every admitted request has its run": ["DELETE FROM runs WHERE state = 'scheduled'"],
+    "every run's admission is in the audit once": [
+        "INSERT INTO audit (id, at, invoker, action, subject_id) SELECT 1000, at, invoker, action, subject_id "
+        "FROM audit WHERE action = 'run.admit' AND id = (SELECT min(id) FROM audit)"
+    ],
+    "every audit entry is about a run that exists": ["DELETE FROM runs WHERE state = 'cancelled'"],
+    "every key is held by a request that exists": ["UPDATE keys SET request_id = 1000"],
+    "every run comes from an admitted request": ["UPDATE requests SET outcome = 'skipped' WHERE outcome = 'admitted'"],
+    "every run is what was asked for": ["UPDATE runs SET flow = 'other' WHERE state = 'waiting'"],
+    "every child run has its parent": ["UPDATE runs SET parent_id = 1000 WHERE parent_id IS NOT NULL"],
+    "every re-run names an earlier run": ["UPDATE runs SET rerun_of = id WHERE rerun_of IS NOT NULL"],
+    "every request has an outcome that exists": ["UPDATE requests SET outcome = 'forgotten' WHERE code IS NOT NULL"],
+    "every refusal has a code and a reason": ["UPDATE requests SET reason = NULL WHERE outcome = 'rejected'"],
+    "repeats have a first, a last and a count": ["UPDATE requests SET last_at = NULL WHERE count > 1"],
+    "a key admits one request": [
+        "UPDATE requests SET idempotency_key = 'twice' WHERE outcome = 'admitted' AND flow = 'f' AND dry_run = 0"
+    ],
+    "a request id admits one request": ["UPDATE requests SET uuid = 'same'"],
+    "an admitted request holds its key": ["DELETE FROM keys WHERE key = 'k'"],
+    "a key is held by the request that carries it": ["UPDATE keys SET invoker = 'another'"],
+    "a replay repeats an admitted request": ["UPDATE requests SET original_id = 1 WHERE outcome = 'replayed'"],
+    "a run was claimed as often as its token says": ["UPDATE runs SET token = token + 1 WHERE state = 'succeeded'"],
+    "losses are counted": ["UPDATE runs SET losses = 4 WHERE losses = 1"],
+    "a run that may have killed its worker is alone": [f"UPDATE runs SET lane = '{LANE}' WHERE losses > 0"],
+    "an owner is a server that was started": [
+        "INSERT INTO meta (name, value) VALUES ('incarnation', '0') ON CONFLICT (name) DO UPDATE SET value = '0'"
+    ],
+    "a step record belongs to a run that has begun": ["UPDATE steps SET run_id = 1000"],
+    "a step record is whole": ["UPDATE steps SET result = NULL"],
+    "the steps of a run are numbered": ["UPDATE steps SET seq = 1"],
+    "no step ended after its run": ["UPDATE steps SET ended_at = ended_at * 2"],
+    "no slot is held more often than its limit": [
+        "UPDATE runs SET state = 'running', queued_at = 1, started_at = :later, token = 1, owner = 1 "
+        "WHERE slot = 'f' AND state = 'queued'",
+        "UPDATE slots SET capacity = 0 WHERE key = 'f'",
+    ],
+    "no slot is held more often than a new limit": [
+        "UPDATE slots SET capacity = 0 WHERE key = 'g'",
+        "UPDATE flows SET updated_at = :later",
+    ],
+    "every slot has a limit": ["DELETE FROM slots"],
+    "every run has a state that exists": ["UPDATE runs SET state = 'asleep' WHERE state = 'running'"],
+    "a run has an end when it has ended": ["UPDATE runs SET ended_at = NULL WHERE state = 'succeeded'"],
+    "a run was queued before it was claimed": ["UPDATE runs SET started_at = NULL"],
+    "a run says what it waits for when it waits": ["UPDATE runs SET waiting_for = NULL"],
+    "a run has the result or the error of its end": ["UPDATE runs SET error = NULL WHERE state = 'failed'"],
+    "a run says who cancelled it when it is cancelled": ["UPDATE runs SET cancel = NULL"],
+    "a run's times are in order": ["UPDATE runs SET ended_at = 1 WHERE ended_at IS NOT NULL"],
+    "every document can be read": ["UPDATE steps SET result = '{' WHERE state = 'succeeded'"],
+    "a run takes the slot of its flow": ["UPDATE runs SET slot = NULL WHERE slot = 'f' AND state = 'queued'"],
+}
+"""For each invariant what breaks it."""
+
+
+def verdicts(server: Server) -> dict[str, Verdict]:
+    return {verdict.name: verdict for verdict in examine(server.connection)}
+
+
+def test_a_healthy_store_has_rows_of_every_kind_and_nothing_to_report(server: Server) -> None:
+    populate(server)
+    assert set(server.states().values()) == set(RunState)
+    found = verdicts(server)
+    assert sorted(found) == sorted(NAMES)
+    assert [verdict for verdict in found.values() if verdict.broken] == []
+    assert [name for name, verdict in found.items() if not verdict.checked] == []
+    assert {verdict.state for verdict in found.values()} == {"ok"}
+
+
+def test_an_empty_store_has_nothing_to_report(server: Server) -> None:
+    assert {verdict.broken for verdict in examine(server.connection)} == {0}
+
+
+@pytest.fixture
+def server(database: Database, clock: DrivenClock) -> Iterator[Server]:
+    """Start a server in an incarnation that the store knows of."""
+    server = Server(database, clock)
+    server.connection.execute("INSERT INTO meta (name, value) VALUES ('incarnation', '1')")
+    server.register(spec("f"), spec("g", 2), spec("free", None))
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_reported_when_it_is_broken(name: str, server: Server) -> None:
+    populate(server)
+    for statement in BREAK[name]:
+        server.connection.execute(statement, {"later": NOON + DAY} if ":later" in statement else {})
+    verdict = verdicts(server)[name]
+    assert verdict.broken > 0
+    assert verdict.state == next((it.severity for it in INVARIANTS if it.name == name), "wrong")
+    assert verdict.examples and "{" not in "".join(verdict.examples)
+    assert verdict.advice
+
+
+def test_no_more_than_some_offenders_are_named(server: Server) -> None:
+    server.admit(*[admit("free", limited=False) for _ in range(EXAMPLES + 10)])
+    server.connection.execute("UPDATE runs SET state = 'asleep'")
+    verdict = verdicts(server)["every run has a state that exists"]
+    assert (verdict.broken, len(verdict.examples)) == (EXAMPLES + 10, EXAMPLES)
+
+
+def test_a_limit_that_was_lowered_under_active_runs_is_a_note(server: Server) -> None:
+    server.register(spec("f", 3))
+    server.begin(admit("f"), admit("f"), admit("f"))
+    server.register(spec("f", 1))
+    found = verdicts(server)
+    assert found["no slot is held more often than its limit"].broken == 0
+    assert found["no slot is held more often than a new limit"].state == "note"
+
+
+def test_every_rule_that_is_built_has_its_invariants() -> None:
+    assert len(NAMES) == len(set(NAMES))
+    assert {invariant.rule for invariant in INVARIANTS} == {1, 2, 3, 4, 6, 7, 8}
+
+
+class Traffic(threading.Thread):
+    """Writes as fast as it can: runs are admitted with keys, claimed, recorded, lost, cancelled and ended."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__()
+        self._server = server
+        self._enough = threading.Event()
+        self.done = threading.Event()
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            while not self._enough.is_set():
+                self._round()
+                self.done.set()
+        except BaseException as error:
+            self.failure = error
+
+    def _round(self) -> None:
+        server = self._server
+        asked = [admit("free", limited=False, key=str(uuid7())) for _ in range(20)]
+        runs = server.begin(*asked, admit("f", key=str(uuid7())), admit("g"))
+        server.admit(replace(asked[0], entry=replace(asked[0].entry)))
+        server.record(*[step(run, "s1", "running") for run in runs], *[step(run, "s2", seq=2) for run in runs])
+        server.wait(runs[0], '{"kind":"time","text":"sleeps"}')
+        server.lose(runs[1])
+        server.cancel(runs[2].uuid)
+        left = [run for run in runs if run is not runs[1]]
+        server.record(*[step(run, "s1") for run in left])
+        server.finish(*[finished(run) for run in left])
+        runs = server.claim(ROOM | {LANE.rpartition("#")[0] + f"#{ISOLATED}": 1000})
+        server.finish(*[finished(run, "failed", error="{}", retry_at=server.clock.now()) for run in runs[:1]])
+        server.finish(*[finished(run) for run in runs])
+        server.queue_due()
+
+    def stop(self) -> None:
+        self._enough.set()
+        self.join()
+        if self.failure is not None:
+            raise self.failure
+
+
+def test_beside_a_busy_writer_there_is_no_false_alarm(server: Server) -> None:
+    traffic = Traffic(server)
+    reader = server.database.reader()
+    traffic.start()
+    try:
+        for _ in range(25):
+            traffic.done.clear()
+            assert traffic.done.wait(30), "the writer stands still"
+            assert [verdict for verdict in examine(reader) if verdict.broken] == []
+    finally:
+        traffic.stop()
+        reader.close()
+    assert [verdict for verdict in examine(server.connection) if verdict.broken] == []
