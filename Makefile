@@ -26,8 +26,9 @@ test: check  ## everything
 	$(BIN)/pytest
 
 KILLS ?= 1000
+STORE ?= sqlite
 crash: $(READY)  ## kill processes a thousand times under load, and look whether anything was lost
-	$(BIN)/python -m tests.crash --kills $(KILLS)
+	$(BIN)/python -m tests.crash --kills $(KILLS) --store $(STORE)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -7,13 +7,14 @@ import importlib.util
 import itertools
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
+import psutil
 import psycopg
 
 from pullcord.store.postgres import PostgresDatabase
@@ -95,7 +96,12 @@ class PostgresServer:
 
     def kill(self) -> None:
         """Kill all its processes at once, as a loss of power does."""
-        os.killpg(os.getpgid(self.pid), signal.SIGKILL)
+        postmaster = psutil.Process(self.pid)
+        processes = [postmaster, *postmaster.children(recursive=True)]
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes)
 
     def url(self, database: str) -> str:
         """Return the address of a database."""
@@ -129,6 +135,12 @@ class PostgresServer:
                 "WHERE datname = current_database() AND pid != pg_backend_pid()"
             )
             connection.execute("TRUNCATE requests, runs, steps, keys, slots, flows, audit, meta")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
 
     def remove(self) -> None:
         """Stop the server and delete its folder."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import secrets
 import shutil
 import sys
@@ -15,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from tests.crash import campaign
+from tests.postgres import PostgresServer
 
 QUIETLY = 50
 """Where stdout is no terminal, a line is written for so many kills."""
@@ -26,7 +28,16 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=1000, help="how many processes die (1000)")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="what is asked for, and what dies")
     parser.add_argument("--keep", action="store_true", help="keep the data folder even when all is well")
+    parser.add_argument("--store", choices=("sqlite", "wheel", "debian"), default="sqlite", help="or which PostgreSQL")
     options = parser.parse_args()
+    if options.store == "sqlite":
+        return _campaign(options)
+    with PostgresServer(options.store) as server:
+        os.environ["PULLCORD_DATABASE_URL"] = server.url(server.create())
+        return _campaign(options)
+
+
+def _campaign(options: argparse.Namespace) -> int:
     console = Console(highlight=False)
     folder = Path(tempfile.mkdtemp(prefix="pullcord-crash-"))
     console.print(f"seed {options.seed}, {options.kills} kills, everything in {folder}")
