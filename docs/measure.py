@@ -1,4 +1,4 @@
-"""Repeat the measurements that the decision records refer to: `python docs/measure.py imports|workers|commits|plans`.
+"""Repeat the measurements that the decisions refer to: `python docs/measure.py imports|workers|commits|plans|points`.
 
 What else the machine does changes all of them, so the load is printed too.
 """
@@ -17,10 +17,12 @@ import sys
 import tempfile
 import threading
 import time
+import timeit
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from pullcord import failpoints
 from pullcord.engine.template import Template
 from pullcord.store import migrate
 from pullcord.store.commands import journal
@@ -229,7 +231,21 @@ def plans() -> None:
     connection.close()
 
 
-WHAT: dict[str, Callable[[], None]] = {"imports": imports, "workers": workers, "commits": commits, "plans": plans}
+def points() -> None:
+    """Time of passing a fail point that is not armed, and of the ways to do without the call."""
+    names = {"hit": failpoints.hit, "ARMED": failpoints.ARMED, "look": failpoints.ARMED.get}
+    for what, statement in (
+        ("a call of the function that does nothing", "hit('gate.before_write')"),
+        ("an `if` around the call", "if ARMED: hit('gate.before_write')"),
+        ("a look at the empty dictionary", "look('gate.before_write')"),
+    ):
+        best = min(timeit.repeat(statement, globals=names, number=1_000_000, repeat=7))
+        say(f"{what}: {best * 1000:.0f} ns")
+
+
+WHAT: dict[str, Callable[[], None]] = {
+    "imports": imports, "workers": workers, "commits": commits, "plans": plans, "points": points,
+}  # fmt: skip
 
 
 def main() -> None:

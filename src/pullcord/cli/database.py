@@ -71,9 +71,11 @@ def reader_of(settings: Settings) -> Connection:
         PullcordError: it cannot be reached, or its driver is not installed.
     """
     from pullcord.store.database import database_of
+    from pullcord.store.errors import translated
 
     if settings.database_url is None:
-        return open_reader(settings.data_dir / "pullcord.db")
+        with translated():
+            return open_reader(settings.data_dir / "pullcord.db")
     return database_of(settings.data_dir, settings.database_url).reader()
 
 
