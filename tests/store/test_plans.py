@@ -230,8 +230,8 @@ def test_claims_begin_at_an_index_in_the_order_of_the_queue(
 
 def test_due_runs_are_found_by_their_time(recorder: Recorder, filled: Server, partial: set[str]) -> None:
     tx = transaction(recorder, filled)
-    assert QueueDue.apply(tx, [QueueDue(ignore)]) == [None]
-    due, _, following = recorder.plans().values()
+    assert QueueDue.apply(tx, [QueueDue(tx.now, 1, ignore)]) == [None]
+    _, due, _, following = recorder.plans().values()
     assert any("INDEX runs_due" in line for line in due)
     assert any("INDEX runs_due" in line for line in following)
     assert complaints(recorder, partial) == []

@@ -156,7 +156,7 @@ class Journal:
             if uuid is not None:
                 self._engine.hub.state(uuid, ended.state)
             if ended.state == RunState.SCHEDULED:
-                self._engine.on_scheduled()
+                self._engine.due.look()
 
     # --- the other reports ---------------------------------------------------------------------------
 

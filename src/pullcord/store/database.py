@@ -65,6 +65,7 @@ class SQLiteDatabase:
         connection = sqlite.writer(self.path)
         try:
             migrate(connection, self.path.with_name("backups"))
+            sqlite.look(connection)
         except BaseException:
             connection.close()
             raise

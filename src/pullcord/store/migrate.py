@@ -1,9 +1,9 @@
 """Bring a database to the schema this version needs.
 
 A new file is made from `schema.sql`, a snapshot of what the migrations give (a test holds them equal), because
-importing Alembic takes longer than everything else at start. Only an older file pays for it, and PostgreSQL once. A file
-is copied aside before, and is upgraded in one transaction, so that an upgrade which fails or is killed leaves it as it
-was.
+importing Alembic takes longer than everything else at start. Only an older file pays for it, and PostgreSQL once. A
+file is copied aside before, and is upgraded in one transaction, so that an upgrade which fails or is killed leaves it
+as it was.
 """
 
 from __future__ import annotations
