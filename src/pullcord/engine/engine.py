@@ -32,6 +32,7 @@ from pullcord.store.queries.flows import stored_flows
 from pullcord.store.store import Store
 from pullcord.wire import messages as kinds
 from pullcord.wire.frames import Message
+from pullcord.wire.shape import misfit
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +202,12 @@ class Engine:
     # --- what workers say ------------------------------------------------------------------------------
 
     def receive(self, worker: WorkerHandle, messages: list[Message]) -> None:
-        """Take the messages of one frame."""
+        """Take the messages of one frame; one that makes no sense costs the worker its life."""
+        for message in messages:
+            wrong = misfit(message)
+            if wrong is not None:
+                worker.kill(f"it broke the protocol: {wrong}")
+                return
         self.journal.receive(worker, messages)
         if self._stopping and not self.active():
             self._idle.set()
