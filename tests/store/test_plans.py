@@ -148,7 +148,8 @@ def test_runs_are_listed_in_the_order_of_an_index(
     recorder: Recorder, partial: set[str], which: RunFilter, page: Page
 ) -> None:
     list_runs(connection_of(recorder), which, page)
-    assert complaints(recorder, partial) == []
+    # The runs of several flows are sorted by number where they are few.
+    assert complaints(recorder, partial, sorting=which.flows is not None) == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=["first page", "later page"])
