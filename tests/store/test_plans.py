@@ -184,8 +184,7 @@ def test_a_filter_is_answered_by_its_own_index(
         list_runs(connection_of(recorder), which, Page())
     else:
         list_requests(connection_of(recorder), which, Page())
-    (plan,) = recorder.plans().values()
-    assert any(f"INDEX {index} " in line for line in plan)
+    assert any(f"INDEX {index} " in line for plan in recorder.plans().values() for line in plan)
 
 
 LOOK_UPS: dict[str, Callable[[sqlite3.Connection, str], Any]] = {

@@ -26,8 +26,8 @@ def driver(
     connection: Connection,
     table: str,
     filters: Mapping[str, str],
-    bounds: list[str],
     parameters: Mapping[str, Any],
+    span: range,
     wanted: int,
 ) -> str:
     """Return how to walk through a table: `INDEXED BY …` or `TABLE`.
@@ -36,25 +36,25 @@ def driver(
         connection: where to count.
         table: `runs` or `requests`, called `t` in conditions.
         filters: a condition for each column that has an index together with the number.
-        bounds: conditions on the number.
-        parameters: the values of all conditions.
+        parameters: the values of all conditions; the numbers' bounds are `first` and `before`.
+        span: the same bounds.
         wanted: how many rows will be shown.
     """
-    if not filters:
+    if not filters or not span:
         return TABLE
     hints = {column: f"INDEXED BY {table}_{column}" for column in filters}
     if len(filters) == 1 and not next(iter(filters.values())).endswith("VALUES[flows]"):
         return next(iter(hints.values()))
+    newest = int(connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0])
+    size = max(0, min(span.stop, newest + 1) - span.start)
+    if size <= BOUNDS[0]:
+        return TABLE
     counts: dict[str, int] = {}
     for bound in BOUNDS:
         for column, condition in filters.items():
-            counts[column] = _count(connection, f"{table} t {hints[column]}", [condition, *bounds], parameters, bound)
+            counts[column] = _count(connection, f"{table} t {hints[column]}", condition, parameters, bound)
         if min(counts.values()) < bound:
             break
-    if len(bounds) > 1:
-        size = _count(connection, f"{table} t {TABLE}", bounds, parameters, BOUNDS[-1])
-    else:
-        size = int(connection.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0])
     return choose(counts, size, wanted, hints)
 
 
@@ -84,6 +84,7 @@ def choose(counts: Mapping[str, int], size: int, wanted: int, hints: Mapping[str
     return best
 
 
-def _count(connection: Connection, source: str, conditions: list[str], parameters: Mapping[str, Any], most: int) -> int:
-    sql = f"SELECT count(*) FROM (SELECT 1 FROM {source} WHERE {' AND '.join(conditions)} LIMIT :most) AS counted"
+def _count(connection: Connection, source: str, condition: str, parameters: Mapping[str, Any], most: int) -> int:
+    where = f"{condition} AND t.id >= :first AND t.id < :before"
+    sql = f"SELECT count(*) FROM (SELECT 1 FROM {source} WHERE {where} LIMIT :most) AS counted"
     return int(connection.execute(sql, {**parameters, "most": most}).fetchone()[0])

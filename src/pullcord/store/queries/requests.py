@@ -8,8 +8,8 @@ from typing import Any
 from pullcord.clock import rfc3339
 from pullcord.store.commands.keys import Identity, Original, lookup_parameters, lookup_sql, originals
 from pullcord.store.connection import Connection
-from pullcord.store.queries.page import Page, fetch_page
-from pullcord.store.queries.runs import equal_conditions, parsed, window_conditions
+from pullcord.store.queries.page import Listed, Page, fetch_page
+from pullcord.store.queries.runs import equal_conditions, parsed
 
 _SELECT = """
 SELECT t.id, t.uuid, t.flow, t.inputs, t.outcome, t.code, t.reason, t.errors, r.uuid, t.trigger_kind,
@@ -43,8 +43,8 @@ def list_requests(connection: Connection, which: RequestFilter, page: Page) -> d
     """Return a page of the ledger."""
     equal = {"flow": which.flow, "outcome": which.outcome, "trigger_kind": which.trigger, "invoker": which.invoker}
     filters, parameters = equal_conditions(equal)
-    window, bounds = window_conditions(which.since, which.until)
-    return fetch_page(connection, "requests", _SELECT, filters, window, parameters | bounds, page, _item)
+    listed = Listed("requests", _SELECT, filters, [], parameters, which.since, which.until)
+    return fetch_page(connection, listed, page, _item)
 
 
 def get_request(connection: Connection, uuid: str, invoker: str) -> dict[str, Any] | None:

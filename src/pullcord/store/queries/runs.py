@@ -10,7 +10,7 @@ from pydantic_core import from_json
 from pullcord.clock import rfc3339
 from pullcord.core.states import ENDED
 from pullcord.store.connection import Connection
-from pullcord.store.queries.page import Page, fetch_page
+from pullcord.store.queries.page import Listed, Page, fetch_page
 from pullcord.store.statement import dump
 
 _COLUMNS = """t.id, t.uuid, t.flow, t.flow_version, t.state, t.inputs, t.trigger_kind, q.trigger_name, t.invoker,
@@ -48,18 +48,17 @@ class RunFilter:
     until: int | None = None
 
     def conditions(self) -> tuple[dict[str, str], list[str], dict[str, Any]]:
-        """Return SQL conditions over `runs t`: by column, and on the number; and their parameters."""
+        """Return SQL conditions over `runs t`: those by column, the others; and their parameters."""
         equal = {"flow": self.flow, "state": self.state, "trigger_kind": self.trigger, "invoker": self.invoker}
         filters, parameters = equal_conditions(equal)
-        window, bounds = window_conditions(self.since, self.until)
+        others: list[str] = []
         if self.flows is not None:
             parameters["flows"] = dump(self.flows)
-            tagged = "t.flow IN VALUES[flows]"
             if "flow" in filters:
-                window.append(tagged)
+                others.append("t.flow IN VALUES[flows]")
             else:
-                filters["flow"] = tagged
-        return filters, window, parameters | bounds
+                filters["flow"] = "t.flow IN VALUES[flows]"
+        return filters, others, parameters
 
 
 def equal_conditions(wanted: dict[str, str | None]) -> tuple[dict[str, str], dict[str, Any]]:
@@ -68,25 +67,11 @@ def equal_conditions(wanted: dict[str, str | None]) -> tuple[dict[str, str], dic
     return {column: f"t.{column} = :{column}" for column in given}, dict(given)
 
 
-def window_conditions(since: int | None, until: int | None) -> tuple[list[str], dict[str, Any]]:
-    """Turn times into bounds on row numbers: requests are numbered in the order of their time."""
-    conditions: list[str] = []
-    parameters: dict[str, Any] = {}
-    if since is not None:
-        conditions.append(
-            f"t.id >= coalesce((SELECT id FROM requests WHERE at >= :since ORDER BY at LIMIT 1), {2**62})"
-        )
-        parameters["since"] = since
-    if until is not None:
-        conditions.append("t.id <= coalesce((SELECT id FROM requests WHERE at < :until ORDER BY at DESC LIMIT 1), 0)")
-        parameters["until"] = until
-    return conditions, parameters
-
-
 def list_runs(connection: Connection, which: RunFilter, page: Page) -> dict[str, Any]:
     """Return a page of runs, without steps, results and tracebacks."""
-    filters, window, parameters = which.conditions()
-    return fetch_page(connection, "runs", f"SELECT {_COLUMNS} {_FROM}", filters, window, parameters, page, _summary)
+    filters, others, parameters = which.conditions()
+    listed = Listed("runs", f"SELECT {_COLUMNS} {_FROM}", filters, others, parameters, which.since, which.until)
+    return fetch_page(connection, listed, page, _summary)
 
 
 def load_runs(connection: Connection, uuids: list[str]) -> dict[str, dict[str, Any]]:
