@@ -292,10 +292,14 @@ def measured(name: str, connection: sqlite3.Connection, queries: list[tuple[str,
 
 def served(data: Path, flows: Path) -> None:
     """Print the time to ready, memory, HTTP and command line times of a real server."""
-    with serving(data, flows) as first:
-        cold = first.ready
+    ready: dict[str, list[float]] = {"empty": [], "full": []}
+    for _ in range(5):
+        for kind, folder in (("empty", None), ("full", data)):
+            with serving(folder, flows) as started:
+                ready[kind].append(started.ready)
+    for kind, values in ready.items():
+        print(f"serve ready, {kind} store: median {statistics.median(values):.2f} s, best {min(values):.2f} s")
     with serving(data, flows) as server:
-        print(f"serve ready: {cold:.2f} s, again {server.ready:.2f} s", flush=True)
         time.sleep(3.0)
         memory = sum(proportional(p.pid) for p in [server.process, *server.process.children(recursive=True)])
         print(f"idle memory, server and workers: {memory / 1000:.0f} MB\n")

@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import sqlite3
+import subprocess
 import tarfile
 from contextlib import closing
 from hashlib import sha256
@@ -20,6 +21,7 @@ from pullcord.core.errors import (
     NotFoundError,
     StoreCorruptError,
     StoreError,
+    StoreFullError,
     StoreLockedError,
     StoreVersionError,
     UsageError,
@@ -181,6 +183,25 @@ def test_a_damaged_database_gives_no_back_up(data: Path, tmp_path: Path) -> None
         pack(data, target)
     assert not target.exists()
     assert not list(tmp_path.glob(".pullcord-backup-*"))
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(data: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    before = files(data)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], check=True)
+    try:
+        with pytest.raises(StoreFullError, match="is full .* on another disk"):
+            pack(data, small / "archive.tar.gz")
+        assert list(small.iterdir()) == []
+        archive = tmp_path / "archive.tar.gz"
+        pack(data, archive)
+        with pytest.raises(StoreFullError, match="Nothing was restored"):
+            restore(archive, small / "data")
+        assert [path.name for path in small.rglob("*")] == ["data", "lock"]
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+    assert files(data) | {"pullcord.db-shm": b""} == before | {"pullcord.db-shm": b""}
 
 
 # --- a restore ---------------------------------------------------------------------------------------------------

@@ -125,15 +125,19 @@ def _shown(as_json: bool) -> Iterator[Progress]:
     if as_json or not sys.stderr.isatty():
         yield silent
         return
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     from pullcord.cli.output import console
 
     columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
     with Progress(*columns, console=console(stderr=True), transient=True) as bar:
-        task = bar.add_task("")
+        tasks: dict[str, TaskID] = {}
 
         def show(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total or None)
+            if what not in tasks:
+                for old in tasks.values():
+                    bar.update(old, visible=False)
+                tasks[what] = bar.add_task(what, total=total or None)
+            bar.update(tasks[what], completed=done)
 
         yield show
