@@ -36,8 +36,8 @@ async def _measure(runs: int, ten_step_runs: int) -> dict[str, float]:
         with tempfile.TemporaryDirectory(prefix="pullcord-bench-") as folder:
             async with pullcord.App([FLOWS], folder) as app:
                 await app.ready()
-                await _callers(app, flow, 400, waits)
-                seconds = await _callers(app, flow, count, waits)
+                await callers(app, flow, 400, waits)
+                seconds = await callers(app, flow, count, waits)
                 await _check(app, count + 400)
             figures[name] = count * factor / seconds
             if name == "embedded, async, runs/s":
@@ -46,7 +46,7 @@ async def _measure(runs: int, ten_step_runs: int) -> dict[str, float]:
     return figures
 
 
-async def _callers(app: pullcord.App, flow: str, count: int, waits: bool) -> float:
+async def callers(app: pullcord.App, flow: str, count: int, waits: bool) -> float:
     """Run a flow that many times and return the seconds until the last one has ended."""
     numbers = iter(range(count))
     began = time.perf_counter()

@@ -31,13 +31,13 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(data_dir: Path | None = None) -> Iterator[Served]:
+def serving(data_dir: Path | None = None, flows: Path = FLOWS) -> Iterator[Served]:
     """Run `pullcord serve` on a data folder; on a fresh one unless it is given."""
     with tempfile.TemporaryDirectory(prefix="pullcord-bench-") as fresh:
-        folder = str(data_dir or fresh)
+        folder = data_dir or Path(fresh)
         began = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "-m", "pullcord", "serve", str(FLOWS), "--port", "0", "--data-dir", folder],
+            [sys.executable, "-m", "pullcord", "serve", str(flows), "--port", "0", "--data-dir", str(folder)],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -46,7 +46,7 @@ def serving(data_dir: Path | None = None) -> Iterator[Served]:
             line = process.stdout.readline()
             ready = time.perf_counter() - began
             url = next(word for word in line.split() if word.startswith("http://"))
-            yield Served(psutil.Process(process.pid), url, Path(folder), ready)
+            yield Served(psutil.Process(process.pid), url, folder, ready)
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
@@ -66,7 +66,7 @@ def measure() -> dict[str, float]:
         before = sum(sum(process.cpu_times()[:2]) for process in processes)
         time.sleep(IDLE_SECONDS)
         idle = sum(sum(process.cpu_times()[:2]) for process in processes) - before
-        memory = sum(_proportional(process.pid) for process in processes)
+        memory = sum(proportional(process.pid) for process in processes)
     return {
         "serve ready, s": sorted(times)[len(times) // 2],
         "proportional set size, server and workers, MB": memory / 1000,
@@ -74,7 +74,7 @@ def measure() -> dict[str, float]:
     }
 
 
-def _proportional(pid: int) -> int:
+def proportional(pid: int) -> int:
     """Return a process's proportional set size in kB."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines():
         if line.startswith("Pss:"):

@@ -48,6 +48,7 @@ BY_HAND: Final = {
     "CONTRIBUTING.md": "it needs the checkout, not an empty folder",
     "docs/tutorial/first-flow.md": "it sets up the environment that the tests run in already",
     "docs/how-to/run-under-systemd.md": "it changes the machine",
+    "docs/how-to/upgrade.md": "it changes the machine",
 }
 """The pages with blocks that are not typed, and why."""
 
@@ -63,7 +64,8 @@ _VARYING: Final = [
     (re.compile(r"\b20\d\d-\d\d-\d\d\b"), "<date>"),
     (re.compile(r"^(now\b|in \d+ \w+|\d+ \w+ ago)"), "<ago>"),
     (re.compile(r"\b\d+ min \d+ s\b|\b\d+(\.\d+)? ?m?s\b"), "<duration>"),
-    (re.compile(r"\b\d+(\.\d+)? [GM]B\b"), "<size>"),
+    (re.compile(r"\b\d+(\.\d+)? [GMK]B\b"), "<size>"),
+    (re.compile(r"\b20\d{6}T\d{12}Z"), "<time>"),
     (re.compile(r'(process|worker|pid|pid=|"pid":|lost,) ?\d+'), r"\1 <pid>"),
     (re.compile(r"content-length: \d+"), "content-length: <bytes>"),
     (re.compile(r'"state":"\w+"(,"replayed":true)'), r"\1"),  # the original may have ended meanwhile

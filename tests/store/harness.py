@@ -202,9 +202,9 @@ class Server:
         """Cancel a run and its children."""
         return self.write(CancelRun(uuid, invoker, reason, force, "2026-01-01T00:00:00Z", ignore))
 
-    def queue_due(self) -> int | None:
+    def queue_due(self, back: int = 0) -> int | None:
         """Queue what is due; return the next due time."""
-        due: int | None = self.write(QueueDue(ignore))
+        due: int | None = self.write(QueueDue(self.clock.now() + 1, back, ignore))
         return due
 
     def register(self, *specs: FlowSpec, complete: bool = True, location: str = LOCATION) -> None:

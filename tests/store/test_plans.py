@@ -148,7 +148,8 @@ def test_runs_are_listed_in_the_order_of_an_index(
     recorder: Recorder, partial: set[str], which: RunFilter, page: Page
 ) -> None:
     list_runs(connection_of(recorder), which, page)
-    assert complaints(recorder, partial) == []
+    # The runs of several flows are sorted by number where they are few.
+    assert complaints(recorder, partial, sorting=which.flows is not None) == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=["first page", "later page"])
@@ -183,8 +184,7 @@ def test_a_filter_is_answered_by_its_own_index(
         list_runs(connection_of(recorder), which, Page())
     else:
         list_requests(connection_of(recorder), which, Page())
-    (plan,) = recorder.plans().values()
-    assert any(f"INDEX {index} " in line for line in plan)
+    assert any(f"INDEX {index} " in line for plan in recorder.plans().values() for line in plan)
 
 
 LOOK_UPS: dict[str, Callable[[sqlite3.Connection, str], Any]] = {
@@ -230,8 +230,8 @@ def test_claims_begin_at_an_index_in_the_order_of_the_queue(
 
 def test_due_runs_are_found_by_their_time(recorder: Recorder, filled: Server, partial: set[str]) -> None:
     tx = transaction(recorder, filled)
-    assert QueueDue.apply(tx, [QueueDue(ignore)]) == [None]
-    due, _, following = recorder.plans().values()
+    assert QueueDue.apply(tx, [QueueDue(tx.now, 1, ignore)]) == [None]
+    _, due, _, following = recorder.plans().values()
     assert any("INDEX runs_due" in line for line in due)
     assert any("INDEX runs_due" in line for line in following)
     assert complaints(recorder, partial) == []

@@ -1,16 +1,20 @@
 """Serve like `pullcord serve`, with some constants changed, so that no test has to wait for a minute to pass.
 
-Its one argument is JSON: data_dir, flows, workers, and constants as `{"module": {"NAME": value}}`.
+Its one argument is JSON: data_dir, flows, workers, and constants as `{"module": {"NAME": value}}`. Where
+`PULLCORD_TEST_CLOCK` names a file, the server's clock is ahead by as many seconds as that says.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
+import time
 from pathlib import Path
 
 from pullcord.api.server import serve
+from pullcord.clock import SystemClock
 from pullcord.settings import Settings
 
 
@@ -21,6 +25,9 @@ def main() -> None:
         for name, value in constants.items():
             getattr(importlib.import_module(module), name)
             setattr(importlib.import_module(module), name, value)
+    clock = os.environ.get("PULLCORD_TEST_CLOCK")
+    if clock is not None:
+        setattr(SystemClock, "now", lambda _: time.time_ns() // 1000 + int(Path(clock).read_text()) * 1_000_000)  # noqa: B010
     settings = Settings(Path(what["data_dir"]), tuple(what["flows"]), port=0, workers=what["workers"])
     serve(settings, reload=False, ready=lambda url, _: print(url, flush=True))
 

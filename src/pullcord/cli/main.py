@@ -9,6 +9,7 @@ import typer
 
 import pullcord
 from pullcord.cli import flows, runs
+from pullcord.cli.backups import backup, restore
 from pullcord.cli.doctor import doctor
 from pullcord.cli.failing import Group
 from pullcord.cli.ledger import why
@@ -49,6 +50,8 @@ app.add_typer(flows.app, name="flows")
 app.command("why")(why)
 app.command("init")(init)
 app.command("doctor")(doctor)
+app.command("backup")(backup)
+app.command("restore")(restore)
 
 
 @app.command("version")

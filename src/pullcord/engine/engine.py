@@ -16,6 +16,7 @@ from pullcord.core.errors import StoreError
 from pullcord.core.manifest import ISOLATED, FlowSpec
 from pullcord.core.states import RunState
 from pullcord.engine.catalog import Catalog
+from pullcord.engine.due import DueRuns
 from pullcord.engine.fleet import Fleet
 from pullcord.engine.hub import Hub
 from pullcord.engine.journal import Journal
@@ -26,11 +27,12 @@ from pullcord.engine.worker import CONTROL, Assignment, WorkerHandle
 from pullcord.failpoints import hit
 from pullcord.store.commands.catalog import RegisterFlows
 from pullcord.store.commands.claim import Claimed
-from pullcord.store.commands.lifecycle import QueueDue, Start
+from pullcord.store.commands.lifecycle import Start
 from pullcord.store.queries.flows import stored_flows
 from pullcord.store.store import Store
 from pullcord.wire import messages as kinds
 from pullcord.wire.frames import Message
+from pullcord.wire.shape import misfit
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +76,7 @@ class Engine:
         self.fleets = {location.name: Fleet(self, location, workers, cwd) for location in locations}
         self.unplaced: list[Assignment] = []
         self._held: list[Assignment] = []
-        self._due: asyncio.TimerHandle | None = None
+        self.due = DueRuns(store, clock, self._spawn_task)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._idle = asyncio.Event()
@@ -93,7 +95,7 @@ class Engine:
         for fleet in self.fleets.values():
             fleet.start()
         self.store.serve(self.room, self._dispatch)
-        self._wake_at(due)
+        self.due.wake_at(due)
 
     async def drain(self, patience: float) -> None:
         """Start nothing new, and give active runs time to end. The second time there is nothing to do.
@@ -105,8 +107,7 @@ class Engine:
             return
         self._stopping = True
         self.room.close()
-        if self._due is not None:
-            self._due.cancel()
+        self.due.stop()
         deadline = time.monotonic() + patience
         while self.active() and time.monotonic() < deadline:
             self._idle.clear()
@@ -201,7 +202,12 @@ class Engine:
     # --- what workers say ------------------------------------------------------------------------------
 
     def receive(self, worker: WorkerHandle, messages: list[Message]) -> None:
-        """Take the messages of one frame."""
+        """Take the messages of one frame; one that makes no sense costs the worker its life."""
+        for message in messages:
+            wrong = misfit(message)
+            if wrong is not None:
+                worker.kill(f"it broke the protocol: {wrong}")
+                return
         self.journal.receive(worker, messages)
         if self._stopping and not self.active():
             self._idle.set()
@@ -389,23 +395,6 @@ class Engine:
                 return
         self.journal.set_waiting(assignment, None)
         worker.send([kinds.CHILD, run.id, run.token, call, answer])
-
-    # --- scheduled runs --------------------------------------------------------------------------------
-
-    def on_scheduled(self) -> None:
-        """A run was scheduled: find out when the next one is due."""
-        self._spawn_task(self._queue_due())
-
-    async def _queue_due(self) -> None:
-        self._wake_at(await self.store.write(QueueDue))
-
-    def _wake_at(self, due: int | None) -> None:
-        if self._due is not None:
-            self._due.cancel()
-            self._due = None
-        if due is not None and not self._stopping:
-            pause = min(3600.0, max(0.0, (due - self.clock.now()) / 1_000_000))
-            self._due = asyncio.get_running_loop().call_later(pause, self.on_scheduled)
 
 
 def _refused_child(reason: str) -> dict[str, Any]:

@@ -42,7 +42,10 @@ class Journal:
         for message in messages:
             kind = message[0]
             if kind == kinds.STEP:
-                steps.append(message)
+                assignment = worker.assigned.get(message[1])
+                # Of a run that it does not have, or no longer, a worker has nothing to say.
+                if assignment is not None and assignment.run.token == message[2]:
+                    steps.append(message)
             elif kind == kinds.FINISHED:
                 if self._finish(worker, message):
                     ends.append(message)
@@ -156,7 +159,7 @@ class Journal:
             if uuid is not None:
                 self._engine.hub.state(uuid, ended.state)
             if ended.state == RunState.SCHEDULED:
-                self._engine.on_scheduled()
+                self._engine.due.look()
 
     # --- the other reports ---------------------------------------------------------------------------
 

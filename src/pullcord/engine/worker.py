@@ -126,7 +126,7 @@ class WorkerHandle(asyncio.Protocol):
             return
         try:
             self._receive(self, messages)
-        except (IndexError, KeyError, TypeError, ValueError) as error:
+        except Exception as error:
             log.exception("worker %d sent something that is no message", self.pid)
             self.kill(f"it broke the protocol: {error!r}")
 

@@ -96,7 +96,7 @@ class Gate:
         decision: Decision = await self._store.write(lambda done: Admit(entry, run, done, identities, request.dry_run))
         hit("gate.after_write")
         if decision.state == RunState.SCHEDULED and decision.outcome is Outcome.ADMITTED:
-            self._engine.on_scheduled()
+            self._engine.due.look()
         return _receipt(decision, request)
 
     async def refuse_malformed(

@@ -64,7 +64,8 @@ class SQLiteDatabase:
         """Open the writing connection."""
         connection = sqlite.writer(self.path)
         try:
-            migrate(connection)
+            migrate(connection, self.path.with_name("backups"))
+            sqlite.look(connection)
         except BaseException:
             connection.close()
             raise

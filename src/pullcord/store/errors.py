@@ -38,7 +38,12 @@ _OF_THE_VALUES = {
 
 def translate(error: sqlite3.Error) -> StoreError:
     """Return Pullcord's error for a driver's."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code == sqlite3.SQLITE_READONLY_DBMOVED:
+        return StoreReadOnlyError(
+            f"nothing can be recorded: {error}; put it back, or stop the server and restore a back-up"
+        )
+    code &= 0xFF
     kind, advice = _ADVICE.get(code, (StoreError, "the database refused the operation"))
     return kind(f"{advice} ({error})")
 

@@ -6,8 +6,12 @@ import errno
 import fcntl
 import os
 from pathlib import Path
+from typing import Final
 
-from pullcord.core.errors import StoreFullError, StoreLockedError, StoreReadOnlyError
+from pullcord.core.errors import StoreError, StoreFullError, StoreLockedError, StoreReadOnlyError
+
+RESTORING: Final = "restoring"
+"""A folder in the data folder while a restore moves its files, see `store.restore`."""
 
 
 class FolderLock:
@@ -50,3 +54,15 @@ class FolderLock:
     def release(self) -> None:
         """Give the folder back."""
         os.close(self._file)
+
+
+def refuse_half_restored(folder: Path) -> None:
+    """Let no server start on a folder whose restore was cut short.
+
+    Raises:
+        StoreError: it was.
+    """
+    if (folder / RESTORING).exists():
+        raise StoreError(
+            f"a restore of {folder} was cut short; give `pullcord restore FILE --force` again, and it is completed"
+        )

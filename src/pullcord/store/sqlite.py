@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,32 @@ MINIMUM = (3, 35, 0)
 """The first SQLite with RETURNING and UPDATE … FROM."""
 
 
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file that was opened under a name.
+
+    Attributes:
+        path: the name.
+        inode: the file.
+    """
+
+    path: Path
+    inode: int
+
+    def is_there(self) -> bool:
+        """Say whether the name still leads to the file."""
+        try:
+            return self.path.stat().st_ino == self.inode
+        except OSError:
+            return False
+
+
 class SQLiteConnection(sqlite3.Connection):
     """A connection to a database file, as `store.connection` wants it."""
 
     usable = True
+    file: OpenFile | None = None
+    """What a commit makes sure of first: SQLite would go on writing into a file that nobody finds any longer."""
 
     def execute(self, sql: str, parameters: Any = NOTHING, /) -> sqlite3.Cursor:
         """Run a statement."""
@@ -44,7 +67,15 @@ class SQLiteConnection(sqlite3.Connection):
         self.execute("BEGIN IMMEDIATE")
 
     def commit(self) -> None:
-        """Put the transaction on disk."""
+        """Put the transaction on disk.
+
+        Raises:
+            sqlite3.OperationalError: among others, the file was moved or removed.
+        """
+        if self.file is not None and not self.file.is_there():
+            error = sqlite3.OperationalError(f"{self.file.path} was moved or removed while this server uses it")
+            error.sqlite_errorcode = sqlite3.SQLITE_READONLY_DBMOVED
+            raise error
         self.execute("COMMIT")
 
     def rollback(self) -> None:
@@ -79,7 +110,19 @@ def writer(path: Path) -> SQLiteConnection:
         connection.execute("PRAGMA temp_store = MEMORY")
         connection.execute("PRAGMA foreign_keys = OFF")
         path.chmod(0o600)
+        connection.file = OpenFile(path.absolute(), path.stat().st_ino)
         return connection
+
+
+def look(connection: sqlite3.Connection) -> None:
+    """Read the first row of every table, so that a database which is damaged at its roots is refused at once.
+
+    Raises:
+        StoreCorruptError: it is.
+    """
+    with translated():
+        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            connection.execute(f'SELECT * FROM "{name}" LIMIT 1').fetchone()
 
 
 def reader(path: Path) -> SQLiteConnection:

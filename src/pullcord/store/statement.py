@@ -6,7 +6,7 @@ Commands and queries are written once, in plain SQL with these words:
   marked. `rows()` writes it.
 - `VALUES[name]`, `VALUES[name:int]`: a sub-select of the values in a JSON array parameter, for use after IN.
 - `SELECT EACH[a, b] FROM …`: rows that are fetched all at once, with `Connection.array`.
-- `INDEXED BY name`: SQLite, which keeps no statistics here, is told which index to walk along.
+- `INDEXED BY name`, `NOT INDEXED`: SQLite, which keeps no statistics here, is told what to walk along.
 
 `executemany` gives up the interpreter lock at every row, and beside a busy thread each return costs a switch
 interval; one statement over a JSON parameter gives it up once, and so does one row that holds all the others
@@ -27,7 +27,7 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _ROWS: Final = re.compile(r"ROWS\[(\w+): ([\w: ]+)\]")
 _VALUES: Final = re.compile(r"VALUES\[(\w+)(:int)?\]")
 _EACH: Final = re.compile(r"EACH\[([^\]]+)\]")
-_INDEXED: Final = re.compile(r" INDEXED BY \w+")
+_INDEXED: Final = re.compile(r" (?:NOT INDEXED|INDEXED BY \w+)")
 _PARAMETER: Final = re.compile(r"(?<![:\w]):([a-z_]\w*)")
 
 

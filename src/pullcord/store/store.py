@@ -16,7 +16,7 @@ from pullcord.failpoints import hit
 from pullcord.store.commands.claim import Claimed
 from pullcord.store.connection import Connection, explained
 from pullcord.store.database import database_of
-from pullcord.store.lock import FolderLock
+from pullcord.store.lock import FolderLock, refuse_half_restored
 from pullcord.store.transaction import Command
 from pullcord.store.writer import Claimant, Writer
 
@@ -49,6 +49,7 @@ class Store:
         self._lock = FolderLock(folder)
         with contextlib.ExitStack() as opened:
             opened.callback(self._lock.release)
+            refuse_half_restored(folder)
             self._database = database_of(folder, url)
             self._connection = self._database.writer()
             opened.callback(self._connection.close)

@@ -220,9 +220,19 @@ class Writer:
             if len(parts) == 1:
                 self._deliver([(batch[0].done, batch[0].failure(error))], [])
                 return []
-            return [kept for part in parts for kept in self._write([part])]
+            return self._write_in_turn([[part] for part in parts])
         middle = len(batch) // 2
-        return self._write(batch[:middle]) + self._write(batch[middle:])
+        return self._write_in_turn([batch[:middle], batch[middle:]])
+
+    def _write_in_turn(self, parts: list[list[Command]]) -> list[Command]:
+        """Write parts of a batch; of what follows a part that must be tried again, the like waits behind it."""
+        kept: list[Command] = []
+        for part in parts:
+            if kept:
+                kept += [command for command in part if command.keep_trying]
+                part = [command for command in part if not command.keep_trying]
+            kept += self._write(part) if part else []
+        return kept
 
 
 def _settle(tx: Transaction, admitted: list[tuple[Admit, Decision]], claimed: list[Claimed]) -> None:

@@ -14,7 +14,7 @@ import socket
 import threading
 from collections.abc import Callable
 
-from pullcord.wire.frames import Decoder, Message, encode_each
+from pullcord.wire.frames import Decoder, FrameError, Message, encode_each
 
 log = logging.getLogger(__name__)
 
@@ -121,7 +121,14 @@ class Channel:
             self._loop.remove_reader(self._socket.fileno())
             self._lost()
             return
-        for message in self._decoder.feed(data):
+        try:
+            messages = self._decoder.feed(data)
+        except FrameError as error:
+            log.error("the server broke the protocol: %s", error)
+            self._loop.remove_reader(self._socket.fileno())
+            self._lost()
+            return
+        for message in messages:
             try:
                 self._handle(message)
             except Exception:

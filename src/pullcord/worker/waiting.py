@@ -29,7 +29,7 @@ def sleep(execution: Execution, length: float) -> None:
         execution.boundary()
         until = _record(execution, identity, length)
         execution.boundary()
-    rest = _rest(until)
+    rest = rest_of(until, length)
     told = _tell(execution, rest)
     execution.wait_for_stop(rest)
     if told:
@@ -45,7 +45,7 @@ async def sleep_async(execution: Execution, length: float) -> None:
         await execution.boundary_async()
         until = _record(execution, identity, length)
         await execution.boundary_async()
-    rest = _rest(until)
+    rest = rest_of(until, length)
     told = _tell(execution, rest)
     await asyncio.sleep(rest)
     if told:
@@ -68,8 +68,9 @@ def _record(execution: Execution, identity: str, length: float) -> int:
     return until
 
 
-def _rest(until: int) -> float:
-    return max(0.0, (until - now()) / 1_000_000)
+def rest_of(until: int, length: float) -> float:
+    """Return how many seconds are left of a wait; where the clock went back since, not more than the whole."""
+    return min(length, max(0.0, (until - now()) / 1_000_000))
 
 
 def _tell(execution: Execution, rest: float) -> bool:

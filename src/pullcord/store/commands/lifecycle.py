@@ -35,7 +35,8 @@ WHERE runs.id = s.run AND runs.token = s.token AND {IN_WORKER} AND runs.state !=
 _DUE = """
 SELECT EACH[id, lane, slot] FROM (
     SELECT id, lane, slot FROM runs INDEXED BY runs_due
-    WHERE state = 'scheduled' AND not_before <= :now ORDER BY not_before LIMIT 1000) AS found"""
+    WHERE state = 'scheduled' AND not_before <= :at ORDER BY not_before LIMIT 1000) AS found"""
+_BACK = "UPDATE runs SET not_before = not_before - :back WHERE state = 'scheduled' AND attempt > 1"
 _NEXT_DUE = "SELECT min(not_before) FROM runs INDEXED BY runs_due WHERE state = 'scheduled'"
 _FAMILY = """
 WITH RECURSIVE family(id) AS (
@@ -115,11 +116,17 @@ class SetWaiting:
 class QueueDue:
     """Queue the scheduled runs whose time has come.
 
+    Attributes:
+        at: the time, microseconds; unlike a transaction's it follows the clock when that goes back.
+        back: by how much the clock went back since the last time; attempts that wait for their turn go back with it.
+
     The result is the next time one is due, microseconds, or None.
     """
 
     keep_trying: ClassVar[bool] = True
 
+    at: int
+    back: int
     done: Callable[[Any], None]
 
     def split(self) -> Sequence[QueueDue]:
@@ -133,7 +140,10 @@ class QueueDue:
     @classmethod
     def apply(cls, tx: Transaction, commands: Sequence[QueueDue]) -> list[int | None]:
         """Move due runs to their queues, a thousand at a time."""
-        due = tx.array(_DUE, {"now": tx.now})
+        back = sum(command.back for command in commands)
+        if back:
+            tx.execute(_BACK, {"back": back})
+        due = tx.array(_DUE, {"at": max(command.at for command in commands)})
         if due:
             tx.execute(
                 "UPDATE runs SET state = 'queued', queued_at = :now WHERE id IN VALUES[ids:int]",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from pullcord.core.errors import UsageError
 from pullcord.store.connection import Connection
+from pullcord.store.queries.driver import driver
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,27 +37,57 @@ class Page:
         return int(self.cursor)
 
 
-def fetch_page(
-    connection: Connection,
-    select: str,
-    conditions: list[str],
-    parameters: dict[str, Any],
-    page: Page,
-    item: Callable[[Any], dict[str, Any]],
-) -> dict[str, Any]:
-    """Return `{"items", "next"}` of a list.
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What is listed.
 
-    Args:
-        select: the SELECT up to WHERE; its first column is the row's number, its first table is called `t`.
-        conditions: SQL conditions, joined by AND.
-        parameters: their values.
-        item: makes an item of a row.
+    Attributes:
+        table: the table, called `t` in conditions.
+        select: the SELECT up to WHERE; its first column is the row's number.
+        filters: a SQL condition for each column that has an index together with the number.
+        others: further SQL conditions.
+        parameters: the values of all conditions.
+        since: asked for at or after, microseconds.
+        until: before, microseconds.
     """
-    where = " AND ".join(["t.id < :before", *conditions])
-    rows = connection.execute(
-        f"{select} WHERE {where} ORDER BY t.id DESC LIMIT :limit",
-        parameters | {"before": page.before(), "limit": page.limit + 1},
-    ).fetchall()
+
+    table: str
+    select: str
+    filters: Mapping[str, str]
+    others: list[str]
+    parameters: Mapping[str, Any]
+    since: int | None
+    until: int | None
+
+
+def fetch_page(
+    connection: Connection, listed: Listed, page: Page, item: Callable[[Any], dict[str, Any]]
+) -> dict[str, Any]:
+    """Return `{"items", "next"}` of a list; `item` makes an item of a row."""
+    span = _span(connection, listed, page)
+    values = {**listed.parameters, "first": span.start, "before": span.stop, "limit": page.limit + 1}
+    way = driver(connection, listed.table, listed.filters, values, span, page.limit + 1)
+    conditions = ["t.id >= :first", "t.id < :before", *listed.filters.values(), *listed.others]
+    # What is shown of a row is fetched for the rows of the page alone, and not for all that were looked at.
+    numbers = (
+        f"SELECT t.id FROM {listed.table} t {way} WHERE {' AND '.join(conditions)} ORDER BY t.id DESC LIMIT :limit"
+    )
+    rows = connection.execute(f"{listed.select} WHERE t.id IN (SELECT id FROM ({numbers}) AS page)", values).fetchall()
+    rows.sort(key=itemgetter(0), reverse=True)
     more = len(rows) > page.limit
     rows = rows[: page.limit]
     return {"items": [item(row) for row in rows], "next": str(rows[-1][0]) if more else None}
+
+
+def _span(connection: Connection, listed: Listed, page: Page) -> range:
+    """Turn times and cursor into numbers: requests, and the runs they became, are numbered in the order of time."""
+    first, before = 0, page.before()
+    if listed.since is not None:
+        sql = "SELECT id FROM requests WHERE at >= :at ORDER BY at, id LIMIT 1"
+        row = connection.execute(sql, {"at": listed.since}).fetchone()
+        first = before if row is None else int(row[0])
+    if listed.until is not None:
+        sql = "SELECT id FROM requests WHERE at < :at ORDER BY at DESC, id DESC LIMIT 1"
+        row = connection.execute(sql, {"at": listed.until}).fetchone()
+        before = min(before, 0 if row is None else int(row[0]) + 1)
+    return range(first, before)

@@ -8,8 +8,8 @@ from typing import Any
 from pullcord.clock import rfc3339
 from pullcord.store.commands.keys import Identity, Original, lookup_parameters, lookup_sql, originals
 from pullcord.store.connection import Connection
-from pullcord.store.queries.page import Page, fetch_page
-from pullcord.store.queries.runs import parsed, window_conditions
+from pullcord.store.queries.page import Listed, Page, fetch_page
+from pullcord.store.queries.runs import equal_conditions, parsed
 
 _SELECT = """
 SELECT t.id, t.uuid, t.flow, t.inputs, t.outcome, t.code, t.reason, t.errors, r.uuid, t.trigger_kind,
@@ -41,16 +41,10 @@ class RequestFilter:
 
 def list_requests(connection: Connection, which: RequestFilter, page: Page) -> dict[str, Any]:
     """Return a page of the ledger."""
-    conditions: list[str] = []
-    parameters: dict[str, Any] = {}
-    for column, value in (
-        ("flow", which.flow), ("outcome", which.outcome), ("trigger_kind", which.trigger), ("invoker", which.invoker),
-    ):  # fmt: skip
-        if value is not None:
-            conditions.append(f"t.{column} = :{column}")
-            parameters[column] = value
-    window, bounds = window_conditions(which.since, which.until)
-    return fetch_page(connection, _SELECT, conditions + window, parameters | bounds, page, _item)
+    equal = {"flow": which.flow, "outcome": which.outcome, "trigger_kind": which.trigger, "invoker": which.invoker}
+    filters, parameters = equal_conditions(equal)
+    listed = Listed("requests", _SELECT, filters, [], parameters, which.since, which.until)
+    return fetch_page(connection, listed, page, _item)
 
 
 def get_request(connection: Connection, uuid: str, invoker: str) -> dict[str, Any] | None:

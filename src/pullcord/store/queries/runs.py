@@ -10,14 +10,14 @@ from pydantic_core import from_json
 from pullcord.clock import rfc3339
 from pullcord.core.states import ENDED
 from pullcord.store.connection import Connection
-from pullcord.store.queries.page import Page, fetch_page
+from pullcord.store.queries.page import Listed, Page, fetch_page
 from pullcord.store.statement import dump
 
 _COLUMNS = """t.id, t.uuid, t.flow, t.flow_version, t.state, t.inputs, t.trigger_kind, q.trigger_name, t.invoker,
     q.invoker_kind, q.on_behalf_of, q.source, q.note, q.uuid, p.uuid, o.uuid, t.scheduled_for, t.queued_at,
     t.started_at, t.ended_at, t.attempt, t.takeovers, f.uuid, t.test, t.cancel, t.result, t.error, t.waiting_for,
     t.partial, t.priority, t.not_before"""
-_FROM = """FROM runs t JOIN requests q ON q.id = t.id LEFT JOIN runs p ON p.id = t.parent_id
+_FROM = """FROM runs t LEFT JOIN requests q ON q.id = t.id LEFT JOIN runs p ON p.id = t.parent_id
     LEFT JOIN runs o ON o.id = t.rerun_of LEFT JOIN runs f ON f.id = t.resumed_from"""
 _ITEMS = f"SELECT EACH[{_COLUMNS}] {_FROM} WHERE t.uuid IN VALUES[uuids]"
 _STEPS = """
@@ -47,42 +47,31 @@ class RunFilter:
     since: int | None = None
     until: int | None = None
 
-    def conditions(self) -> tuple[list[str], dict[str, Any]]:
-        """Return SQL conditions over `runs t` and their parameters."""
-        conditions: list[str] = []
-        parameters: dict[str, Any] = {}
-        for column, value in (
-            ("flow", self.flow), ("state", self.state), ("trigger_kind", self.trigger), ("invoker", self.invoker),
-        ):  # fmt: skip
-            if value is not None:
-                conditions.append(f"t.{column} = :{column}")
-                parameters[column] = value
+    def conditions(self) -> tuple[dict[str, str], list[str], dict[str, Any]]:
+        """Return SQL conditions over `runs t`: those by column, the others; and their parameters."""
+        equal = {"flow": self.flow, "state": self.state, "trigger_kind": self.trigger, "invoker": self.invoker}
+        filters, parameters = equal_conditions(equal)
+        others: list[str] = []
         if self.flows is not None:
-            conditions.append("t.flow || '' IN VALUES[flows]")  # in the order of the numbers, not by flow
             parameters["flows"] = dump(self.flows)
-        window, bounds = window_conditions(self.since, self.until)
-        return conditions + window, parameters | bounds
+            if "flow" in filters:
+                others.append("t.flow IN VALUES[flows]")
+            else:
+                filters["flow"] = "t.flow IN VALUES[flows]"
+        return filters, others, parameters
 
 
-def window_conditions(since: int | None, until: int | None) -> tuple[list[str], dict[str, Any]]:
-    """Turn times into bounds on row numbers: requests are numbered in the order of their time."""
-    conditions: list[str] = []
-    parameters: dict[str, Any] = {}
-    if since is not None:
-        conditions.append(
-            f"t.id >= coalesce((SELECT id FROM requests WHERE at >= :since ORDER BY at LIMIT 1), {2**62})"
-        )
-        parameters["since"] = since
-    if until is not None:
-        conditions.append("t.id <= coalesce((SELECT id FROM requests WHERE at < :until ORDER BY at DESC LIMIT 1), 0)")
-        parameters["until"] = until
-    return conditions, parameters
+def equal_conditions(wanted: dict[str, str | None]) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return a SQL condition over `t` for each column that has to have a value, and the values."""
+    given = {column: value for column, value in wanted.items() if value is not None}
+    return {column: f"t.{column} = :{column}" for column in given}, dict(given)
 
 
 def list_runs(connection: Connection, which: RunFilter, page: Page) -> dict[str, Any]:
     """Return a page of runs, without steps, results and tracebacks."""
-    conditions, parameters = which.conditions()
-    return fetch_page(connection, f"SELECT {_COLUMNS} {_FROM}", conditions, parameters, page, _summary)
+    filters, others, parameters = which.conditions()
+    listed = Listed("runs", f"SELECT {_COLUMNS} {_FROM}", filters, others, parameters, which.since, which.until)
+    return fetch_page(connection, listed, page, _summary)
 
 
 def load_runs(connection: Connection, uuids: list[str]) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,143 @@
+"""`pullcord backup` and `pullcord restore`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from pullcord.cli.options import DataDir, Json
+from pullcord.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from pullcord.store.copy import Progress
+
+_POSTGRESQL: Final = {
+    "backup": ', also beside running servers: pg_dump --format=custom --file=pullcord.dump "$PULLCORD_DATABASE_URL"',
+    "restore": (' when no server runs: pg_restore --clean --if-exists --dbname="$PULLCORD_DATABASE_URL" pullcord.dump'),
+}
+
+
+def backup(
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="The archive. (default: pullcord-backup-TIME.tar.gz in this folder)",
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file when it is there.")] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Write the database and the runs' logs into one archive, also while a server runs; the token is left out."""
+    from dataclasses import asdict
+
+    import pullcord
+    from pullcord.clock import SystemClock, rfc3339
+    from pullcord.store.archive import back_up
+    from pullcord.store.copy import stamp
+
+    folder = _own_folder("backup", data_dir)
+    target = file or Path(f"pullcord-backup-{stamp()}.tar.gz")
+    at = rfc3339(SystemClock().now()) or ""
+    with _shown(as_json) as progress:
+        manifest = back_up(folder, target, at=at, pullcord=pullcord.__version__, force=force, progress=progress)
+    size = target.stat().st_size
+    if as_json:
+        from pullcord.cli.output import emit
+
+        emit({"file": str(target), "bytes": size} | asdict(manifest))
+        return
+    typer.echo(
+        f"backed up {_runs(manifest.runs)} and {manifest.requests:,} requests to {target} ({_size(size)}), checked"
+    )
+
+
+def restore(
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="An archive of `pullcord backup`, or a file of the folder's backups/."),
+    ],
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the data that is there; it is kept in a folder beside the new.")
+    ] = False,
+    data_dir: DataDir = None,
+    as_json: Json = False,
+) -> None:
+    """Put a back-up into a data folder that no server uses; the next start goes on with its runs."""
+    from pullcord.store.restore import restore as put_back
+
+    folder = _own_folder("restore", data_dir)
+    with _shown(as_json) as progress:
+        done = put_back(file, folder, force=force, progress=progress)
+    if as_json:
+        from dataclasses import asdict
+
+        from pullcord.cli.output import emit
+
+        emit(asdict(done) | {"aside": None if done.aside is None else str(done.aside), "data_dir": str(folder)})
+        return
+    what = "the database" if done.manifest is None else f"{_runs(done.manifest.runs)} as of {done.manifest.at}"
+    typer.echo(f"restored {what} to {folder}")
+    if done.aside is not None:
+        typer.echo(f"what was there before is in {done.aside}")
+
+
+def _own_folder(command: str, data_dir: Path | None) -> Path:
+    """Return the data folder, which must be on this machine and hold the data itself.
+
+    Raises:
+        UsageError: the data is somewhere else.
+    """
+    from pullcord.cli.connect import by_address, data_folder
+
+    if data_dir is None and os.environ.get("PULLCORD_DATABASE_URL"):
+        raise UsageError(f"the data is in PostgreSQL, whose own tool does this{_POSTGRESQL[command]}")
+    if by_address(data_dir):
+        raise UsageError(
+            f"`pullcord {command}` works on the data folder itself, and PULLCORD_URL names a server: run it on that "
+            "server's machine, with --data-dir"
+        )
+    return data_folder(data_dir)
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count:,} runs"
+
+
+def _size(size: int) -> str:
+    return f"{size / 1024**2:.1f} MB" if size >= 100_000 else f"{size / 1024:.1f} KB"
+
+
+@contextmanager
+def _shown(as_json: bool) -> Iterator[Progress]:
+    """Show progress on a terminal."""
+    import sys
+
+    from pullcord.store.copy import silent
+
+    if as_json or not sys.stderr.isatty():
+        yield silent
+        return
+    from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    from pullcord.cli.output import console
+
+    columns = TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                for old in tasks.values():
+                    bar.update(old, visible=False)
+                tasks[what] = bar.add_task(what, total=total or None)
+            bar.update(tasks[what], completed=done)
+
+        yield show

@@ -1,0 +1,142 @@
+"""What a message of a worker must look like. Users' code runs beside the channel, so the server trusts none of it.
+
+A message that does not fit costs the worker that sent it its life, and nobody else anything (design rule 12). What
+others will read again, namely JSON text that goes into the database, is parsed here once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from pydantic_core import from_json
+
+from pullcord.core.states import RunState, StepState
+from pullcord.wire import messages as kinds
+from pullcord.wire.frames import Message
+
+PARSED: Final = 1_000_000
+"""A result is parsed up to this many characters; a longer one would hold up the server, and only its readers see it."""
+
+_YEAR_10000: Final = 253_402_300_800_000_000
+_ENDS: Final = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED})
+_STEP_STATES: Final = frozenset(StepState)
+
+Fits = Callable[[Any], bool]
+
+
+def _text(value: Any) -> bool:
+    return type(value) is str
+
+
+def _whole(value: Any) -> bool:
+    return type(value) is int and -(2**63) <= value < 2**63
+
+
+def _number(value: Any) -> bool:
+    return type(value) is int or type(value) is float
+
+
+def _time(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _YEAR_10000
+
+
+def _dictionary(value: Any) -> bool:
+    return type(value) is dict
+
+
+def _maybe(fits: Fits) -> Fits:
+    return lambda value: value is None or fits(value)
+
+
+def _listed(fits: Fits) -> Fits:
+    return lambda value: type(value) is list and all(map(fits, value))
+
+
+def _row(*fields: Fits) -> Fits:
+    return lambda value: (
+        type(value) is list
+        and len(value) == len(fields)
+        and all(fits(item) for fits, item in zip(fields, value, strict=True))
+    )
+
+
+def _keys(**fields: Fits) -> Fits:
+    return lambda value: (
+        type(value) is dict and all(name in value and fits(value[name]) for name, fits in fields.items())
+    )
+
+
+def _json(fits: Fits) -> Fits:
+    def parsed(value: Any) -> bool:
+        if type(value) is not str:
+            return False
+        try:
+            return fits(from_json(value))
+        except ValueError:
+            return False
+
+    return parsed
+
+
+def _anything(_: Any) -> bool:
+    return True
+
+
+_RESULT: Final = _maybe(lambda value: type(value) is str and (len(value) > PARSED or _json(_anything)(value)))
+_ERROR: Final = _maybe(_json(_keys(type=_text, message=_text)))
+_FIELD_ERROR: Final = _keys(loc=_listed(lambda part: _text(part) or _whole(part)), msg=_text, type=_text)
+_FLOW: Final = _keys(
+    name=_text, version=_text, place=_text, description=_text, input_schema=_dictionary, settings=_dictionary,
+    is_async=lambda value: type(value) is bool,
+)  # fmt: skip
+_FAILURE: Final = _keys(place=_text, message=_text, traceback=_text)
+
+
+def _manifest(value: Any) -> bool:
+    if type(value) is not dict:
+        return False
+    # Only a control worker says what is in its location.
+    flows, failures = value.get("flows"), value.get("failures")
+    return (type(flows) is not list or all(map(_FLOW, flows))) and (
+        type(failures) is not list or all(map(_FAILURE, failures))
+    )
+
+
+SHAPES: Final[Mapping[str, Sequence[Fits]]] = {
+    kinds.MANIFEST: (_manifest,),
+    kinds.VALIDATED: (_whole, _maybe(_json(_dictionary)), _maybe(_listed(_FIELD_ERROR))),
+    kinds.STEP: (
+        _whole, _whole, _whole, _text, _whole, _text, _whole, _STEP_STATES.__contains__, _time, _maybe(_time), _RESULT,
+        _ERROR,
+    ),
+    kinds.FINISHED: (_whole, _whole, _ENDS.__contains__, _RESULT, _ERROR),
+    kinds.RELEASED: (_whole, _whole),
+    kinds.WAITING: (_whole, _whole, _maybe(_text), _maybe(_text)),
+    kinds.CHILD: (_whole, _whole, _whole, _text, _json(_dictionary), _text),
+    kinds.PROGRESS: (_whole, _whole, _maybe(_number), _maybe(_number), _maybe(_text)),
+    kinds.LOG: (_whole, _whole, _listed(_row(_time, _text, _text, _text))),
+    kinds.DOOMED: (_text, _whole, _whole, _ERROR),
+    kinds.BEAT: (_whole, _number),
+}  # fmt: skip
+"""The fields of each kind after the kind itself; `hello` is checked by its version alone."""
+
+
+def misfit(message: Message) -> str | None:
+    """Say what is wrong with a message of a worker, or None when it fits."""
+    kind = message[0]
+    if kind == kinds.HELLO:
+        return None if len(message) > 1 and _whole(message[1]) else "hello without a version"
+    fields = SHAPES.get(kind) if type(kind) is str else None
+    if fields is None:
+        return f"{str(kind)[:40]!r} is no kind of message"
+    if len(message) != len(fields) + 1:
+        return f"{kind} with {len(message) - 1} fields instead of {len(fields)}"
+    for index, fits in enumerate(fields, 1):
+        try:
+            good = fits(message[index])
+        except TypeError:  # what cannot be hashed is no state
+            good = False
+        if not good:
+            return f"{kind} with a field {index} that makes no sense"
+    return None
