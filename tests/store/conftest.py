@@ -42,15 +42,21 @@ def servers() -> Iterator[Servers]:
 
 
 @pytest.fixture(params=KINDS)
-def empty(request: pytest.FixtureRequest, tmp_path: Path, servers: Servers) -> Callable[[], Database]:
+def kind(request: pytest.FixtureRequest) -> str:
+    """Say which kind of store it is."""
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def empty(kind: str, tmp_path: Path, servers: Servers) -> Callable[[], Database]:
     """Make empty databases of a kind; the one before is gone or left behind."""
-    kind, _, make = request.param.partition("-")
     numbers = itertools.count(1)
 
     def make_empty() -> Database:
         if kind == "sqlite":
             return SQLiteDatabase(tmp_path / f"data{next(numbers)}")
-        return PostgresTestDatabase(tmp_path / "data", servers.empty_database(make))
+        return PostgresTestDatabase(tmp_path / "data", servers.empty_database(kind.removeprefix("postgres-")))
 
     return make_empty
 
