@@ -28,11 +28,11 @@ def measure(runs: int) -> dict[str, float]:
             _loaded(served, token, f"one-{way}", 2_000)
             figures[f"one HTTP POST a run, {way}, runs/s"] = runs / 2 / _loaded(served, token, f"one-{way}", runs // 2)
     for way in ("async", "sync"):
-        with serving() as served, Client(served.url, _token(served.folder)) as client:
+        with serving() as served, Client(served.url, token_of(served.folder)) as client:
             figures[f"client.run_many, {way}, runs/s"] = runs / _run_many(client, f"one-{way}", runs)
     with serving() as served:
         connection = HTTPConnection(urlsplit(served.url).netloc)
-        samples = [_first_line(connection, _token(served.folder)) for _ in range(SAMPLES + 100)][100:]
+        samples = [first_line(connection, token_of(served.folder)) for _ in range(SAMPLES + 100)][100:]
         connection.close()
         figure = latency(samples)
         figures["HTTP request to first line of user code, p50 ms"] = figure["p50"]
@@ -40,7 +40,7 @@ def measure(runs: int) -> dict[str, float]:
     return figures
 
 
-def _token(folder: Path) -> str:
+def token_of(folder: Path) -> str:
     return (folder / "token").read_text(encoding="ascii").strip()
 
 
@@ -74,7 +74,7 @@ def _until_idle(client: Client) -> None:
         time.sleep(0.005)
 
 
-def _first_line(connection: HTTPConnection, token: str) -> float:
+def first_line(connection: HTTPConnection, token: str) -> float:
     """Return the seconds from before a request to the first line of user code."""
     headers = {"Authorization": f"Bearer {token}"}
     began = time.time_ns()
