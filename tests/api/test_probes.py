@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
+
 import pytest
 
 import pullcord
-from tests.api.server import Api, Server, problem_of
+from pullcord.api import readiness
+from pullcord.store.commands.probe import Probe
+from tests.api.server import Api, Json, Server, problem_of
 
 PROBES = ["/healthz", "/readyz", "/metrics", "/openapi.json"]
 
@@ -18,6 +23,41 @@ def test_alive_and_ready(server: Server) -> None:
         assert ready == {"ready": True, "locations": {"flows": "ready"}, "failures": []}
         assert [part["name"] for part in parts] == ["listening", "store", "location flows", "workers flows"]
         assert all(part["ready"] and part["detail"] for part in parts)
+
+
+def store_part(ready: Json) -> Json:
+    """Return what `/readyz` says of the store."""
+    part: Json = next(part for part in ready["parts"] if part["name"] == "store")
+    return part
+
+
+def test_a_store_that_hangs_is_told_and_forgiven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two commits nobody knows whether the store can be written; a write of its own finds out."""
+    with Server(tmp_path / "data") as server, server.client() as api:
+        monkeypatch.setattr(readiness, "FRESH", 0.0)
+        assert store_part(api.get("/readyz"))["ready"]
+        commits = server.app.store.commits
+        assert store_part(api.get("/readyz"))["ready"]
+        assert server.app.store.commits == commits + 1
+        monkeypatch.setattr(readiness, "PATIENCE", 0.01)
+        go = threading.Event()
+        with monkeypatch.context() as patched:
+            patched.setattr(Probe, "apply", lambda tx, commands: [go.wait() for _ in commands])
+            response = api.http.get("/readyz")
+            go.set()
+        assert response.status_code == 503
+        assert "hangs" in store_part(response.json())["detail"]
+        monkeypatch.setattr(readiness, "PATIENCE", 30.0)
+        assert store_part(api.get("/readyz"))["ready"]
+
+
+def test_a_writer_that_died_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server(tmp_path / "data") as server, server.client() as api:
+        server.app.store._writer.stop()
+        response = api.http.get("/readyz")
+        assert (response.status_code, response.json()["ready"]) == (503, False)
+        assert "its writer has died" in store_part(response.json())["detail"]
+        assert "pullcord_store_up 0.0" in api.http.get("/metrics").text
 
 
 @pytest.mark.parametrize("path", PROBES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +91,9 @@ def test_requests_are_refused_and_runs_wait_until_there_is_space(
     for receipt in receipts:
         assert server.api.end(str(receipt["run_id"]))["state"] == "succeeded"
     assert server.stop() == 0
+    said = [json.loads(line) for line in server.says.splitlines()]
+    assert [line["code"] for line in said if line["level"] == "error"] == ["store_full"]  # not one for each try
+    assert sum(line["text"] == "the store can be written again" for line in said) == 1
 
 
 def test_a_crash_on_a_full_disk_loses_nothing(serve: Start, small_disk: Path, tmp_path: Path, log: Path) -> None:

@@ -323,8 +323,9 @@ class Engine:
         self.journal.end([a for a in assignments if a.failure is not None])
         lost = [[a.run.id, a.run.token, blame, error] for a in assignments if a.failure is None]
         if lost:
+            about = {a.run.id: run_fields(a.run) | {"worker_pid": worker.pid, "why": end} for a in assignments}
             hit("takeover.before_write")
-            self.journal.lose(lost)
+            self.journal.lose(lost, about)
         if self._stopping and not self.active():
             self._idle.set()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -174,8 +175,13 @@ class Journal:
         if assignment is not None:
             self.lose([[assignment.run.id, assignment.run.token, 0, None]])
 
-    def lose(self, runs: list[list[Any]]) -> None:
-        """Runs have lost their worker: `[run, token, blame, error_json]`."""
+    def lose(self, runs: list[list[Any]], about: Mapping[int, dict[str, Any]] | None = None) -> None:
+        """Take runs from a worker that is gone.
+
+        Args:
+            runs: `[run, token, blame, error_json]` each.
+            about: what log lines say of them, by number.
+        """
 
         def lost(result: list[Ended] | StoreError) -> None:
             if isinstance(result, StoreError):
@@ -188,7 +194,8 @@ class Journal:
                 if ended.state in ENDED:
                     uuid = self._engine.uuids.pop(ended.id, None)
                     statistics.left(ended.id, ended.state, now)
-                    log.warning("run %s does not go on: it is %s", uuid, ended.state, extra={"run_id": uuid})
+                    fields = {"run_id": uuid} | (about or {}).get(ended.id, {})
+                    log.warning("run %s does not go on: it is %s", uuid, ended.state, extra=fields)
                     if uuid is not None:
                         self._engine.hub.state(uuid, ended.state)
 
