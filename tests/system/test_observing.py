@@ -44,7 +44,7 @@ def test_the_log_tells_the_life_of_a_server(serve: Start, log: Path) -> None:
     texts = [line["text"] for line in said]
     assert re.fullmatch(r"Pullcord \S+ starts", texts[0])
     assert re.fullmatch(r"steady.py is loaded: \d+ flows", texts[1])
-    assert texts[2:] == ["ready", "stopping: 0 runs are active", "stopped"]
+    assert texts[2:] == ["ready", "stopping; active runs: 0", "stopped"]
     assert said[0]["pid"] == server.pid
     assert {line["level"] for line in said} == {"info"}
 
@@ -77,7 +77,7 @@ def test_the_next_server_says_what_it_takes_over(serve: Start, meeting: Meeting)
     meeting.guest().go("again")
     assert server.api.end(run)["state"] == "succeeded"
     (taken,) = (line for line in lines(server) if "earlier server" in line["text"])
-    assert (taken["level"], taken["runs"]) == ("warning", 1)
+    assert (taken["level"], taken["runs"]) == ("info", 1)
     assert 'pullcord_run_takeovers_total{reason="restart"} 1.0' in server.api.text("/metrics")
 
 

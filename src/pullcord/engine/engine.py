@@ -100,7 +100,9 @@ class Engine:
         left = states.get(RunState.RUNNING, 0) + states.get(RunState.WAITING, 0)
         if left and not self.room.floor:
             self.statistics.takeovers["restart"] += left
-            log.warning("%d runs of an earlier server go on from their last records", left, extra={"runs": left})
+            log.info(
+                "an earlier server left %d active runs: they go on from their last records", left, extra={"runs": left}
+            )
         for fleet in self.fleets.values():
             fleet.start()
         self.store.serve(self.room, self._dispatch)
@@ -115,7 +117,7 @@ class Engine:
         if self._stopping:
             return
         self._stopping = True
-        log.info("stopping: %d runs are active", self.active(), extra={"runs": self.active()})
+        log.info("stopping; active runs: %d", self.active(), extra={"runs": self.active()})
         self.room.close()
         self.due.stop()
         deadline = time.monotonic() + patience
