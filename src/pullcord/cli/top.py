@@ -71,7 +71,7 @@ def _watch(watcher: Watcher, where: str) -> None:
     try:
         with Keyboard() as keyboard, Live(console=target, screen=True, auto_refresh=False) as live:
             while True:
-                live.update(screen(shot, where, trouble, target.height), refresh=True)
+                live.update(screen(shot, where, trouble, (target.width, target.height)), refresh=True)
                 key = keyboard.key(due - time.monotonic())
                 if key in QUIT:
                     return

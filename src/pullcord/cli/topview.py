@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -12,39 +12,46 @@ from pullcord.cli.failing import clean
 from pullcord.cli.follow import error_line
 from pullcord.cli.output import STYLES, ago, length
 
-_FEWEST_FLOWS = 3
+FEWEST_FLOWS: Final = 3
+"""So many flows are shown on the smallest screen."""
+
+NARROW: Final = 100
+"""A screen with fewer columns shows less of each thing."""
 
 
-def screen(shot: dict[str, Any], where: str, trouble: str | None = None, height: int | None = None) -> RenderableType:
+def screen(
+    shot: dict[str, Any], where: str, trouble: str | None = None, size: tuple[int, int] | None = None
+) -> RenderableType:
     """Draw a snapshot.
 
     Args:
         shot: what `Watcher.look` returned.
         where: what server it is, in words.
         trouble: why there is nothing newer, or None.
-        height: lines that there are; None shows all.
+        size: columns and lines that there are; None shows all.
     """
-    head = [_title(shot, where), *_parts(shot), _runs(shot), _store(shot)]
+    head = [_title(shot, where), *_parts(shot), _runs(shot), _rates(shot["rates"]), _store(shot)]
     if trouble is not None:
         head.append(Text(clean(trouble), style="bold red", no_wrap=True, overflow="ellipsis"))
-    locations = _locations(shot["locations"])
-    left = None if height is None else height - len(head) - len(shot["locations"]) - 7
-    failures = shot["failures"] if left is None else shot["failures"][: max(0, min(len(shot["failures"]), left // 3))]
-    room = None if left is None else max(_FEWEST_FLOWS, left - len(failures))
-    blocks: list[RenderableType] = [*head, Text(""), locations, Text(""), _flows(shot["flows"][:room])]
+    narrow = size is not None and size[0] < NARROW
+    left = None if size is None else size[1] - len(head) - len(shot["locations"]) - 7
+    failures = shot["failures"] if left is None else shot["failures"][: max(0, left // 3)]
+    room = None if left is None else max(FEWEST_FLOWS, left - len(failures))
+    blocks: list[RenderableType] = [*head, Text(""), _locations(shot["locations"], narrow), Text("")]
+    blocks.append(_flows(shot["flows"][:room]))
     if failures:
-        blocks += [Text(""), _failures(failures)]
+        blocks += [Text(""), _failures(failures, narrow)]
     return Group(*blocks)
 
 
 def _title(shot: dict[str, Any], where: str) -> Text:
     line = Text(no_wrap=True, overflow="ellipsis")
     line.append("pullcord", "bold")
-    line.append(f" {shot['version'] or ''} at {clean(where)}")
+    line.append(f" {shot['version'] or ''} ")
+    line.append("ready" if shot["ready"] else "not ready", "green" if shot["ready"] else "bold red")
     if shot["uptime"] is not None:
         line.append(f", up {length(shot['uptime'])}")
-    line.append("  ")
-    line.append("ready" if shot["ready"] else "not ready", "green" if shot["ready"] else "bold red")
+    line.append(f", at {clean(where)}")
     return line
 
 
@@ -58,7 +65,7 @@ def _parts(shot: dict[str, Any]) -> list[Text]:
 
 
 def _runs(shot: dict[str, Any]) -> Text:
-    runs, rates = shot["runs"], shot["rates"]
+    runs = shot["runs"]
     line = Text(no_wrap=True, overflow="ellipsis")
     for state in ("running", "waiting", "queued", "scheduled", "cancelling"):
         number = runs.get(state, 0)
@@ -69,12 +76,15 @@ def _runs(shot: dict[str, Any]) -> Text:
         if state == "queued" and number:
             line.append(f" (for {length(shot['queue_oldest'])})", "yellow" if shot["queue_oldest"] > 60 else "")
         line.append("   ")
-    line.append("│  ", "dim")
+    return line
+
+
+def _rates(rates: dict[str, float | None]) -> Text:
+    line = Text(no_wrap=True, overflow="ellipsis")
     for name in ("admitted", "ended", "failed", "refused"):
         rate = rates[name]
-        bad = name in ("failed", "refused") and bool(rate)
         line.append(f"{name} ", "dim")
-        line.append(f"{_rate(rate)}   ", "red" if bad else "")
+        line.append(f"{_rate(rate)}   ", "red" if name in ("failed", "refused") and rate else "")
     return line
 
 
@@ -91,8 +101,9 @@ def _store(shot: dict[str, Any]) -> Text:
     return line
 
 
-def _locations(locations: list[dict[str, Any]]) -> Table:
-    table = _table(("location", ""), ("flows", "workers", "runs", "room", "memory", "late", "replaced"))
+def _locations(locations: list[dict[str, Any]], narrow: bool) -> Table:
+    more = () if narrow else ("replaced",)
+    table = _table(("location", ""), ("flows", "workers", "runs", "room", "memory", "late", *more))
     for each in locations:
         state = Text("up", "green") if each["up"] else Text("down", "bold red")
         if each["up"] and each["failures"]:
@@ -100,7 +111,7 @@ def _locations(locations: list[dict[str, Any]]) -> Table:
         table.add_row(
             Text(clean(each["location"]), no_wrap=True, overflow="ellipsis"), state, f"{each['flows']:,}",
             f"{each['workers']:,}", f"{each['runs']:,}", f"{each['room_used']:,} of {each['room']:,}",
-            _size(each["resident_bytes"]), length(each["loop_lag"]), f"{each['replaced']:,}",
+            _size(each["resident_bytes"]), length(each["loop_lag"]), *([] if narrow else [f"{each['replaced']:,}"]),
         )  # fmt: skip
     return table
 
@@ -117,14 +128,16 @@ def _flows(flows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _failures(failures: list[dict[str, Any]]) -> Table:
-    table = _table(("failed", "run", "flow", "why"))
+def _failures(failures: list[dict[str, Any]], narrow: bool) -> Table:
+    table = _table(("failed", "flow", "why") if narrow else ("failed", "run", "flow", "why"))
+    table.columns[0].min_width = len("59 min ago")
+    if not narrow:
+        table.columns[1].min_width = len(failures[0]["run_id"])
     for each in failures:
         why = "" if each["error"] is None else error_line(each["error"])
-        table.add_row(
-            ago(each["ended_at"]), each["run_id"], Text(clean(each["flow"]), no_wrap=True, overflow="ellipsis"),
-            Text(why.replace("\n", " "), "red", no_wrap=True, overflow="ellipsis"),
-        )  # fmt: skip
+        flow = Text(clean(each["flow"]), no_wrap=True, overflow="ellipsis")
+        text = Text(why.replace("\n", " "), "red", no_wrap=True, overflow="ellipsis")
+        table.add_row(ago(each["ended_at"]), *([] if narrow else [each["run_id"]]), flow, text)
     return table
 
 
