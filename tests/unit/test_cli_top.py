@@ -88,7 +88,8 @@ def shot(flows: int = 40, locations: int = 3, failures: int = 8) -> dict[str, An
         "locations": [
             {
                 "location": f"place-{number}", "up": number != 1, "flows": 12, "failures": int(number == 2),
-                "workers": 5, "runs": 200, "room": 1132, "room_used": 200, "resident_bytes": 4e8, "loop_lag": 0.0, "replaced": 0,
+                "workers": 5, "runs": 200,
+                "room": 1132, "room_used": 200, "resident_bytes": 4e8, "loop_lag": 0.0, "replaced": 0,
             }
             for number in range(locations)
         ],
