@@ -18,6 +18,7 @@ from typing import Any, cast
 import pullcord
 from pullcord import failpoints
 from pullcord.api import problems
+from pullcord.api.metrics import METRICS
 from pullcord.cli import deep
 from pullcord.client import Page, ServerUnreachableError, UnexpectedAnswerError
 from pullcord.client.events import Event
@@ -25,6 +26,7 @@ from pullcord.client.sync import Flows, Requests, Runs
 from pullcord.core import errors
 from pullcord.core.errors import PullcordError
 from pullcord.core.states import ACTIVE, ENDED, TRANSITIONS, Outcome, RunState, StepState
+from pullcord.engine.statistics import MOST_FLOWS, OTHER
 from pullcord.failpoints import POINTS
 from pullcord.gate.request import OWNER
 from pullcord.settings import Settings
@@ -224,7 +226,7 @@ def errors_page() -> str:
 
 OPTIONS = {
     "data_dir": "--data-dir", "flows": "arguments", "host": "--host", "port": "--port", "workers": "--workers",
-    "database_url": "-",
+    "database_url": "-", "log_format": "--log-format", "log_level": "--log-level",
 }  # fmt: skip
 CLIENT_VARIABLES = {
     "PULLCORD_URL": "Address of the server that commands and clients speak to, instead of the data folder's own.",
@@ -236,6 +238,7 @@ LIMITS = {
     "engine.logfiles": ["CAP"], "worker.logs": ["LINE_LIMIT"], "engine.catalog": ["PATIENCE"],
     "engine.validation": ["DEADLINE"], "engine.fleet": ["ASYNC_ROOM", "SYNC_ROOM", "ALONE_ROOM"],
     "engine.engine": ["GRACE"], "store.commands.lifecycle": ["MAX_LOSSES"],
+    "engine.statistics": ["MOST_FLOWS"], "store.writer": ["SLOW"], "api.readiness": ["FRESH", "PATIENCE"],
     "services.rescuer": ["SILENT", "DEAD", "BEHIND", "MEMORY_SHARE"], "api.server": ["DRAIN"],
     "wire.frames": ["MAX_FRAME"],
 }  # fmt: skip
@@ -246,6 +249,7 @@ data_dir = ".pullcord"
 host = "127.0.0.1"
 port = 8321
 workers = 4
+log_format = "json"
 ```"""
 
 
@@ -298,7 +302,7 @@ PYTHON: dict[str, list[str]] = {
 }
 METHODS: dict[str, list[str]] = {
     "App": ["run", "run_many", "validate", "cancel", "rerun", "ready", "reload", "start", "stop"],
-    "Client": ["run", "run_many", "ready", "close"],
+    "Client": ["run", "run_many", "ready", "metrics", "close"],
 }
 
 
@@ -349,6 +353,26 @@ def _method(owner: str, kind: type, name: str) -> str:
 
 
 # --- the rest ------------------------------------------------------------------------------------
+
+
+def metrics_page() -> str:
+    """Return `metrics.md`."""
+    rows = [
+        [f"`{each.name}`", each.kind, ", ".join(f"`{label}`" for label in each.labels), each.help]
+        for each in METRICS.values()
+    ]
+    return page(
+        "Metrics",
+        "`GET /metrics` answers in Prometheus' text format (version 0.0.4), without a credential. "
+        "[Watch Pullcord with Prometheus](../how-to/watch-with-prometheus.md) says how to use it.",
+        "Counters and histograms begin anew when the server starts; `rate()` and `increase()` know that. Times are in "
+        "seconds, sizes in bytes. A histogram has the series `_bucket`, `_sum` and `_count`.",
+        f"Up to {MOST_FLOWS} flows have figures of their own, those that come later share the name `{OTHER}`. Calls "
+        "are told apart by their route, such as `/v1/runs/{run_id}`, never by their address.",
+        table(["name", "type", "labels", "meaning"], rows),
+        "Besides there are `process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_open_fds`, "
+        "`process_start_time_seconds` and the like for the server's own process, and `python_info`.",
+    )
 
 
 def wire_page() -> str:
@@ -438,6 +462,7 @@ OUTPUTS: dict[str, Callable[[], str]] = {
     "docs/reference/settings.md": settings_page,
     "docs/reference/python.md": python_page,
     "docs/reference/cli.md": cli_page,
+    "docs/reference/metrics.md": metrics_page,
     "docs/reference/wire.md": wire_page,
     "docs/reference/openapi.json": openapi,
     "docs/reference/invariants.md": invariants_page,

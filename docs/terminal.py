@@ -27,6 +27,7 @@ class Screen:
         self._rows: list[list[tuple[str, str]]] = [[]]
         self._row = self._column = 0
         self._style = ""
+        self._covered: list[list[tuple[str, str]]] = []
 
     def feed(self, text: str) -> None:
         """Take what a program wrote."""
@@ -54,6 +55,14 @@ class Screen:
             self._move_to(self._row + number)
         elif command == "C":
             self._column += number
+        elif command == "H":
+            line, _, column = arguments.partition(";")
+            self._move_to(int(line or 1) - 1)
+            self._column = int(column or 1) - 1
+        elif arguments == "?1049" and command in "hl":
+            # The alternate screen: a program draws on it, and what was there before is there again afterwards.
+            self._covered, self._rows = (self._rows, [[]]) if command == "h" else ([], self._covered)
+            self._row, self._column = len(self._rows) - 1, 0
         elif command == "G":
             self._column = number - 1
         elif command == "K":

@@ -14,6 +14,7 @@ from pullcord.core.canonical import canonical_json, parse_json
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.errors import ForbiddenError, LocationError, PullcordRuntimeError
 from pullcord.core.flow import Flow
+from pullcord.core.states import ENDED
 from pullcord.core.until import check_until
 from pullcord.engine.engine import Engine
 from pullcord.engine.locations import CodeLocation, locate_all
@@ -23,6 +24,7 @@ from pullcord.gate.children import ChildRuns
 from pullcord.gate.gate import Gate
 from pullcord.gate.policy import LocalPolicy, Policy
 from pullcord.gate.request import OWNER, Invoker, Receipt, RefusedError, TriggerRequest
+from pullcord.services.looplag import LoopLag
 from pullcord.services.rescuer import Rescuer
 from pullcord.settings import default_workers
 from pullcord.store.commands.lifecycle import CancelRun
@@ -100,7 +102,8 @@ class App:
         self.gate = Gate(self.store, self.engine, self.policy, self.clock)
         self.engine.child_gate = ChildRuns(self.gate, self.watch).run
         self.scheduler = Scheduler(self.gate, asyncio.get_running_loop())
-        self._services: list[Rescuer | Reloader] = [Rescuer(self.engine)]
+        self.lag = LoopLag()
+        self._services: list[Rescuer | LoopLag | Reloader] = [Rescuer(self.engine), self.lag]
         if self._reload:
             from pullcord.services.reloader import Reloader  # its library costs a server that never reloads 30 ms
 
@@ -248,6 +251,11 @@ class App:
         hit("cancel.after_write")
         for uuid, ended in changed:
             self.engine.cancel(ended.id, uuid, ended.state, force)
+        statistics = self.engine.statistics
+        for uuid, ended in changed:
+            if ended.state in ENDED and not statistics.left(ended.id, ended.state, self.clock.now()):
+                item = await self.watch.run(uuid)
+                statistics.never_started(item["flow"], ended.state, item["test"])
         return await self.watch.run(run_id)
 
     async def rerun(

@@ -7,12 +7,18 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from pullcord.core.errors import UsageError
 
-_KNOWN = {"data_dir", "database_url", "host", "port", "workers", "flows"}
+_KNOWN = {"data_dir", "database_url", "host", "port", "workers", "flows", "log_format", "log_level"}
+
+AUTO: Final = "auto"
+"""The value of a setting that follows from the circumstances."""
+
+LOG_FORMATS: Final = (AUTO, "text", "json")
+LOG_LEVELS: Final = (AUTO, "debug", "info", "warning", "error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +32,8 @@ class Settings:
         port: port to listen on; 0 takes a free one.
         workers: run workers for each location.
         database_url: a PostgreSQL database; None is a SQLite file in `data_dir`.
+        log_format: how the server writes its log: `text`, `json`, or `auto`: text on a terminal, JSON elsewhere.
+        log_level: `debug`, `info`, `warning`, `error`, or `auto`: `info`, but `warning` where `serve` has a terminal.
     """
 
     data_dir: Path = Path(".pullcord")
@@ -34,6 +42,8 @@ class Settings:
     port: int = 8321
     workers: int = 2
     database_url: str | None = None
+    log_format: str = AUTO
+    log_level: str = AUTO
 
     @property
     def place(self) -> str:
@@ -53,7 +63,7 @@ def load_settings(
     Args:
         arguments: what the command line gave; None counts as not given.
         environment: `PULLCORD_DATA_DIR`, `PULLCORD_DATABASE_URL`, `PULLCORD_FLOWS` (separated like `PATH`),
-            `PULLCORD_HOST`, `PULLCORD_PORT`, `PULLCORD_WORKERS`.
+            `PULLCORD_HOST`, `PULLCORD_PORT`, `PULLCORD_WORKERS`, `PULLCORD_LOG_FORMAT`, `PULLCORD_LOG_LEVEL`.
         folder: where the settings file is looked for; the current one unless given.
 
     Raises:
@@ -73,6 +83,8 @@ def load_settings(
         port=_whole("port", values.get("port", 8321), 0, 65535),
         workers=_whole("workers", values["workers"], 1, 256),
         database_url=_text("database_url", values.get("database_url")),
+        log_format=_one_of("log_format", values.get("log_format", AUTO), LOG_FORMATS),
+        log_level=_one_of("log_level", values.get("log_level", AUTO), LOG_LEVELS),
     )
 
 
@@ -115,6 +127,12 @@ def _text(name: str, value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise UsageError(f"{name} must be a text, not {value!r}")
+
+
+def _one_of(name: str, value: Any, known: tuple[str, ...]) -> str:
+    if value not in known:
+        raise UsageError(f"{name} must be one of {', '.join(known)}, not {value!r}")
+    return str(value)
 
 
 def _whole(name: str, value: Any, least: int, most: int) -> int:

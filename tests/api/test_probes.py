@@ -2,21 +2,62 @@
 
 from __future__ import annotations
 
-import re
+import threading
+from pathlib import Path
 
 import pytest
 
 import pullcord
-from tests.api.server import Api, Hold, Server, problem_of
+from pullcord.api import readiness
+from pullcord.store.commands.probe import Probe
+from tests.api.server import Api, Json, Server, problem_of
 
 PROBES = ["/healthz", "/readyz", "/metrics", "/openapi.json"]
-SAMPLE = re.compile(r'(\w+)(\{\w+="[^"]*"(?:,\w+="[^"]*")*\})? (\d+)')
 
 
 def test_alive_and_ready(server: Server) -> None:
     with server.client("") as stranger:
         assert stranger.get("/healthz") == {"status": "ok"}
-        assert stranger.get("/readyz") == {"ready": True, "locations": {"flows": "ready"}, "failures": []}
+        ready = stranger.get("/readyz")
+        parts = ready.pop("parts")
+        assert ready == {"ready": True, "locations": {"flows": "ready"}, "failures": []}
+        assert [part["name"] for part in parts] == ["listening", "store", "location flows", "workers flows"]
+        assert all(part["ready"] and part["detail"] for part in parts)
+
+
+def store_part(ready: Json) -> Json:
+    """Return what `/readyz` says of the store."""
+    part: Json = next(part for part in ready["parts"] if part["name"] == "store")
+    return part
+
+
+def test_a_store_that_hangs_is_told_and_forgiven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two commits nobody knows whether the store can be written; a write of its own finds out."""
+    with Server(tmp_path / "data") as server, server.client() as api:
+        monkeypatch.setattr(readiness, "FRESH", 0.0)
+        assert store_part(api.get("/readyz"))["ready"]
+        commits = server.app.store.commits
+        assert store_part(api.get("/readyz"))["ready"]
+        assert server.app.store.commits == commits + 1
+        monkeypatch.setattr(readiness, "PATIENCE", 0.01)
+        go = threading.Event()
+        with monkeypatch.context() as patched:
+            patched.setattr(Probe, "apply", lambda tx, commands: [go.wait() for _ in commands])
+            response = api.http.get("/readyz")
+            go.set()
+        assert response.status_code == 503
+        assert "hangs" in store_part(response.json())["detail"]
+        monkeypatch.setattr(readiness, "PATIENCE", 30.0)
+        assert store_part(api.get("/readyz"))["ready"]
+
+
+def test_a_writer_that_died_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Server(tmp_path / "data") as server, server.client() as api:
+        server.app.store._writer.stop()
+        response = api.http.get("/readyz")
+        assert (response.status_code, response.json()["ready"]) == (503, False)
+        assert "its writer has died" in store_part(response.json())["detail"]
+        assert "pullcord_store_up 0.0" in api.http.get("/metrics").text
 
 
 @pytest.mark.parametrize("path", PROBES)
@@ -29,43 +70,6 @@ def test_probes_take_get_and_head_only(server: Server, path: str) -> None:
             response = stranger.http.request(method, path)
             problem_of(response, 405, "method_not_allowed")
             assert response.headers["allow"] == "GET, HEAD"
-
-
-def figures(api: Api) -> dict[str, int]:
-    """Return the metrics, after checking that they are in Prometheus' text format."""
-    response = api.http.get("/metrics")
-    assert response.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    found: dict[str, int] = {}
-    described: set[str] = set()
-    for line in response.text.splitlines():
-        if line.startswith("# "):
-            assert re.fullmatch(r"# (HELP \w+ \S.*|TYPE \w+ (counter|gauge))", line)
-            described.add(line.split()[2])
-        else:
-            sample = SAMPLE.fullmatch(line)
-            assert sample is not None, line
-            assert sample[1] in described
-            found[f"{sample[1]}{sample[2] or ''}"] = int(sample[3])
-    assert response.text.endswith("\n")
-    return found
-
-
-def test_metrics_say_what_goes_on(api: Api, hold: Hold) -> None:
-    before = figures(api)
-    receipts = [api.submit("one-by-one", {"port": hold.port})["run_id"] for _ in range(3)]
-    held = hold.begun()
-    during = figures(api)
-    assert during['pullcord_runs{state="running"}'] == before['pullcord_runs{state="running"}'] + 1
-    assert during['pullcord_runs{state="queued"}'] == before['pullcord_runs{state="queued"}'] + 2
-    assert during["pullcord_commits_total"] > before["pullcord_commits_total"]
-    assert during['pullcord_workers{location="flows",role="control"}'] == 1
-    assert during['pullcord_workers{location="flows",role="shared"}'] >= 1
-    held.release()
-    for _ in receipts[1:]:
-        hold.begun().release()
-    for run_id in receipts:
-        api.ended(run_id)
-    assert figures(api)['pullcord_runs{state="queued"}'] == before['pullcord_runs{state="queued"}']
 
 
 def test_the_document_names_its_version(api: Api) -> None:

@@ -276,7 +276,11 @@ def test_503_when_the_code_is_broken_now(tmp_path: Path) -> None:
         assert failures["items"] == []
         assert [failure["place"] for failure in failures["failures"]] == [f"{code}:1"]
         assert "nothing_of_that_name" in failures["failures"][0]["message"]
-        assert api.get("/readyz") == {"ready": True, "locations": {"flows": "ready"}, "failures": failures["failures"]}
+        ready = api.get("/readyz")
+        assert (ready["ready"], ready["locations"]) == (True, {"flows": "ready"})
+        assert ready["failures"] == failures["failures"]
+        (part,) = (part for part in ready["parts"] if part["name"] == "location flows")
+        assert part["detail"].startswith(f"0 flows, 1 not loaded; the first at {code}:1: ModuleNotFoundError")
 
 
 def test_a_location_that_is_still_loading_is_waited_for(tmp_path: Path, hold: Hold) -> None:
@@ -293,7 +297,12 @@ def test_a_location_that_is_still_loading_is_waited_for(tmp_path: Path, hold: Ho
         hold.begun()
         response = api.http.get("/readyz")
         assert response.status_code == 503
-        assert response.json() == {"ready": False, "locations": {"flows": "loading"}, "failures": []}
+        answer = response.json()
+        parts = {part.pop("name"): part for part in answer.pop("parts")}
+        assert answer == {"ready": False, "locations": {"flows": "loading"}, "failures": []}
+        assert parts["location flows"] == {"ready": False, "detail": "its code is being loaded"}
+        assert parts["workers flows"]["ready"] is False
+        assert parts["listening"]["ready"] and parts["store"]["ready"]
         assert api.get("/healthz") == {"status": "ok"}
         hold.close()
         assert receipt_of(ask(api, {"flow": "slow"}), 202)["flow"] == "slow"
@@ -327,7 +336,9 @@ def test_503_when_nothing_can_be_read(server: Server, api: Api, monkeypatch: pyt
             problem_of(api.http.get(path), 503, "store_full")
 
 
-def test_500_says_so_and_nothing_of_the_inside(server: Server, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_500_says_so_and_nothing_of_the_inside(
+    server: Server, api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     failing = AsyncMock(side_effect=RuntimeError("a secret"))
     with monkeypatch.context() as patched:
         patched.setattr(server.app.gate, "submit", failing)
@@ -335,5 +346,9 @@ def test_500_says_so_and_nothing_of_the_inside(server: Server, api: Api, monkeyp
         for response in (ask(api, GOOD), api.http.get("/v1/runs"), api.http.get("/metrics")):
             problem = problem_of(response, 500, "internal_error")
             assert "secret" not in response.text
-            assert problem["detail"]
+            instance = problem["instance"].removeprefix("urn:uuid:")
+            assert instance in problem["detail"]
+            (line,) = (record for record in caplog.records if vars(record).get("instance") == instance)
+            assert line.exc_info is not None and str(line.exc_info[1]) == "a secret"
+    assert sum("instance" in vars(record) for record in caplog.records) == 3
     assert checked(ask(api, GOOD), 202)

@@ -85,6 +85,9 @@ def test_a_crash_at_import_is_reported_and_stops_nothing_else(serve: Start, tmp_
     server = serve(flows, STEADY)
     assert server.api.result("chain", {"log": str(log)})["state"] == "succeeded"
     ready = server.api.get("/readyz").body
+    parts = {part["name"]: part for part in ready["parts"]}
+    assert ready["ready"] and not parts["location deadly.py"]["ready"] and parts["location steady.py"]["ready"]
+    assert "exited with status 7" in parts["location deadly.py"]["detail"]
     assert ready["locations"] == {"deadly.py": "failed", "steady.py": "ready"}
     assert "exited with status 7" in ready["failures"][0]["message"]
     assert server.api.ask("later").status == 404

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.system.harness import Server, Start
+from tests.system.harness import Reply, Server, Start
 from tests.system.invariants import check_invariants
 from tests.system.meeting import Meeting
 
@@ -34,6 +36,12 @@ def fill(folder: Path) -> Path:
             except OSError:
                 continue
     return ballast
+
+
+def store_part(ready: Reply) -> dict[str, Any]:
+    """Return what `/readyz` says of the store."""
+    part: dict[str, Any] = next(part for part in ready.body["parts"] if part["name"] == "store")
+    return part
 
 
 def fill_until_refused(server: Server, disk: Path, log: Path) -> tuple[Path, list[dict[str, object]]]:
@@ -62,10 +70,18 @@ def test_requests_are_refused_and_runs_wait_until_there_is_space(
     assert "the disk is full" in refused.body["detail"]
     assert server.api.cancel(run).body["code"] == "store_full"
     assert server.api.get("/healthz").status == 200
+    ready = server.api.get("/readyz")
+    assert (ready.status, ready.body["ready"]) == (503, False)
+    assert [part["name"] for part in ready.body["parts"] if not part["ready"]] == ["store"]
+    assert "the disk is full" in store_part(ready)["detail"]
+    assert "pullcord_store_up 0.0" in server.api.text("/metrics")
+    assert 'pullcord_store_failures_total{code="store_full"}' in server.api.text("/metrics")
     assert server.api.look(run)["state"] == "running"
     guest.go("first")  # its record cannot be written now, so the next step must not begin
 
     ballast.unlink()
+    ready = server.api.get("/readyz")  # asking is enough: nothing has to be written first
+    assert (ready.status, store_part(ready)["ready"]) == (200, True)
     second = meeting.guest()
     assert second.text == "two"
     second.go("second")
@@ -75,6 +91,9 @@ def test_requests_are_refused_and_runs_wait_until_there_is_space(
     for receipt in receipts:
         assert server.api.end(str(receipt["run_id"]))["state"] == "succeeded"
     assert server.stop() == 0
+    said = [json.loads(line) for line in server.says.splitlines()]
+    assert [line["code"] for line in said if line["level"] == "error"] == ["store_full"]  # not one for each try
+    assert sum(line["text"] == "the store can be written again" for line in said) == 1
 
 
 def test_a_crash_on_a_full_disk_loses_nothing(serve: Start, small_disk: Path, tmp_path: Path, log: Path) -> None:

@@ -95,7 +95,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         yield place
         server.send_signal(signal.SIGTERM)
         out, err = server.communicate(timeout=60)
-    assert (server.returncode, out, err) == (0, "", "")
+    assert (server.returncode, out) == (0, "")
+    lines = [json.loads(line) for line in err.splitlines()]
+    assert {line["level"] for line in lines} == {"info"}
+    assert lines[-1]["text"] == "stopped"
 
 
 @pytest.fixture

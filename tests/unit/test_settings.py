@@ -71,6 +71,18 @@ def test_a_port_that_makes_no_sense(tmp_path: Path, port: Any) -> None:
         load(tmp_path, port=port)
 
 
+@pytest.mark.parametrize("name", ["log_format", "log_level"])
+def test_a_log_setting_that_makes_no_sense(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match=f"{name} must be one of auto, .*, not 'loud'"):
+        load(tmp_path, {f"PULLCORD_{name.upper()}": "loud"})
+
+
+def test_how_the_log_is_written(tmp_path: Path) -> None:
+    (tmp_path / "pullcord.toml").write_text('log_format = "json"\nlog_level = "debug"\n')
+    assert (load(tmp_path).log_format, load(tmp_path).log_level) == ("json", "debug")
+    assert load(tmp_path, log_format="text").log_format == "text"
+
+
 @pytest.mark.parametrize("workers", ["0", "257", "many"])
 def test_workers_that_make_no_sense(tmp_path: Path, workers: str) -> None:
     with pytest.raises(UsageError, match="workers must be a whole number from 1 to 256"):

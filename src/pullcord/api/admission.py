@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
@@ -14,7 +13,7 @@ from pydantic_core import to_json
 from pullcord.api.auth import Authenticator
 from pullcord.api.models import RunRequest, body_errors, sentence
 from pullcord.api.parameters import check_parameters
-from pullcord.api.problems import CHALLENGE, PROBLEM_TYPE, UNEXPECTED, problem, problem_of, receipt_status
+from pullcord.api.problems import CHALLENGE, PROBLEM_TYPE, problem, problem_of, receipt_status, unexpected_problem
 from pullcord.app import App
 from pullcord.core.durations import seconds
 from pullcord.core.errors import PullcordError, TooLargeError, UnauthenticatedError, UsageError
@@ -36,8 +35,6 @@ LONGEST_DURATION: Final = 40
 """No duration is written with more characters."""
 
 M = TypeVar("M", bound=BaseModel)
-
-log = logging.getLogger(__name__)
 
 
 class InvalidBodyError(PullcordError):
@@ -161,24 +158,27 @@ class Admission:
         self._app = app
         self._authenticator = authenticator
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one call."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> int:
+        """Serve one call; return the status of the answer."""
+        extra: list[tuple[bytes, bytes]] = []
+        kind = PROBLEM_TYPE
         try:
             receipt, waited, reached = await self._submit(scope, receive)
         except PullcordError as error:
-            await respond(send, *problem_of(error), PROBLEM_TYPE)
-            return
-        except Exception:
-            log.exception("a request for a run failed")
-            await respond(send, *problem("internal_error", UNEXPECTED), PROBLEM_TYPE)
-            return
-        if receipt.code is not None and receipt.outcome is Outcome.REJECTED:
-            fields = receipt.as_json()
-            fields.pop("code")
-            await respond(send, *problem(receipt.code, receipt.reason, **fields), PROBLEM_TYPE)
-            return
-        extra = [(b"idempotent-replayed", b"true")] if receipt.replayed else []
-        await respond(send, receipt_status(receipt, waited, reached), to_json(receipt.as_json()), extra=extra)
+            status, body = problem_of(error)
+        except Exception as error:
+            status, body = unexpected_problem(error, "a request for a run failed", method="POST", route=scope["path"])
+        else:
+            if receipt.code is not None and receipt.outcome is Outcome.REJECTED:
+                fields = receipt.as_json()
+                fields.pop("code")
+                status, body = problem(receipt.code, receipt.reason, **fields)
+            else:
+                extra = [(b"idempotent-replayed", b"true")] if receipt.replayed else []
+                status, body = receipt_status(receipt, waited, reached), to_json(receipt.as_json())
+                kind = "application/json"
+        await respond(send, status, body, kind, extra)
+        return status
 
     async def _submit(self, scope: Scope, receive: Receive) -> tuple[Receipt, bool, bool]:
         invoker, source = ANONYMOUS, source_of(scope)

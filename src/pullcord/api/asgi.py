@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
 
 from pullcord.api.admission import Admission, Receive, Scope, Send, respond
 from pullcord.api.auth import Authenticator
-from pullcord.api.metrics import exposition
-from pullcord.api.problems import PROBLEM_TYPE, UNEXPECTED, problem, problem_of
+from pullcord.api.problems import PROBLEM_TYPE, problem, problem_of, unexpected_problem
+from pullcord.api.readiness import Readiness
+from pullcord.api.traffic import LOGGED, Traffic, route_of
 from pullcord.app import App
 from pullcord.core.errors import PullcordError
 
-JSON: Final = "application/json"
+if TYPE_CHECKING:
+    from pullcord.api.exposition import Exposition
 
-log = logging.getLogger(__name__)
+JSON: Final = "application/json"
+METRICS: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+ADMISSION: Final = "/v1/runs"
+"""The one hot route."""
 
 
 class Asgi:
@@ -33,7 +39,10 @@ class Asgi:
         self._app = app
         self._authenticator = authenticator
         self._admission = Admission(app, authenticator)
+        self._readiness = Readiness(app)
+        self._traffic = Traffic()
         self._rest: Any = None
+        self._exposition: Exposition | None = None
         self._probes: dict[str, Callable[[], Awaitable[tuple[int, bytes, str]]]] = {
             "/healthz": self._alive,
             "/readyz": self._ready,
@@ -46,19 +55,40 @@ class Asgi:
         if scope["type"] != "http":
             return
         path, method = scope["path"], scope["method"]
-        if path == "/v1/runs" and method == "POST":
-            await self._admission(scope, receive, send)
+        if path == ADMISSION and method == "POST":
+            began = time.perf_counter()
+            status = await self._admission(scope, receive, send)
+            self._traffic.answered(method, path, status, time.perf_counter() - began)
         elif (probe := self._probes.get(path)) is not None:
-            await self._answer(probe, method, send)
+            began = time.perf_counter()
+            status = await self._answer(probe, path, method, send)
+            self._traffic.answered(method, path, status, time.perf_counter() - began)
         else:
             await self._forward(scope, receive, send)
 
     async def _forward(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = time.perf_counter()
+        status, streams = 500, False
+
+        async def counted(message: Any) -> None:
+            nonlocal status, streams
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                streams = any(key == b"content-type" and b"event-stream" in value for key, value in message["headers"])
+                self._traffic.streams += streams
+            await send(message)
+
         rest = await self.rest()
         try:
-            await rest(scope, receive, send)
-        except Exception:  # answered already; raised on for the log, where uvicorn would also close the connection
-            log.exception("%s %s failed", scope["method"], scope["path"])
+            await rest(scope, receive, counted)
+        except Exception as error:
+            # What a route raises is answered and logged by the handler for it, and raised on; the rest is news.
+            if not scope.get(LOGGED):
+                unexpected_problem(error, f"{scope['method']} {scope['path']} failed")
+        finally:
+            self._traffic.streams -= streams
+            seconds = None if streams else time.perf_counter() - began
+            self._traffic.answered(scope["method"], route_of(scope), status, seconds)
 
     async def rest(self) -> Any:
         """Return the FastAPI application, importing it the first time on a thread."""
@@ -67,42 +97,46 @@ class Asgi:
             self._rest = self._rest or module.make_rest(self._app, self._authenticator)
         return self._rest
 
-    async def _answer(self, probe: Callable[[], Awaitable[tuple[int, bytes, str]]], method: str, send: Send) -> None:
+    async def _answer(
+        self, probe: Callable[[], Awaitable[tuple[int, bytes, str]]], path: str, method: str, send: Send
+    ) -> int:
         if method not in ("GET", "HEAD"):
-            refusal = problem("method_not_allowed", "this address does not take that method")
-            await respond(send, *refusal, PROBLEM_TYPE, extra=[(b"allow", b"GET, HEAD")])
-            return
+            status, body = problem("method_not_allowed", "this address does not take that method")
+            await respond(send, status, body, PROBLEM_TYPE, extra=[(b"allow", b"GET, HEAD")])
+            return status
         try:
             status, body, kind = await probe()
         except PullcordError as error:
-            await respond(send, *problem_of(error), PROBLEM_TYPE)
-            return
-        except Exception:
-            log.exception("a probe failed")
-            await respond(send, *problem("internal_error", UNEXPECTED), PROBLEM_TYPE)
-            return
+            (status, body), kind = problem_of(error), PROBLEM_TYPE
+        except Exception as error:
+            (status, body), kind = unexpected_problem(error, f"{method} {path} failed", route=path), PROBLEM_TYPE
         await respond(send, status, body, kind)
+        return status
 
     async def _alive(self) -> tuple[int, bytes, str]:
         return 200, b'{"status":"ok"}', JSON
 
     async def _metrics(self) -> tuple[int, bytes, str]:
-        return 200, await exposition(self._app), "text/plain; version=0.0.4; charset=utf-8"
+        if self._exposition is None:
+            module = await asyncio.to_thread(_import_exposition)
+            self._exposition = self._exposition or module.Exposition(self._app, self._traffic)
+        return 200, await self._exposition.text(), METRICS
 
     async def _document(self) -> tuple[int, bytes, str]:
         return 200, to_json((await self.rest()).openapi()), JSON
 
     async def _ready(self) -> tuple[int, bytes, str]:
-        catalog = self._app.engine.catalog
-        parts = {
-            name: "failed" if state.down is not None else "ready" if state.reported.is_set() else "loading"
-            for name, state in catalog.states.items()
-        }
-        body = {"ready": catalog.ready, "locations": parts, "failures": catalog.failures}
-        return 200 if catalog.ready else 503, to_json(body), JSON
+        report = await self._readiness.report()
+        return 200 if report["ready"] else 503, to_json(report), JSON
 
 
 def _import_rest() -> Any:
     from pullcord.api import rest
 
     return rest
+
+
+def _import_exposition() -> Any:
+    from pullcord.api import exposition
+
+    return exposition

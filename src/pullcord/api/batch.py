@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 from collections.abc import Coroutine
 from typing import Any, Final
@@ -13,13 +12,11 @@ from uuid_utils import uuid7
 
 from pullcord.api.admission import InvalidBodyError, parse, read_body, refuse, source_of
 from pullcord.api.models import BatchRequest, RunRequest
-from pullcord.api.problems import UNEXPECTED
+from pullcord.api.problems import unexpected
 from pullcord.app import App
 from pullcord.core.errors import PullcordError, UsageError
 from pullcord.core.states import Outcome
 from pullcord.gate.request import Invoker, Receipt
-
-log = logging.getLogger(__name__)
 
 SLICE: Final = 100
 """How many requests of a batch are taken up at once."""
@@ -53,9 +50,10 @@ async def submit_batch(app: App, request: Request, invoker: Invoker) -> list[Rec
             failures.append(error)
             return Receipt(request_id or str(uuid7()), Outcome.ERRORED, error.message, error.code, flow)
         except Exception as error:
-            log.exception("a request of a batch failed")
             failures.append(error)
-            return Receipt(request_id or str(uuid7()), Outcome.ERRORED, UNEXPECTED, "internal_error", flow)
+            request_id = request_id or str(uuid7())
+            _, reason = unexpected(error, "a request of a batch failed", request_id=request_id, flow=flow)
+            return Receipt(request_id, Outcome.ERRORED, reason, "internal_error", flow)
 
     items = await _items(await read_body(request.scope, request.receive))
     tasks: list[asyncio.Task[Receipt]] = []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from http import HTTPStatus
 from typing import Any, Final
+from uuid import uuid4
 
 from pydantic_core import to_json
 
@@ -43,8 +45,10 @@ STATUS: Final[dict[str, int]] = {
 
 PROBLEM_TYPE: Final = "application/problem+json"
 
-UNEXPECTED: Final = "something went wrong inside the server; its log says what"
+UNEXPECTED: Final = "something went wrong inside the server; its log says what, beside the id {}"
 """The detail of an error that nobody foresaw."""
+
+log = logging.getLogger(__name__)
 
 CHALLENGE: Final = "Bearer"
 """What `WWW-Authenticate` says beside a 401 (RFC 9110 asks for it)."""
@@ -69,6 +73,28 @@ def problem_of(error: PullcordError) -> tuple[int, bytes]:
     if isinstance(error, InvalidInputsError):
         fields["errors"] = error.errors
     return problem(error.code, error.message, **fields)
+
+
+def unexpected(error: Exception, what: str, **fields: Any) -> tuple[str, str]:
+    """Log an error that nobody foresaw.
+
+    Args:
+        error: the error.
+        what: what failed, for the log.
+        fields: more for the log.
+
+    Returns:
+        The id of the occurrence, a URN that is in the log line too, and what to tell the caller.
+    """
+    instance = uuid4()
+    log.error("%s", what, exc_info=error, extra=fields | {"instance": str(instance)})
+    return instance.urn, UNEXPECTED.format(instance)
+
+
+def unexpected_problem(error: Exception, what: str, **fields: Any) -> tuple[int, bytes]:
+    """Log an error that nobody foresaw; return status and body for the caller, `instance` being its id in the log."""
+    instance, detail = unexpected(error, what, **fields)
+    return problem("internal_error", detail, instance=instance)
 
 
 def receipt_status(receipt: Receipt, waited: bool, reached: bool) -> int:

@@ -22,8 +22,9 @@ from pullcord.api.batch import submit_batch
 from pullcord.api.models import CancelRequest, RerunRequest, ValidateRequest, moment_of
 from pullcord.api.openapi import describe
 from pullcord.api.parameters import check_parameters
-from pullcord.api.problems import CHALLENGE, PROBLEM_TYPE, UNEXPECTED, problem, problem_of, receipt_status
+from pullcord.api.problems import CHALLENGE, PROBLEM_TYPE, problem, problem_of, receipt_status, unexpected_problem
 from pullcord.api.stream import RunStream, ndjson
+from pullcord.api.traffic import LOGGED, route_of
 from pullcord.app import App
 from pullcord.core.errors import (
     InvalidInputsError,
@@ -291,4 +292,6 @@ def _handle_errors(rest: FastAPI, app: App, authenticator: Authenticator) -> Non
 
     @rest.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:
-        return _response(*problem("internal_error", UNEXPECTED))
+        request.scope[LOGGED] = True
+        fields = {"method": request.method, "route": route_of(request.scope)}
+        return _response(*unexpected_problem(error, f"{request.method} {request.url.path} failed", **fields))

@@ -154,7 +154,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "Failure": _object({"type": _TEXT, "message": _TEXT, "traceback": _MAYBE_TEXT}),
     "Receipt": _object(_RECEIPT, {**_ERRORS, "run": ref("Run")}),
     "Receipts": _object({"receipts": listed(ref("Receipt"))}),
-    "Problem": _object(_PROBLEM, _ERRORS),
+    "Problem": _object(_PROBLEM, {**_ERRORS, "instance": _TEXT}),
     "Refusal": _object({**_RECEIPT, **_PROBLEM}, _ERRORS),
     "RunSummary": _object(_SUMMARY),
     "RunPage": _page("RunSummary"),
@@ -166,6 +166,13 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "FlowPage": _page("Flow", failures=listed(_object(_FAILURE))),
     "Validation": _object({"valid": _FLAG, "inputs": {"type": ["object", "null"]}, **_ERRORS}),
     "Alive": _object({"status": _TEXT}),
-    "Readiness": _object({"ready": _FLAG, "locations": _MAP, "failures": listed(_object(_FAILURE))}),
+    "Readiness": _object(
+        {
+            "ready": _FLAG,
+            "locations": _MAP,
+            "failures": listed(_object(_FAILURE)),
+            "parts": listed(_object({"name": _TEXT, "ready": _FLAG, "detail": _TEXT})),
+        }
+    ),
 }
 """Every shape, by its name. Only what is promised is named; an answer may hold more."""

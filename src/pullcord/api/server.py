@@ -7,6 +7,7 @@ import contextlib
 import gc
 import ipaddress
 import json
+import logging
 import os
 import signal
 import socket
@@ -18,11 +19,14 @@ from typing import Any, Self
 import uvicorn
 import uvloop
 
+import pullcord
 from pullcord.api.asgi import Asgi
 from pullcord.api.auth import Authenticator
 from pullcord.app import App
 from pullcord.core.errors import UsageError
 from pullcord.settings import Settings
+
+log = logging.getLogger(__name__)
 
 RECORD = "server.json"
 """The file in the data folder that says where its server listens."""
@@ -154,6 +158,8 @@ async def _serve(settings: Settings, reload: bool, ready: Callable[[str, App], N
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    fields = {"url": url, "data": settings.place, "pid": os.getpid(), "version": pullcord.__version__}
+    log.info("Pullcord %s starts", pullcord.__version__, extra=fields)
     app = App(
         settings.flows, settings.data_dir, workers=settings.workers, reload=reload, stop_patience=DRAIN,
         database_url=settings.database_url,
@@ -173,6 +179,7 @@ async def _serve(settings: Settings, reload: bool, ready: Callable[[str, App], N
         stopping = loop.create_task(stop.wait())
         await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
+            log.info("ready", extra=fields)
             ready(url, app)
         # The import of FastAPI takes a while; whoever calls first need not wait for it, and stopping does not either.
         warming = loop.create_task(listener.asgi.rest())
@@ -183,6 +190,7 @@ async def _serve(settings: Settings, reload: bool, ready: Callable[[str, App], N
         await asyncio.gather(warming, return_exceptions=True)
     finally:
         await app.stop()
+        log.info("stopped", extra=fields)
 
 
 class LocalServer:

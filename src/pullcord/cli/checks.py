@@ -107,7 +107,9 @@ def _server(client: Client, folder: Path, by_url: bool) -> tuple[dict[str, Any] 
         locked_out = error.code in ("unauthenticated", "forbidden")
         return None, Finding("server", "wrong", error.message, "correct PULLCORD_API_KEY" if locked_out else "")
     if not answer["ready"]:
-        return answer, Finding("server", "note", "it answers, and is still loading code", "look again in a moment")
+        parts = {part["name"]: part["detail"] for part in answer["parts"] if not part["ready"]}
+        text = "it answers, and is not ready: " + "; ".join(f"{name}: {detail}" for name, detail in parts.items())
+        return answer, Finding("server", "wrong" if "store" in parts else "note", text, "look again in a moment")
     return answer, Finding("server", "ok", "it answers")
 
 

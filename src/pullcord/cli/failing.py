@@ -91,6 +91,13 @@ def say(text: str) -> None:
     typer.echo(text, err=True)
 
 
+def report_failure(failure: dict[str, Any]) -> None:
+    """Say on stderr what could not be loaded: place, message and traceback."""
+    say(clean(f"{failure['place']}: {failure['message']}"))
+    for line in clean(failure.get("traceback") or "").rstrip().splitlines():
+        say(f"    {line}")
+
+
 def red(text: str) -> str:
     """Return text in red; the colour is left out where stderr is no terminal."""
     return typer.style(text, fg="red", bold=True)

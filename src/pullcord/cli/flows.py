@@ -7,10 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from pullcord.cli.connect import connect
-from pullcord.cli.failing import Group
+from pullcord.cli.failing import Group, report_failure
 from pullcord.cli.options import All, DataDir, Json, Limit
 from pullcord.cli.runs import fetch, say_more
-from pullcord.cli.server import report_failure
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="See which flows there are, and what they take.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from rich.live import Live as RichLive
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from pullcord.cli.failing import clean
 from pullcord.cli.follow import log_line, step_line
+from pullcord.cli.logs import lines_to
 from pullcord.cli.output import STYLES, console, length
 
 if TYPE_CHECKING:
@@ -33,6 +35,8 @@ class Live:
         self._spinner = Spinner("dots", style="cyan")
         self._live = RichLive(get_renderable=self._line, console=self._console, refresh_per_second=10, transient=True)
         self._live.start()
+        self._logs = ExitStack()
+        self._logs.enter_context(lines_to(lambda line: self._print(line, "yellow")))
 
     def event(self, event: Event) -> None:
         """Show what is new."""
@@ -54,6 +58,7 @@ class Live:
 
     def close(self) -> None:
         """Take the moving line away."""
+        self._logs.close()
         self._live.stop()
 
     def _print(self, text: str, style: str) -> None:

@@ -17,6 +17,7 @@ from pullcord.cli.options import DataDir, Json
 from pullcord.cli.run import run
 from pullcord.cli.server import dev, serve
 from pullcord.cli.starter import init
+from pullcord.cli.top import top
 
 app = typer.Typer(
     cls=Group,
@@ -48,6 +49,7 @@ app.command("run")(run)
 app.add_typer(runs.app, name="runs")
 app.add_typer(flows.app, name="flows")
 app.command("why")(why)
+app.command("top")(top)
 app.command("init")(init)
 app.command("doctor")(doctor)
 app.command("backup")(backup)

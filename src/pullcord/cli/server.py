@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pullcord.cli.failing import clean, say
 from pullcord.cli.options import DataDir, Json
 
 if TYPE_CHECKING:
     from pullcord.app import App
     from pullcord.settings import Settings
+
+log = logging.getLogger(__name__)
 
 Flows = Annotated[
     list[str] | None,
@@ -36,12 +38,31 @@ Workers = Annotated[
     typer.Option("--workers", help="Worker processes for each location. (default: one a core)", show_default=False),
 ]
 
+LogFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--log-format",
+        help="How to write the log to stderr: text or json. (default: text on a terminal, else json)",
+        show_default=False,
+    ),
+]
+LogLevel = Annotated[
+    str | None,
+    typer.Option(
+        "--log-level",
+        help="What to write to it: debug, info, warning or error. (default: info; serve on a terminal: warning)",
+        show_default=False,
+    ),
+]
+
 
 def serve(
     flows: Flows = None,
     host: Host = None,
     port: Port = None,
     workers: Workers = None,
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
@@ -49,7 +70,8 @@ def serve(
 
     Ctrl-C stops it; active runs get 10 seconds to end, and what has not ended goes on next time.
     """
-    _serve(flows, host, port, workers, data_dir, as_json, reload=False)
+    settings = _settings(flows, host, port, workers, log_format, log_level, data_dir)
+    _serve(settings, as_json, reload=False)
 
 
 def dev(
@@ -57,11 +79,14 @@ def dev(
     host: Host = None,
     port: Port = None,
     workers: Workers = None,
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
     """Serve, and load flows again whenever their files change."""
-    _serve(flows, host, port, workers, data_dir, as_json, reload=True)
+    settings = _settings(flows, host, port, workers, log_format, log_level, data_dir)
+    _serve(settings, as_json, reload=True)
 
 
 def default_flows(settings: Settings) -> Settings:
@@ -76,32 +101,38 @@ def default_flows(settings: Settings) -> Settings:
     return settings
 
 
-def _serve(
+def _settings(
     flows: list[str] | None,
     host: str | None,
     port: int | None,
     workers: int | None,
+    log_format: str | None,
+    log_level: str | None,
     data_dir: Path | None,
-    as_json: bool,
-    reload: bool,
-) -> None:
+) -> Settings:
     from pullcord.settings import load_settings
 
-    arguments = {"flows": flows, "host": host, "port": port, "workers": workers, "data_dir": data_dir}
-    settings = default_flows(load_settings(arguments))
-    from pullcord.api.server import serve as run_server
-    from pullcord.cli.logs import to_stderr
+    arguments = {
+        "flows": flows, "host": host, "port": port, "workers": workers, "log_format": log_format,
+        "log_level": log_level, "data_dir": data_dir,
+    }  # fmt: skip
+    return default_flows(load_settings(arguments))
 
-    to_stderr()
+
+def _serve(settings: Settings, as_json: bool, reload: bool) -> None:
+    from pullcord.api.server import serve as run_server
+    from pullcord.cli.logs import log_of_server
+
+    log_of_server(settings, watched=reload)
     run_server(settings, reload=reload, ready=lambda url, app: _announce(url, app, settings, as_json))
 
 
 def _announce(url: str, app: App, settings: Settings, as_json: bool) -> None:
     failures, count = app.engine.catalog.failures, len(app.engine.catalog.flows)
-    for failure in failures:
-        report_failure(failure)
     if not settings.flows:
-        say("no flows are named and there is neither flows/ nor flows.py here: `pullcord serve my_flows.py` names some")
+        log.warning(
+            "no flows are named and there is neither flows/ nor flows.py here: `pullcord serve my_flows.py` names some"
+        )
     if as_json:
         ready = {"ready": True, "url": url, "flows": count, "data_dir": str(settings.data_dir), "pid": os.getpid()}
         typer.echo(json.dumps(ready | {"failures": failures}))
@@ -109,14 +140,3 @@ def _announce(url: str, app: App, settings: Settings, as_json: bool) -> None:
         flows = "1 flow" if count == 1 else f"{count} flows"
         broken = f", {len(failures)} not loaded" if failures else ""
         typer.echo(f"Pullcord is ready at {url} ({flows}{broken}; data in {settings.place})")
-
-
-def report_failure(failure: dict[str, Any]) -> None:
-    """Say on stderr what could not be loaded: place, message and traceback."""
-    from pullcord.cli.logs import was_said
-
-    text = clean(f"{failure['place']}: {failure['message']}")
-    if not was_said(text):
-        say(text)
-    for line in clean(failure.get("traceback") or "").rstrip().splitlines():
-        say(f"    {line}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from pullcord.cli.connect import by_address, connect_async
 from pullcord.cli.failing import say
-from pullcord.cli.server import default_flows, report_failure
+from pullcord.cli.server import default_flows
 from pullcord.core.errors import StoreLockedError, UsageError
 
 if TYPE_CHECKING:
@@ -94,11 +94,8 @@ async def _serve_here(settings: Settings, data_dir: Path | None) -> AsyncIterato
             "flows with --flows my_flows.py, or go to a folder with flows/ or flows.py"
         )
     from pullcord.api.server import LocalServer
-    from pullcord.cli.logs import to_stderr
+    from pullcord.cli.logs import log_of_command
 
-    to_stderr()
-    async with LocalServer(replace(settings, workers=min(settings.workers, 2))) as local:
-        for failure in local.app.engine.catalog.failures:
-            report_failure(failure)
-        async with connect_async(data_dir) as client:
-            yield Session(client, True, datetime.now(UTC))
+    log_of_command(settings)
+    async with LocalServer(replace(settings, workers=min(settings.workers, 2))), connect_async(data_dir) as client:
+        yield Session(client, True, datetime.now(UTC))

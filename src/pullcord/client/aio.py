@@ -265,8 +265,15 @@ class AsyncClient:
         return [receipt for call in calls.batches(requests) for receipt in await self._connection.send(call)]
 
     async def ready(self) -> dict[str, Any]:
-        """Return whether every location has loaded, and what could not be: `{"ready", "locations", "failures"}`."""
+        """Return whether the server can do its work, and which part cannot.
+
+        It is `{"ready", "locations", "failures", "parts"}`; each part is `{"name", "ready", "detail"}`.
+        """
         return await self._connection.send(calls.readiness())
+
+    async def metrics(self) -> str:
+        """Return the server's figures in Prometheus' text format."""
+        return await self._connection.send(calls.metrics())
 
     async def close(self) -> None:
         """Close the connections."""

@@ -30,6 +30,7 @@ Wanted = Mapping[str, Any] | tuple[str, Mapping[str, Any] | None]
 """One request of many: a mapping with the arguments of `run`, or `(flow, inputs)`."""
 
 JSON_LINES: Final = "application/x-ndjson"
+TEXT: Final = "text/plain"
 
 BATCH: Final = 1000
 BATCH_BYTES: Final = 4 * 1024 * 1024
@@ -96,8 +97,11 @@ class Call(Generic[T]):
         Raises:
             PullcordError: it says that something is wrong.
         """
-        lines = status == 200 and self.headers.get("accept") == JSON_LINES
-        data = [from_json(line) for line in content.split(b"\n") if line] if lines else parsed(content)
+        accept = self.headers.get("accept") if status == 200 else None
+        if accept == JSON_LINES:
+            data: Any = [from_json(line) for line in content.split(b"\n") if line]
+        else:
+            data = content.decode() if accept == TEXT else parsed(content)
         if status >= 300 and not (isinstance(data, dict) and self.accepts is not None and self.accepts in data):
             raise error_of(status, data)
         try:
@@ -302,3 +306,8 @@ def get_request(request_id: str) -> Call[dict[str, Any]]:
 def readiness() -> Call[dict[str, Any]]:
     """`GET /readyz`, whose answer says the same things when the server is not ready."""
     return Call("GET", "/readyz", item_of, repeatable=True, accepts="ready")
+
+
+def metrics() -> Call[str]:
+    """`GET /metrics`, a text."""
+    return Call("GET", "/metrics", str, repeatable=True, headers={"accept": TEXT})

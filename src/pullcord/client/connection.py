@@ -93,6 +93,16 @@ class Connection:
                 self._open = client, address
             return self._open
 
+    @property
+    def where(self) -> str:
+        """The server's URL, or the path of its socket.
+
+        Raises:
+            ServerUnreachableError: none is found.
+        """
+        address = self._opened()[1]
+        return address.base if address.socket is None else str(address.socket)
+
     def _forget(self, address: Address) -> None:
         """A server that was found may come back elsewhere; other threads may still use the old connections."""
         with self._lock:

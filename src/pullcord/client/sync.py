@@ -260,8 +260,20 @@ class Client:
         return [receipt for call in calls.batches(requests) for receipt in self._connection.send(call)]
 
     def ready(self) -> dict[str, Any]:
-        """Return whether every location has loaded, and what could not be: `{"ready", "locations", "failures"}`."""
+        """Return whether the server can do its work, and which part cannot.
+
+        It is `{"ready", "locations", "failures", "parts"}`; each part is `{"name", "ready", "detail"}`.
+        """
         return self._connection.send(calls.readiness())
+
+    def metrics(self) -> str:
+        """Return the server's figures in Prometheus' text format."""
+        return self._connection.send(calls.metrics())
+
+    @property
+    def address(self) -> str:
+        """Where the server is: its URL, or the path of its socket."""
+        return self._connection.where
 
     def close(self) -> None:
         """Close the connections."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import logging
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pullcord.core.errors import NotFoundError, UnavailableError
 from pullcord.core.manifest import FlowSpec, LoadFailure
 from pullcord.engine.locations import CodeLocation
+
+log = logging.getLogger(__name__)
 
 PATIENCE: Final = 10.0
 """Seconds that a request waits for a location that is loading or a worker that is being replaced."""
@@ -96,6 +99,7 @@ class Catalog:
                         "",
                     )
                 )
+        _log_change(name, state, flows)
         state.flows = flows
         state.down = None
         state.reported.set()
@@ -104,6 +108,7 @@ class Catalog:
     def fail(self, name: str, reason: str) -> None:
         """A location cannot be loaded at all."""
         state = self.states[name]
+        log.error("%s cannot be loaded: %s", name, reason, extra={"location": name})
         state.down = reason
         state.failures = [LoadFailure(state.location.target, reason, "")]
         state.reported.set()
@@ -160,3 +165,17 @@ class Catalog:
     def remember(self, specs: list[FlowSpec]) -> None:
         """Keep flows in mind in case their file breaks later."""
         self._remembered |= {spec.name: spec for spec in specs}
+
+
+def _log_change(name: str, state: LocationState, flows: dict[str, FlowSpec]) -> None:
+    before, fields = state.flows, {"location": name, "flows": len(flows), "failures": len(state.failures)}
+    if not state.reported.is_set():
+        log.info("%s is loaded: %d flows", name, len(flows), extra=fields)
+        return
+    changes = {
+        "added": sorted(flows.keys() - before.keys()),
+        "removed": sorted(before.keys() - flows.keys()),
+        "changed": sorted(key for key in flows.keys() & before.keys() if flows[key] != before[key]),
+    }
+    text = "; ".join(f"{what} {', '.join(names)}" for what, names in changes.items() if names) or "nothing changed"
+    log.info("%s was loaded again: %s", name, text, extra={**fields, **changes})

@@ -21,14 +21,16 @@ from pullcord.engine.fleet import Fleet
 from pullcord.engine.hub import Hub
 from pullcord.engine.journal import Journal
 from pullcord.engine.locations import CodeLocation
+from pullcord.engine.logfields import run_fields, worker_fields
 from pullcord.engine.logfiles import LogFiles
 from pullcord.engine.room import Room
+from pullcord.engine.statistics import RunStatistics
 from pullcord.engine.worker import CONTROL, Assignment, WorkerHandle
 from pullcord.failpoints import hit
 from pullcord.store.commands.catalog import RegisterFlows
 from pullcord.store.commands.claim import Claimed
 from pullcord.store.commands.lifecycle import Start
-from pullcord.store.queries.flows import stored_flows
+from pullcord.store.queries.flows import counts, stored_flows
 from pullcord.store.store import Store
 from pullcord.wire import messages as kinds
 from pullcord.wire.frames import Message
@@ -57,6 +59,7 @@ class Engine:
     Attributes:
         uuids: ids of the runs in workers, by number.
         unplaced: claimed runs whose worker is not there yet.
+        statistics: what became of runs so far.
         child_gate: set by the composition root.
     """
 
@@ -70,6 +73,7 @@ class Engine:
         self.hub = Hub()
         self.room = Room(store.floor if only_new else 0)
         self.logs = LogFiles(store.folder / "logs")
+        self.statistics = RunStatistics()
         self.journal = Journal(self)
         self.catalog = Catalog(locations, {})
         self.uuids: dict[int, str] = {}
@@ -89,9 +93,16 @@ class Engine:
     async def start(self) -> None:
         """Take over what an earlier server left, start the workers, and begin to claim runs."""
         self.catalog.remember(list((await self.store.read(stored_flows)).values()))
+        states = await self.store.read(counts)
         hit("start.before_takeover")
         due = await self.store.write(Start)
         hit("start.after_takeover")
+        left = states.get(RunState.RUNNING, 0) + states.get(RunState.WAITING, 0)
+        if left and not self.room.floor:
+            self.statistics.takeovers["restart"] += left
+            log.info(
+                "an earlier server left %d active runs: they go on from their last records", left, extra={"runs": left}
+            )
         for fleet in self.fleets.values():
             fleet.start()
         self.store.serve(self.room, self._dispatch)
@@ -106,6 +117,7 @@ class Engine:
         if self._stopping:
             return
         self._stopping = True
+        log.info("stopping; active runs: %d", self.active(), extra={"runs": self.active()})
         self.room.close()
         self.due.stop()
         deadline = time.monotonic() + patience
@@ -126,6 +138,11 @@ class Engine:
             task.cancel()
         await asyncio.to_thread(self.logs.stop)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether nothing new is started any more."""
+        return self._stopping
+
     def active(self) -> int:
         """Return how many runs are in workers."""
         return len(self.unplaced) + sum(
@@ -136,6 +153,7 @@ class Engine:
 
     def _dispatch(self, claimed: Sequence[Claimed]) -> None:
         hit("dispatch.before_send")
+        self.statistics.claimed(claimed)
         for run in claimed:
             self.uuids[run.id] = run.uuid
             self._place(Assignment(run, run.lane))
@@ -252,7 +270,8 @@ class Engine:
             specs, complete = self.catalog.update(name, manifest)
             self.catalog.remember(specs)
             for failure in self.catalog.states[name].failures:
-                log.warning("%s: %s\n%s", failure.place, failure.message, failure.traceback)
+                fields = {"location": name, "place": failure.place, "traceback": failure.traceback}
+                log.warning("%s: %s", failure.place, failure.message, extra=fields)
             self._register(name, specs, complete)
             held, self._held = self._held, []
             for assignment in held:
@@ -268,7 +287,7 @@ class Engine:
         def registered(result: Any) -> None:
             hit("register.after_write")
             if isinstance(result, Exception):
-                log.error("the flows of %s could not be registered: %s", name, result)
+                log.error("the flows of %s could not be registered: %s", name, result, extra={"location": name})
 
         hit("register.before_write")
         self.store.submit(RegisterFlows(name, specs, complete, registered))
@@ -284,15 +303,13 @@ class Engine:
         try:
             await asyncio.wait_for(worker.ended.wait(), 5.0)
         except TimeoutError:
-            log.error("worker %d closed its channel, but its end was not seen", worker.pid)
+            log.error("worker %d closed its channel, but its end was not seen", worker.pid, extra=worker_fields(worker))
         worker.fleet.buried(worker)
         assignments, worker.assigned = list(worker.assigned.values()), {}
+        end = worker.explain_end()
+        _log_end(worker, end, assignments)
         if not assignments:
             return
-        end = worker.explain_end()
-        log.warning(
-            "worker %d of %s is gone (%s) with %d runs", worker.pid, worker.fleet.location.name, end, len(assignments)
-        )
         blame = 1 if worker.deliberate is None else 0
         error = json.dumps(
             {
@@ -308,8 +325,9 @@ class Engine:
         self.journal.end([a for a in assignments if a.failure is not None])
         lost = [[a.run.id, a.run.token, blame, error] for a in assignments if a.failure is None]
         if lost:
+            about = {a.run.id: run_fields(a.run) | {"worker_pid": worker.pid, "why": end} for a in assignments}
             hit("takeover.before_write")
-            self.journal.lose(lost)
+            self.journal.lose(lost, about)
         if self._stopping and not self.active():
             self._idle.set()
 
@@ -319,7 +337,7 @@ class Engine:
         """Replace a process in which a thread cannot be stopped: neighbours get time to move, then it is killed."""
         if worker.deliberate is not None:
             return
-        worker.fleet.retire(worker, reason)
+        worker.fleet.retire(worker, reason, "stuck")
         worker.deliberate = reason
         worker.send([kinds.DRAIN])
         self._spawn_task(self._execute(worker, reason))
@@ -361,7 +379,8 @@ class Engine:
 
     def undeliverable(self, worker: WorkerHandle, message: Message, error: Exception) -> None:
         """A message cannot be written: the run or child call it is about fails, and nothing else."""
-        log.error("a %s message cannot be sent to worker %d: %s", message[0], worker.pid, error)
+        fields = worker_fields(worker)
+        log.error("a %s message cannot be sent to worker %d: %s", message[0], worker.pid, error, extra=fields)
         if message[0] == kinds.RUN:
             self.journal.fail(worker, message[1], message[2], f"its recorded steps cannot be replayed: {error}")
         elif message[0] == kinds.CHILD:
@@ -386,15 +405,27 @@ class Engine:
                 answer = await self.child_gate(run, flow, inputs, identity)
             except StoreError as error:
                 # The request id follows from the call, so asking again is safe.
-                log.warning("a child run of %s is asked for again: %s", run.uuid, error)
+                log.warning("a child run of %s is asked for again: %s", run.uuid, error, extra=run_fields(run))
                 await asyncio.sleep(1.0)
             except Exception as error:
-                log.exception("a child run of %s failed", run.uuid)
+                log.exception("a child run of %s failed", run.uuid, extra=run_fields(run))
                 answer = _refused_child(str(error))
             if not worker.connected or worker.assigned.get(run.id) is not assignment:
                 return
         self.journal.set_waiting(assignment, None)
         worker.send([kinds.CHILD, run.id, run.token, call, answer])
+
+
+def _log_end(worker: WorkerHandle, end: str, assignments: list[Assignment]) -> None:
+    name, number = worker.fleet.location.name, len(assignments)
+    runs = f"{number} run{'' if number == 1 else 's'}"
+    expected = worker.cause is None and not assignments
+    fields = worker_fields(worker) | {"why": end, "cause": worker.cause, "runs": number}
+    level = logging.DEBUG if expected else logging.WARNING
+    log.log(level, "worker %d of %s is gone (%s) with %s", worker.pid, name, end, runs, extra=fields)
+    for assignment in assignments:
+        fields = run_fields(assignment.run) | {"worker_pid": worker.pid, "why": end}
+        log.info("run %s of %s has lost its worker", assignment.run.uuid, assignment.run.flow, extra=fields)
 
 
 def _refused_child(reason: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from pullcord.core.errors import LocationError
 from pullcord.core.manifest import ISOLATED, SHARED_ASYNC, SHARED_SYNC, lane
 from pullcord.engine.locations import CodeLocation
+from pullcord.engine.logfields import run_fields, worker_fields
 from pullcord.engine.template import Template
 from pullcord.engine.validation import Validator
 from pullcord.engine.worker import ALONE, CONTROL, SHARED, Assignment, WorkerHandle
@@ -95,7 +96,7 @@ class Fleet:
         """Replace all workers by ones with the present code; old runs finish where they are."""
         for worker in list(self.workers):
             if worker.role != ALONE and not worker.retired:
-                self.retire(worker, "its code was reloaded")
+                self.retire(worker, "its code was reloaded", "reload")
 
     # --- finding a place for a run -------------------------------------------------------------------
 
@@ -113,7 +114,8 @@ class Fleet:
         try:
             worker = await self._spawn(ALONE)
         except (LocationError, OSError) as error:
-            log.warning("no process for run %s: %s", assignment.run.uuid, error)
+            fields = run_fields(assignment.run)
+            log.warning("no process for run %s: %s", assignment.run.uuid, error, extra=fields)
             await asyncio.sleep(self._longer_pause())
             if assignment in self.engine.unplaced:
                 self.engine.lose_unplaced(assignment)
@@ -132,11 +134,19 @@ class Fleet:
 
     # --- replacing -----------------------------------------------------------------------------------
 
-    def retire(self, worker: WorkerHandle, why: str) -> None:
-        """Give a worker no more runs, and start another in its place; it leaves when its runs have ended."""
+    def retire(self, worker: WorkerHandle, why: str, cause: str) -> None:
+        """Give a worker no more runs, and start another in its place; it leaves when its runs have ended.
+
+        Args:
+            worker: the worker.
+            why: in words.
+            cause: the same as a class for counting: `reload`, `memory`, `silent`, `blocked` or `stuck`.
+        """
         if worker.retired:
             return
-        log.info("worker %d of %s is replaced: %s", worker.pid, self.location.name, why)
+        fields = worker_fields(worker) | {"why": why, "cause": cause}
+        log.info("worker %d of %s is replaced: %s", worker.pid, self.location.name, why, extra=fields)
+        worker.cause = worker.cause or cause
         worker.retired = True
         self._make_room(worker, False)
         if worker.role != ALONE and not self._stopping:
@@ -148,6 +158,9 @@ class Fleet:
     def became_ready(self, worker: WorkerHandle) -> None:
         """A worker has loaded its location."""
         worker.ready = worker.was_ready = True
+        log.debug(
+            "%s worker %d of %s is ready", worker.role, worker.pid, self.location.name, extra=worker_fields(worker)
+        )
         self._pause = 0.0
         if worker.role == CONTROL:
             for other in self.workers:
@@ -166,6 +179,10 @@ class Fleet:
         self.validator.lost(worker)
         if self._stopping:
             return
+        if worker.cause is None and not (worker.role == ALONE and worker.retired):
+            worker.cause = "crashed"
+        if worker.cause is not None:
+            self.engine.statistics.replacements[self.location.name, worker.cause] += 1
         self._make_room(worker, False)
         if worker.replaced or worker.role == ALONE:
             return
@@ -197,7 +214,8 @@ class Fleet:
             try:
                 await self._spawn(role)
             except (LocationError, OSError) as error:
-                log.error("no %s worker for %s: %s", role, self.location.name, error)
+                fields = {"location": self.location.name, "role": role}
+                log.error("no %s worker for %s: %s", role, self.location.name, error, extra=fields)
                 if role == CONTROL:
                     self.engine.catalog.fail(self.location.name, str(error))
                 if not self._stopping:
@@ -216,6 +234,7 @@ class Fleet:
         self._born[worker] = time.monotonic()
         self._by_pid[pid] = worker
         self.workers.append(worker)
+        log.debug("%s worker %d of %s was started", role, pid, self.location.name, extra=worker_fields(worker))
         connection.setblocking(False)
         await asyncio.get_running_loop().create_connection(lambda: worker, sock=connection)
         way = "control" if role == CONTROL else "run"
@@ -233,8 +252,10 @@ class Fleet:
         self._template = None
         if self._stopping:
             return
-        log.error("the template process of %s died; starting another", self.location.name)
+        fields = {"location": self.location.name}
+        log.error("the template process of %s died; starting another", self.location.name, extra=fields)
         for worker in self.workers:
+            worker.cause = worker.cause or "template"
             worker.deliberate = worker.deliberate or "its template process died"
         for pid, worker in self._by_pid.items():
             with contextlib.suppress(ProcessLookupError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -89,6 +90,7 @@ class Journal:
 
     def _recorded(self, worker: WorkerHandle, result: Recorded) -> None:
         latest: dict[tuple[int, int], int] = {}
+        steps = self._engine.statistics.steps
         for message in result.messages:
             run, token = message[1], message[2]
             assignment = worker.assigned.get(run)
@@ -96,6 +98,7 @@ class Journal:
                 if assignment is not None and assignment.run.token == token:
                     self._refuse(worker, assignment, result.error)
                 continue
+            steps[message[8]] += 1
             if assignment is not None:
                 latest[run, token] = message[3]
                 if self._engine.hub.watched(assignment.run.uuid):
@@ -134,7 +137,8 @@ class Journal:
 
     def _failed(self, end: Message, result: list[Ended] | StoreError) -> None:
         if isinstance(result, StoreError):
-            log.error("run no. %d cannot even be ended as failed: %s", end[1], result)
+            fields = {"run_id": self._engine.uuids.get(end[1])}
+            log.error("run %s cannot even be ended as failed: %s", fields["run_id"] or end[1], result, extra=fields)
         else:
             self._ended(result, [end])
 
@@ -148,13 +152,15 @@ class Journal:
 
     def _ended(self, result: list[Ended] | StoreError, messages: list[Message]) -> None:
         if isinstance(result, StoreError):
-            log.error("the ends of %d runs could not be written: %s", len(messages), result)
+            fields = {"runs": [self._engine.uuids.get(message[1]) for message in messages], "code": result.code}
+            log.error("the ends of %d runs could not be written: %s", len(messages), result, extra=fields)
             self._fail(messages, f"the end of the run could not be written: {result.message}")
             return
         hit("journal.after_finish")
+        uuids, statistics, now = self._engine.uuids, self._engine.statistics, self._engine.clock.now()
         for ended in result:
+            statistics.left(ended.id, ended.state, now)
             # A run that is tried again may be in a worker already: it keeps its name.
-            uuids = self._engine.uuids
             uuid = uuids.pop(ended.id, None) if ended.state in ENDED else uuids.get(ended.id)
             if uuid is not None:
                 self._engine.hub.state(uuid, ended.state)
@@ -169,20 +175,32 @@ class Journal:
         if assignment is not None:
             self.lose([[assignment.run.id, assignment.run.token, 0, None]])
 
-    def lose(self, runs: list[list[Any]]) -> None:
-        """Runs have lost their worker: `[run, token, blame, error_json]`."""
+    def lose(self, runs: list[list[Any]], about: Mapping[int, dict[str, Any]] | None = None) -> None:
+        """Take runs from a worker that is gone.
+
+        Args:
+            runs: `[run, token, blame, error_json]` each.
+            about: what log lines say of them, by number.
+        """
 
         def lost(result: list[Ended] | StoreError) -> None:
             if isinstance(result, StoreError):
-                log.error("%d lost runs could not be freed: %s", len(runs), result)
+                fields = {"runs": [self._engine.uuids.get(run[0]) for run in runs], "code": result.code}
+                log.error("%d lost runs could not be freed: %s", len(runs), result, extra=fields)
                 return
             hit("takeover.after_write")
+            statistics, now = self._engine.statistics, self._engine.clock.now()
             for ended in result:
                 if ended.state in ENDED:
                     uuid = self._engine.uuids.pop(ended.id, None)
+                    statistics.left(ended.id, ended.state, now)
+                    fields = {"run_id": uuid} | (about or {}).get(ended.id, {})
+                    log.warning("run %s does not go on: it is %s", uuid, ended.state, extra=fields)
                     if uuid is not None:
                         self._engine.hub.state(uuid, ended.state)
 
+        for run in runs:
+            self._engine.statistics.takeovers["crashed" if run[2] else "moved"] += 1
         self._engine.store.submit(LoseRuns(runs, lost))
 
     def waiting(self, worker: WorkerHandle, message: Message) -> None:

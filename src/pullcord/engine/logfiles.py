@@ -77,7 +77,7 @@ class LogFiles:
             try:
                 self._write(*item)
             except OSError as error:
-                log.warning("log lines of run %s are lost: %s", item[0], error)
+                log.warning("log lines of run %s are lost: %s", item[0], error, extra={"run_id": item[0]})
 
     def _write(self, run: str, lines: list[list[Any]]) -> None:
         path = self.path(run)

@@ -30,6 +30,11 @@ class Room:
                 return {}
             return {lane: capacity - self._taken[lane] for lane, capacity in self._capacity.items()}
 
+    def usage(self) -> list[tuple[str, int, int]]:
+        """Return each lane with its capacity and how much of it is taken."""
+        with self._lock:
+            return [(lane, capacity, self._taken[lane]) for lane, capacity in self._capacity.items()]
+
     def reserve(self, claimed: Sequence[Claimed]) -> None:
         """Take the room of claimed runs."""
         with self._lock:

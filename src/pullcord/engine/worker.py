@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from pullcord.engine.logfields import worker_fields
 from pullcord.failpoints import hit
 from pullcord.store.commands.claim import Claimed
 from pullcord.wire.frames import Decoder, FrameError, Message, encode_each
@@ -72,6 +73,7 @@ class WorkerHandle(asyncio.Protocol):
         stuck: numbers of its runs that are in a thread that cannot be stopped.
         ended: set when the template has seen its end.
         deliberate: why we killed it, where its runs are not to blame.
+        cause: why another one takes its place, as a class for counting.
         assigned: its runs, by number.
         last_beat: when it last showed a sign of life, monotonic seconds.
     """
@@ -95,6 +97,7 @@ class WorkerHandle(asyncio.Protocol):
         self.stuck: set[int] = set()
         self.ended = asyncio.Event()
         self.deliberate: str | None = None
+        self.cause: str | None = None
         self.exit_status: int | None = None
         self.assigned: dict[int, Assignment] = {}
         self.last_beat = time.monotonic()
@@ -120,15 +123,15 @@ class WorkerHandle(asyncio.Protocol):
         try:
             messages = self._decoder.feed(data)
         except FrameError as error:
-            self.kill(f"it broke the protocol: {error.message}")
+            self.kill(f"it broke the protocol: {error.message}", "protocol")
             return
         if not messages:
             return
         try:
             self._receive(self, messages)
         except Exception as error:
-            log.exception("worker %d sent something that is no message", self.pid)
-            self.kill(f"it broke the protocol: {error!r}")
+            log.exception("worker %d sent something that is no message", self.pid, extra=worker_fields(self))
+            self.kill(f"it broke the protocol: {error!r}", "protocol")
 
     def connection_lost(self, error: Exception | None) -> None:
         """The channel is gone, and with it the process."""
@@ -181,12 +184,14 @@ class WorkerHandle(asyncio.Protocol):
             for message, error in failures:
                 self.fleet.engine.undeliverable(self, message, error)
 
-    def kill(self, why: str | None) -> None:
+    def kill(self, why: str | None, cause: str | None = None) -> None:
         """Kill the process.
 
         Args:
             why: the reason when its runs are not to blame, else None.
+            cause: the same as a class for counting, where it is known.
         """
+        self.cause = self.cause or cause
         self.deliberate = self.deliberate or why
         self.retired = True
         if not self.ended.is_set():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections import Counter
 from typing import Final
 
 from pydantic_core import to_json
@@ -23,6 +25,8 @@ from pullcord.store.gather import Gather
 from pullcord.store.queries.requests import find_originals
 from pullcord.store.store import Store
 
+log = logging.getLogger(__name__)
+
 MAX_INPUTS: Final = 1024 * 1024
 """No inputs are longer as JSON, in bytes; larger data belongs into a file that the inputs name."""
 
@@ -35,12 +39,16 @@ class Gate:
         engine: knows the flows and validates inputs.
         policy: knows who may.
         clock: the time.
+
+    Attributes:
+        decided: how many requests were decided on, by outcome, code and trigger kind, without dry runs.
     """
 
     def __init__(self, store: Store, engine: Engine, policy: Policy, clock: Clock) -> None:
         self._store = store
         self._engine = engine
         self._policy = policy
+        self.decided: Counter[tuple[str, str | None, str]] = Counter()
         self._originals = Gather[Identity, Original](
             store, lambda connection, wanted: find_originals(connection, wanted, clock.now())
         )
@@ -97,6 +105,7 @@ class Gate:
         hit("gate.after_write")
         if decision.state == RunState.SCHEDULED and decision.outcome is Outcome.ADMITTED:
             self._engine.due.look()
+        self._count(entry, decision.outcome, decision.code)
         return _receipt(decision, request)
 
     async def refuse_malformed(
@@ -127,7 +136,21 @@ class Gate:
         uuid = str(uuid7()) if code.endswith("_conflict") else entry.uuid
         row = entry.become(Outcome.REJECTED, code=code, reason=reason, errors=errors_json, uuid=uuid)
         uuid = await self._store.write(lambda done: Note(row, done))
+        self._count(entry, Outcome.REJECTED, code)
+        if log.isEnabledFor(logging.DEBUG):
+            fields = {
+                "request_id": uuid,
+                "flow": entry.flow,
+                "code": code,
+                "invoker": entry.invoker,
+                "source": entry.source,
+            }
+            log.debug("request %s is refused: %s", uuid, reason, extra=fields)
         return Receipt(uuid, Outcome.REJECTED, reason, code, entry.flow or "", errors=errors or [])
+
+    def _count(self, entry: LedgerEntry, outcome: Outcome, code: str | None) -> None:
+        if not entry.dry_run:
+            self.decided[outcome, code, entry.trigger_kind] += 1
 
     async def _original(self, identities: tuple[Identity, ...]) -> Original | None:
         for identity in identities:
@@ -141,6 +164,7 @@ class Gate:
             Outcome.REPLAYED, uuid=str(uuid7()), original_id=original.id, repeat_key=f"replay:{original.id}"
         )
         await self._store.write(lambda done: Note(row, done))
+        self._count(entry, Outcome.REPLAYED, None)
         decision = Decision(Outcome.REPLAYED, original.request_uuid, original.run_uuid, original.state)
         return _receipt_of(decision, entry.flow or "")
 

@@ -10,6 +10,7 @@ import time
 from typing import Final
 
 from pullcord.engine.engine import Engine
+from pullcord.engine.logfields import worker_fields
 from pullcord.engine.worker import ALONE, CONTROL, WorkerHandle
 
 log = logging.getLogger(__name__)
@@ -61,18 +62,19 @@ class Rescuer:
                 try:
                     self._look(worker, now - worker.last_beat)
                 except Exception:
-                    log.exception("looking after worker %d failed", worker.pid)
+                    log.exception("looking after worker %d failed", worker.pid, extra=worker_fields(worker))
 
     def _look(self, worker: WorkerHandle, silent: float) -> None:
         if worker.resident > self._most:
-            worker.kill(None)
+            worker.kill(None, "memory")
         elif worker.resident > self._most / 2:
-            worker.fleet.retire(worker, f"it uses {worker.resident // 1_000_000:,} MB of memory")
+            worker.fleet.retire(worker, f"it uses {worker.resident // 1_000_000:,} MB of memory", "memory")
         elif worker.role == ALONE:
             return
         elif silent > (SILENT if worker.role == CONTROL else DEAD):
-            worker.kill(None)
+            worker.kill(None, "silent")
         elif silent > SILENT:
-            worker.fleet.retire(worker, f"it gave no sign of life for {silent:.0f} s")
+            worker.fleet.retire(worker, f"it gave no sign of life for {silent:.0f} s", "silent")
         elif worker.behind > BEHIND:
-            worker.fleet.retire(worker, f"its event loop is {worker.behind:.0f} s behind: async code that blocks")
+            why = f"its event loop is {worker.behind:.0f} s behind: async code that blocks"
+            worker.fleet.retire(worker, why, "blocked")

@@ -17,6 +17,7 @@ from pullcord.store.commands.claim import Claimed
 from pullcord.store.connection import Connection, explained
 from pullcord.store.database import database_of
 from pullcord.store.lock import FolderLock, refuse_half_restored
+from pullcord.store.statistics import WriteStatistics
 from pullcord.store.transaction import Command
 from pullcord.store.writer import Claimant, Writer
 
@@ -131,6 +132,21 @@ class Store:
     def commits(self) -> int:
         """How many transactions were committed."""
         return self._writer.commits
+
+    @property
+    def statistics(self) -> WriteStatistics:
+        """What the writer has done, and whether it can write."""
+        return self._writer.statistics
+
+    @property
+    def waiting(self) -> int:
+        """How many commands wait for the next transaction."""
+        return self._writer.waiting
+
+    @property
+    def alive(self) -> bool:
+        """Whether the writer works."""
+        return self._writer.alive
 
     async def read(self, query: Callable[..., R], *arguments: Any) -> R:
         """Run a query on a reader: `query(connection, *arguments)`.

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from queue import Empty, SimpleQueue
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from pullcord.clock import Clock
 from pullcord.core.errors import PullcordRuntimeError, StoreError
@@ -22,20 +23,25 @@ from pullcord.store.commands.claim import Claimed, claim
 from pullcord.store.commands.journal import FinishRuns, RecordSteps
 from pullcord.store.commands.ledger import Note
 from pullcord.store.commands.lifecycle import CancelRun, LoseRuns, QueueDue, SetWaiting, Start, rebuild_hints
+from pullcord.store.commands.probe import Probe
 from pullcord.store.connection import Connection, Failure
 from pullcord.store.notification import hints_of, notification
+from pullcord.store.statistics import WriteStatistics
 from pullcord.store.transaction import Command, Hints, Transaction
 
 log = logging.getLogger(__name__)
 
 ORDER: Sequence[type[Any]] = (
-    Start, RecordSteps, FinishRuns, LoseRuns, SetWaiting, CancelRun, QueueDue, Admit, RegisterFlows, Note,
+    Start, RecordSteps, FinishRuns, LoseRuns, SetWaiting, CancelRun, QueueDue, Admit, RegisterFlows, Note, Probe,
 )  # fmt: skip
 """The order of the kinds within a transaction: records before the end they belong to, ends before admissions, and
 these before a registration, which gives all runs that have not ended the limits of today (design rule 8)."""
 
 RETRY_PAUSE = 1.0
 """Seconds between tries while the disk is full or fails."""
+
+SLOW: Final = 1.0
+"""A commit that takes longer, in seconds, is worth a line in the log."""
 
 Deliver = Callable[[list[tuple[Callable[[Any], None], Any]], list[Claimed]], None]
 
@@ -82,6 +88,7 @@ class Writer:
         self._stopped = False
         self._claim_failed = False
         self.commits = 0
+        self.statistics = WriteStatistics()
 
     def start(self) -> None:
         """Start the thread."""
@@ -119,6 +126,16 @@ class Writer:
         if told is not None and not self._stopped:
             self._queue.put(told)
 
+    @property
+    def waiting(self) -> int:
+        """How many commands wait for the next transaction."""
+        return self._queue.qsize()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
     def _work(self) -> None:
         pending: list[Command] = []
         stopping = False
@@ -144,6 +161,7 @@ class Writer:
 
     def _write(self, batch: list[Command]) -> list[Command]:
         """Write a batch and return the commands that must be tried again."""
+        began = time.perf_counter()
         try:
             answers, claimed = self._commit(batch)
         except Exception as error:
@@ -154,8 +172,16 @@ class Writer:
             log.exception("a batch of %d writes failed", len(batch))
             self._claim_failed = self._claimant is not None
             return self._divide(batch, StoreError(f"the write failed: {error!r}"))
+        self._note(time.perf_counter() - began, len(batch), len(claimed))
         self._deliver(answers, claimed)
         return []
+
+    def _note(self, seconds: float, commands: int, claims: int) -> None:
+        if self.statistics.committed(seconds, commands, claims):
+            log.warning("the store can be written again")
+        if seconds > SLOW:
+            fields = {"seconds": round(seconds, 3), "commands": commands, "claims": claims}
+            log.warning("a commit took %.1f s: the disk or the database is slow", seconds, extra=fields)
 
     def _commit(self, batch: Sequence[Command]) -> tuple[list[tuple[Callable[[Any], None], Any]], list[Claimed]]:
         connection = self._connection
@@ -204,10 +230,14 @@ class Writer:
     def _recover(self, batch: list[Command], failure: Failure) -> list[Command]:
         if failure.of_the_values:
             return self._divide(batch, failure.error)
-        log.error("writing %d commands failed: %s", len(batch), failure.error)
+        # The same again every second, for as long as the disk is full, would fill the log's disk too.
+        level = logging.ERROR if self.statistics.failed(failure.error) else logging.DEBUG
+        fields = {"code": failure.error.code, "commands": len(batch)}
+        log.log(level, "writing %d commands failed: %s", len(batch), failure.error, extra=fields)
         self._claim_failed = self._claimant is not None
         keep = [command for command in batch if command.keep_trying]
         failed = [command for command in batch if not command.keep_trying]
+        self.statistics.refused(failure.error, len(failed))
         self._deliver([(command.done, command.failure(failure.error)) for command in failed], [])
         return keep
 
@@ -218,6 +248,7 @@ class Writer:
         if len(batch) == 1:
             parts = list(batch[0].split())
             if len(parts) == 1:
+                self.statistics.refused(error, 1)
                 self._deliver([(batch[0].done, batch[0].failure(error))], [])
                 return []
             return self._write_in_turn([[part] for part in parts])

@@ -46,7 +46,7 @@ WHERE id IN VALUES[ids:int]"""
 _CLAIMED = """
 SELECT EACH[r.id, r.token, r.uuid, r.flow, r.inputs, r.attempt, r.lane, r.flow_version,
     r.scheduled_for, r.test, r.takeovers, r.resumed_from, q.uuid, q.invoker, q.invoker_kind, q.on_behalf_of,
-    q.trigger_kind, q.trigger_name]
+    q.trigger_kind, q.trigger_name, r.queued_at, r.started_at]
 FROM runs r JOIN requests q ON q.id = r.id WHERE r.id IN VALUES[ids:int]"""
 _STEPS = """
 SELECT EACH[run_id, identity, name, seq, attempt, state, result, error]
@@ -72,6 +72,8 @@ class Claimed:
         invoker: `{"id", "kind", "on_behalf_of"}`; the last one JSON text.
         trigger: `{"kind", "name"}`.
         steps: recorded steps, `[identity, name, seq, attempt, state, result, error]`.
+        queued_at: when it was queued last, microseconds.
+        started_at: when it started first, microseconds.
     """
 
     id: int
@@ -88,6 +90,8 @@ class Claimed:
     invoker: dict[str, Any]
     trigger: dict[str, Any]
     steps: list[list[Any]]
+    queued_at: int | None = None
+    started_at: int | None = None
 
 
 def claim(tx: Transaction, room: Mapping[str, int], floor: int) -> list[Claimed]:
@@ -167,6 +171,8 @@ def _take(tx: Transaction, chosen: list[int]) -> list[Claimed]:
             invoker={"id": row[13], "kind": row[14], "on_behalf_of": row[15]},
             trigger={"kind": row[16], "name": row[17]},
             steps=steps.get(row[0], []),
+            queued_at=row[18],
+            started_at=row[19],
         )
         for row in sorted(found, key=lambda row: row[0])
     ]

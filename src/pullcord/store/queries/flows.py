@@ -35,6 +35,15 @@ def last_runs(connection: Connection, names: list[str]) -> dict[str, dict[str, A
     return result
 
 
+def oldest_queued(connection: Connection) -> int | None:
+    """Return when the queued run with the lowest number was queued, microseconds; None when none is.
+
+    That is the oldest one, but for runs that were tried again or had to wait for a time before they were queued.
+    """
+    row = connection.execute("SELECT queued_at FROM runs WHERE state = 'queued' ORDER BY id LIMIT 1").fetchone()
+    return None if row is None else row[0]
+
+
 def counts(connection: Connection) -> dict[str, int]:
     """Return how many runs are in each state that is not an end."""
     rows = connection.execute(
