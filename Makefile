@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check crash format bench bench-peers bench-history serve lock schema docs clean
+.PHONY: demo test check crash format bench bench-peers bench-postgres bench-history serve lock schema docs clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pullcord needs Python 3.11 or newer")'
@@ -40,6 +40,9 @@ bench: $(READY)  ## Pullcord's own figures
 bench-peers: $(READY)  ## the same beside DBOS and Prefect
 	$(BIN)/python -m bench --json bench/results/pullcord.json
 	$(BIN)/python -m bench.peers --pullcord bench/results/pullcord.json
+
+bench-postgres: $(READY)  ## Pullcord's figures over PostgreSQL
+	$(BIN)/python -m bench.postgres
 
 bench-history: $(READY)  ## what a million runs behind it cost a server
 	$(BIN)/python -m bench.history
