@@ -42,8 +42,7 @@ def main() -> None:
         with postgres.administrator() as connection:
             version = connection.execute("SHOW server_version").fetchone()
         said = version[0] if version else "unknown"
-        print(f"settings: PostgreSQL {said}, as installed, synchronous_commit=on, on this machine
-")
+        print(f"settings: PostgreSQL {said}, as installed, synchronous_commit=on, on this machine\n")
         figures = uvloop.run(_embedded(postgres, options.runs)) | _idle(postgres)
         for name, value in figures.items():
             print(f"{name:<65}{value:>12,.2f}  {TARGETS[name]}", flush=True)
