@@ -72,3 +72,11 @@ def test_runs_that_are_admitted_beside_the_registration_of_a_limit_count_against
     _, claimed = server.transact(register, admit("free", limited=False), admit("free", limited=False), room=ROOM)
     assert [row["slot"] for row in server.rows("SELECT slot FROM runs")] == ["free", "free"]
     assert len(claimed) == 1
+
+
+def test_the_size_of_the_database(server: Server) -> None:
+    before = server.connection.size()
+    assert before > 0
+    for _ in range(20):
+        server.admit(*[admit("free", limited=False, inputs=f'"{"x" * 1000}"') for _ in range(50)])
+    assert server.connection.size() >= before + 1_000_000

@@ -16,7 +16,7 @@ import pytest
 from tests.postgres import PostgresServer
 from tests.system.harness import Server, Start
 from tests.system.meeting import Meeting
-from tests.system.processes import PATIENCE
+from tests.system.processes import PATIENCE, poll
 from tests.system.witnessed import executions, lines_of
 
 
@@ -121,3 +121,18 @@ def test_a_second_server_is_refused(serve: Start, postgres: PostgresServer, tmp_
     second = subprocess.run(command, capture_output=True, text=True, env=os.environ | server.environment, timeout=60)
     assert second.returncode == 1
     assert f"in use by another Pullcord (process {server.pid} on " in second.stderr
+
+
+def test_it_says_that_postgresql_is_away_and_that_it_is_back(serve: Start, postgres: PostgresServer) -> None:
+    server = serve(environment={"PULLCORD_DATABASE_URL": postgres.url(postgres.create())})
+    assert server.api.get("/readyz").status == 200
+    postgres.stop()
+    poll(lambda: server.api.get("/readyz").status == 503)
+    assert "pullcord_store_up 0.0" in server.api.text("/metrics")
+    reply = server.api.ask("chain")
+    assert (reply.status, reply.body["code"]) == (503, "store_error")
+    assert "PostgreSQL cannot be reached" in reply.body["detail"]
+    postgres.start()
+    poll(lambda: server.api.get("/readyz").status == 200)
+    assert "pullcord_store_up 1.0" in server.api.text("/metrics")
+    assert server.stop() == 0

@@ -10,7 +10,6 @@ import platform
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -23,8 +22,10 @@ import pullcord
 from pullcord.api.metrics import COUNTER, GAUGE, METRICS
 from pullcord.api.traffic import Traffic
 from pullcord.app import App
+from pullcord.core.errors import StoreError
 from pullcord.core.states import ENDED, RunState, StepState
 from pullcord.histogram import Histogram
+from pullcord.store.connection import Connection
 from pullcord.store.queries.flows import counts, oldest_queued
 
 ROLES: Final = ("control", "shared", "alone")
@@ -33,6 +34,10 @@ _ENDS: Final = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED)
 
 Values = Mapping[Any, float | Histogram]
 """A figure for each combination of label values: a text, a tuple of texts, or `()` without labels."""
+
+
+Stored = tuple[dict[str, int], int | None, int]
+"""Runs by state, when the oldest queued run was queued, and the database's size."""
 
 
 class Exposition:
@@ -49,36 +54,32 @@ class Exposition:
         self._registry = CollectorRegistry(auto_describe=False)
         PlatformCollector(registry=self._registry)
         ProcessCollector(registry=self._registry)
-        self._stored: tuple[dict[str, int], int | None] = ({}, None)
+        self._stored: Stored | None = None
         self._registry.register(self)
 
     async def text(self) -> bytes:
-        """Return the metrics.
-
-        Raises:
-            StoreError: the store cannot be read.
-        """
-        states, oldest = await asyncio.gather(self._app.store.read(counts), self._app.store.read(oldest_queued))
-        self._stored = states, oldest
+        """Return the metrics; without those that only the store knows while it cannot be read."""
+        try:
+            self._stored = await self._app.store.read(_stored)
+        except StoreError:
+            self._stored = None
         return await asyncio.to_thread(generate_latest, self._registry)
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics of Pullcord's own; called by the client library, on a thread."""
         values = {**self._runs(), **self._workers(), **self._store(), **self._server()}
         for name in METRICS:
-            yield _family(name, values[name])
+            if name in values:
+                yield _family(name, values[name])
 
     def _runs(self) -> dict[str, Values]:
-        states, oldest = self._stored
         now, statistics = self._app.clock.now(), self._app.engine.statistics
         flows = dict(statistics.flows)
-        return {
+        return self._from_the_store(now) | {
             "pullcord_requests_total": {
                 (outcome, code or "", trigger): number
                 for (outcome, code, trigger), number in self._app.gate.decided.copy().items()
             },
-            "pullcord_runs": {state: states.get(state, 0) for state in RunState if state not in ENDED},
-            "pullcord_queue_oldest_seconds": {(): 0 if oldest is None else max(0.0, (now - oldest) / 1_000_000)},
             "pullcord_runs_ended_total": {
                 (flow, state): each.ended[state] for flow, each in flows.items() for state in _ENDS
             },
@@ -92,6 +93,16 @@ class Exposition:
             "pullcord_steps_total": {
                 state: statistics.steps[state] for state in (StepState.SUCCEEDED, StepState.FAILED, StepState.RETRYING)
             },
+        }
+
+    def _from_the_store(self, now: int) -> dict[str, Values]:
+        if self._stored is None:
+            return {}
+        states, oldest, size = self._stored
+        return {
+            "pullcord_runs": {state: states.get(state, 0) for state in RunState if state not in ENDED},
+            "pullcord_queue_oldest_seconds": {(): 0 if oldest is None else max(0.0, (now - oldest) / 1_000_000)},
+            "pullcord_store_size_bytes": {(): size},
         }
 
     def _workers(self) -> dict[str, Values]:
@@ -128,22 +139,14 @@ class Exposition:
         store = self._app.store
         written = store.statistics
         return {
-            "pullcord_store_up": {(): int(written.failing is None and store.alive)},
+            "pullcord_store_up": {(): int(written.failing is None and store.alive and self._stored is not None)},
             "pullcord_commits_total": {(): written.seconds.count},
             "pullcord_commit_duration_seconds": {(): written.seconds},
             "pullcord_commit_commands": {(): written.commands},
             "pullcord_write_queue": {(): store.waiting},
             "pullcord_store_failures_total": written.failures.copy(),
-            "pullcord_store_size_bytes": {(): self._size()},
             "pullcord_data_free_bytes": {(): shutil.disk_usage(self._app.data_dir).free},
         }
-
-    def _size(self) -> int:
-        total = 0
-        for name in ("pullcord.db", "pullcord.db-wal", "pullcord.db-shm"):
-            with suppress(FileNotFoundError):
-                total += (self._app.data_dir / name).stat().st_size
-        return total
 
     def _server(self) -> dict[str, Values]:
         traffic = self._traffic
@@ -157,6 +160,10 @@ class Exposition:
             "pullcord_loop_lag_seconds": {(): self._app.lag.seconds},
             "pullcord_build_info": {(pullcord.__version__, platform.python_version()): 1},
         }
+
+
+def _stored(connection: Connection) -> Stored:
+    return counts(connection), oldest_queued(connection), connection.size()
 
 
 def _family(name: str, values: Values) -> Metric:

@@ -91,7 +91,7 @@ METRICS: Final = {
         Metric(
             "pullcord_store_failures_total", COUNTER, "Commands that could not be written, by error code.", ("code",)
         ),
-        Metric("pullcord_store_size_bytes", GAUGE, "Size of the database's files; 0 when they are elsewhere."),
+        Metric("pullcord_store_size_bytes", GAUGE, "Size of the database."),
         Metric("pullcord_data_free_bytes", GAUGE, "Free space on the disk of the data folder."),
         # the server
         Metric("pullcord_http_requests_total", COUNTER, "HTTP calls, by route.", ("method", "route", "status")),

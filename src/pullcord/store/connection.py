@@ -78,6 +78,9 @@ class Connection(Protocol):
     def rollback(self) -> None:
         """Give up the transaction, if there is one."""
 
+    def size(self) -> int:
+        """Return the size of the database, bytes."""
+
     def failure(self, error: Exception) -> Failure | None:
         """Explain an error of the driver, or of opening a connection anew; None for any other error."""
 

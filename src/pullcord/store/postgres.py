@@ -164,6 +164,10 @@ class PostgresConnection:
             except psycopg.Error:
                 self._connection.close()  # which ends the transaction as well
 
+    def size(self) -> int:
+        """Return the size of the database, bytes."""
+        return int(self.execute("SELECT pg_database_size(current_database())").fetchone()[0])
+
     def failure(self, error: Exception) -> Failure | None:
         """Explain an error of the driver."""
         if isinstance(error, psycopg.Error):

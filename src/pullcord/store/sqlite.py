@@ -83,6 +83,12 @@ class SQLiteConnection(sqlite3.Connection):
         if self.in_transaction:
             self.execute("ROLLBACK")
 
+    def size(self) -> int:
+        """Return the size of the database and of its write-ahead log, bytes."""
+        path = self.execute("PRAGMA database_list").fetchone()[2]
+        files = [Path(path), Path(f"{path}-wal")]
+        return sum(file.stat().st_size for file in files if file.exists())
+
     def failure(self, error: Exception) -> Failure | None:
         """Explain an error of the driver."""
         if isinstance(error, sqlite3.Error):
