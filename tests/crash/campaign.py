@@ -30,6 +30,7 @@ class Outcome:
     Attributes:
         kills: how often each thing died.
         lives: how often the server was started.
+        reloads: how often it was told to load the code anew.
         survivors: processes of a dead server that were still there when the next one was ready.
         receipts: how many receipts were given.
         refused: how often each code came.
@@ -39,6 +40,7 @@ class Outcome:
 
     kills: Counter[str] = field(default_factory=Counter)
     lives: int = 0
+    reloads: int = 0
     survivors: int = 0
     receipts: int = 0
     refused: Counter[str] = field(default_factory=Counter)
@@ -93,5 +95,6 @@ def run(folder: Path, kills: int, seed: int, tell: Callable[[int], None] = lambd
         outcome.seconds = (struck, time.monotonic() - began)
         return outcome
     finally:
-        outcome.kills, outcome.lives, outcome.survivors = chaos.kills, chaos.lives, chaos.survivors
+        outcome.kills, outcome.lives, outcome.reloads = chaos.kills, chaos.lives, chaos.reloads
+        outcome.survivors = chaos.survivors
         server.clean_up()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 import time
 from collections import Counter
@@ -23,6 +24,9 @@ OUTLIVED = ("worker.", "template.")
 AT_ANY_MOMENT = {"server": 12, "worker": 40, "template": 3, "everything": 3}
 """What is killed without a fail point, and how often beside each fail point's 2, or 5 where only a worker dies."""
 
+RELOADS = 0.1
+"""Before so many of the kills the server is told to load the code anew."""
+
 HOT = ("gate.", "writer.", "dispatch.", "journal.", "worker.")
 """Points that are passed so often that every other pass can be let go by."""
 
@@ -38,12 +42,14 @@ class Chaos:
     Attributes:
         kills: how often each thing died.
         lives: how often the server was started.
+        reloads: how often it was told to load the code anew.
         survivors: processes of a dead server that were still there when the next one was ready.
     """
 
     def __init__(self, server: Server, folder: Path, chance: random.Random) -> None:
         self.kills: Counter[str] = Counter()
         self.lives = 0
+        self.reloads = 0
         self.survivors = 0
         self._server = server
         self._folder = folder
@@ -66,7 +72,10 @@ class Chaos:
         self._load = load
 
     def strike(self) -> None:
-        """Kill something."""
+        """Kill something; now and then the code is loaded anew just before."""
+        if self._chance.random() < RELOADS and self._server.process.poll() is None:
+            self._server.process.send_signal(signal.SIGHUP)
+            self.reloads += 1
         (name,) = self._chance.choices(list(self._weights), list(self._weights.values()))
         if name in AT_ANY_MOMENT:
             self._kill(name)
