@@ -86,7 +86,8 @@ def _show(console: Console, outcome: campaign.Outcome) -> None:
     console.print(table)
     refused = ", ".join(f"{code} {count}" for code, count in sorted(outcome.refused.items())) or "none"
     console.print(
-        f"{outcome.lives} servers, {outcome.reloads} reloads, {outcome.receipts:,} receipts; asked again for: {refused}; "
+        f"{outcome.lives} servers, {outcome.reloads} reloads, {outcome.receipts:,} receipts; "
+        f"asked again for: {refused}; "
         f"{outcome.survivors} processes outlived their server's successor's start; "
         f"{outcome.seconds[0]:.0f} s of kills, {outcome.seconds[1]:.0f} s in all",
         soft_wrap=True,
