@@ -86,7 +86,7 @@ def run(folder: Path, kills: int, seed: int, tell: Callable[[int], None] = lambd
             load.stop()
         finally:
             load.abandon()
-        settle(server.api, QUIET)
+        outcome.problems += settle(server.api, QUIET)
         outcome.problems += problems(server, load.given, log)
         outcome.receipts, outcome.refused = len(load.given.receipts), load.given.refused
         if server.stop() != 0:

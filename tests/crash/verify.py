@@ -29,9 +29,17 @@ TRIES = {"insists": 1, "again": 0}
 OPEN = ("scheduled", "queued", "running", "waiting", "cancelling")
 
 
-def settle(api: Api, patience: float) -> None:
-    """Wait until no run is left that has not ended."""
-    poll(lambda: not any(api.get("/v1/runs", state=state, limit="1").body["items"] for state in OPEN), patience)
+def settle(api: Api, patience: float) -> list[str]:
+    """Wait until no run is left that has not ended; return those for which that took too long."""
+    try:
+        poll(lambda: not _open(api), patience)
+    except AssertionError:
+        return [f"run {run['id']} of {run['flow']} is still {run['state']}" for run in _open(api)]
+    return []
+
+
+def _open(api: Api) -> list[dict[str, Any]]:
+    return [run for state in OPEN for run in api.get("/v1/runs", state=state, limit="10").body["items"]]
 
 
 def every(api: Api, path: str) -> Iterator[dict[str, Any]]:
