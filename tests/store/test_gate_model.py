@@ -130,7 +130,7 @@ class Model:
         outcome, code, original = verdict
         if outcome is Outcome.REPLAYED:
             assert original is not None
-            self.replays[original.request] += 1
+            self.replays[original.run] += 1
         else:
             self.rows[outcome, code, request.flow, int(request.dry_run), 1] += 1
         return verdict
@@ -326,7 +326,7 @@ class Gates(RuleBasedStateMachine):
         rows = self.read("SELECT outcome, code, flow, dry_run, count FROM requests WHERE outcome != 'replayed'")
         assert Counter(rows) == self.model.rows
         replays = self.read(
-            "SELECT o.uuid, q.count FROM requests q JOIN requests o ON o.id = q.original_id "
+            "SELECT r.uuid, q.count FROM requests q JOIN runs r ON r.id = q.original_id "
             "WHERE q.outcome = 'replayed'"
         )
         assert sorted(replays) == sorted(self.model.replays.items())
