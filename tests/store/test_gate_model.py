@@ -326,8 +326,7 @@ class Gates(RuleBasedStateMachine):
         rows = self.read("SELECT outcome, code, flow, dry_run, count FROM requests WHERE outcome != 'replayed'")
         assert Counter(rows) == self.model.rows
         replays = self.read(
-            "SELECT r.uuid, q.count FROM requests q JOIN runs r ON r.id = q.original_id "
-            "WHERE q.outcome = 'replayed'"
+            "SELECT r.uuid, q.count FROM requests q JOIN runs r ON r.id = q.original_id WHERE q.outcome = 'replayed'"
         )
         assert sorted(replays) == sorted(self.model.replays.items())
         runs = self.read("SELECT uuid, state FROM runs")
