@@ -191,7 +191,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(data: Path, tmp_path: Path) -> N
     before = files(data)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)], check=True)
     try:
-        with pytest.raises(StoreFullError, match="is full .* on another disk"):
+        with pytest.raises(StoreFullError, match=r"is full .* on another disk"):
             pack(data, small / "archive.tar.gz")
         assert list(small.iterdir()) == []
         archive = tmp_path / "archive.tar.gz"

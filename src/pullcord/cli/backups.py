@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,16 +94,18 @@ def _own_folder(command: str, data_dir: Path | None) -> Path:
     Raises:
         UsageError: the data is somewhere else.
     """
-    from pullcord.cli.connect import by_address, data_folder
+    from pullcord.cli.connect import by_address
+    from pullcord.settings import load_settings
 
-    if data_dir is None and os.environ.get("PULLCORD_DATABASE_URL"):
-        raise UsageError(f"the data is in PostgreSQL, whose own tool does this{_POSTGRESQL[command]}")
+    settings = load_settings({"data_dir": data_dir})
+    if settings.database_url is not None:
+        raise UsageError(f"the data is in {settings.place}; PostgreSQL's own tool does this{_POSTGRESQL[command]}")
     if by_address(data_dir):
         raise UsageError(
             f"`pullcord {command}` works on the data folder itself, and PULLCORD_URL names a server: run it on that "
             "server's machine, with --data-dir"
         )
-    return data_folder(data_dir)
+    return settings.data_dir
 
 
 def _runs(count: int) -> str:
