@@ -49,6 +49,7 @@ BY_HAND: Final = {
     "docs/tutorial/first-flow.md": "it sets up the environment that the tests run in already",
     "docs/how-to/run-under-systemd.md": "it changes the machine",
     "docs/how-to/upgrade.md": "it changes the machine",
+    "docs/how-to/use-postgresql.md": "it needs a server elsewhere; tests/system/test_postgres.py does what it says",
 }
 """The pages with blocks that are not typed, and why."""
 
