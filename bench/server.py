@@ -37,7 +37,19 @@ def serving(data_dir: Path | None = None, flows: Path = FLOWS) -> Iterator[Serve
         folder = data_dir or Path(fresh)
         began = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, "-m", "pullcord", "serve", str(flows), "--port", "0", "--data-dir", str(folder)],
+            [
+                sys.executable,
+                "-m",
+                "pullcord",
+                "serve",
+                str(flows),
+                "--port",
+                "0",
+                "--data-dir",
+                str(folder),
+                "--log-level",
+                "warning",
+            ],
             stdout=subprocess.PIPE,
             text=True,
         )
