@@ -34,6 +34,8 @@ SCAN = re.compile(r"^SCAN (\w+)(?: USING (?:COVERING )?INDEX (\w+))?")
 class Recorder:
     """Stands for a connection and remembers the statements."""
 
+    keeps_statistics = False
+
     def __init__(self, connection: SQLiteConnection) -> None:
         self._connection = connection
         self.statements: list[tuple[str, Any]] = []

@@ -47,7 +47,13 @@ class Failure:
 
 
 class Connection(Protocol):
-    """An open connection; statements are in the language of `store.statement`."""
+    """An open connection; statements are in the language of `store.statement`.
+
+    Attributes:
+        keeps_statistics: whether the database knows by itself which index leads to few rows.
+    """
+
+    keeps_statistics: bool
 
     @property
     def in_transaction(self) -> bool:

@@ -111,6 +111,8 @@ class PostgresConnection:
         settings: statements that set the session up.
     """
 
+    keeps_statistics = True
+
     def __init__(self, url: str, settings: str) -> None:
         self._url = url
         self._settings = settings

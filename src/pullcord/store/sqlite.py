@@ -43,6 +43,7 @@ class SQLiteConnection(sqlite3.Connection):
     """A connection to a database file, as `store.connection` wants it."""
 
     usable = True
+    keeps_statistics = False
     file: OpenFile | None = None
     """What a commit makes sure of first: SQLite would go on writing into a file that nobody finds any longer."""
 

@@ -2,7 +2,8 @@
 
 SQLite keeps no statistics here: they would be of the day they were taken, and a planner without them guesses. A list
 of the few runs of one invoker must not walk along the many that succeeded. So the rows that each filter leaves are
-counted, up to a bound, and the list walks along what promises to be through first. PostgreSQL leaves the hint out.
+counted, up to a bound, and the list walks along what promises to be through first. PostgreSQL keeps statistics, and
+decides by itself.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def driver(
         span: the same bounds.
         wanted: how many rows will be shown.
     """
-    if not filters or not span:
+    if connection.keeps_statistics or not filters or not span:
         return TABLE
     hints = {column: f"INDEXED BY {table}_{column}" for column in filters}
     if len(filters) == 1 and not next(iter(filters.values())).endswith("VALUES[flows]"):
