@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+OLDEST := $(VENV)/oldest/.ready
 
 .PHONY: demo test check crash format bench bench-peers bench-postgres bench-history serve lock schema docs clean
 
@@ -13,6 +14,12 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	touch $(READY)
 
+# What a location with an interpreter of its own may have at least; tests run workers on it.
+$(OLDEST): tests/oldest.lock $(READY)
+	$(BIN)/python -m venv $(VENV)/oldest
+	$(VENV)/oldest/bin/pip install --quiet --disable-pip-version-check --require-hashes -r tests/oldest.lock
+	touch $(OLDEST)
+
 demo: $(READY)  ## run the main example to its end, with a worker killed on the way
 	$(BIN)/python demo/demo.py
 
@@ -22,7 +29,7 @@ check: $(READY)  ## types, style, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test: check  ## everything
+test: check $(OLDEST)  ## everything
 	$(BIN)/pytest
 
 KILLS ?= 1000
@@ -57,6 +64,8 @@ lock: $(READY)  ## pin all dependencies anew
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --group dev \
 		--no-header pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		tests/oldest.in -o tests/oldest.lock
 
 clean:
 	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -236,7 +236,7 @@ CLIENT_VARIABLES = {
 LIMITS = {
     "gate.gate": ["MAX_INPUTS"], "api.admission": ["MAX_BODY", "LONGEST_WAIT"], "core.results": ["MAX_RESULT"],
     "engine.logfiles": ["CAP"], "worker.logs": ["LINE_LIMIT"], "engine.catalog": ["PATIENCE"],
-    "engine.validation": ["DEADLINE"], "engine.fleet": ["ASYNC_ROOM", "SYNC_ROOM", "ALONE_ROOM"],
+    "engine.validation": ["DEADLINE"], "engine.fleet": ["LOADING", "ASYNC_ROOM", "SYNC_ROOM", "ALONE_ROOM"],
     "engine.engine": ["GRACE"], "store.commands.lifecycle": ["MAX_LOSSES"],
     "engine.statistics": ["MOST_FLOWS"], "store.writer": ["SLOW"], "api.readiness": ["FRESH", "PATIENCE"],
     "services.rescuer": ["SILENT", "DEAD", "BEHIND", "MEMORY_SHARE"], "api.server": ["DRAIN"],
@@ -250,6 +250,10 @@ host = "127.0.0.1"
 port = 8321
 workers = 4
 log_format = "json"
+
+[[code]]
+path = "etl/"
+python = "etl/.venv/bin/python"
 ```"""
 
 
@@ -259,6 +263,8 @@ def settings_page() -> str:
     fields = Settings.__dataclass_fields__
     rows = []
     for name, text in known.items():
+        if name == "code":  # in the file alone: it has a paragraph of its own
+            continue
         default = "one a core" if name == "workers" else _default(fields[name].default)
         rows.append([f"`{name}`", text.rstrip("."), default, f"`{OPTIONS[name]}`", f"`PULLCORD_{name.upper()}`"])
     limits = []
@@ -275,6 +281,23 @@ def settings_page() -> str:
         "The file is `pullcord.toml` in the current folder, or the table `[tool.pullcord]` of `pyproject.toml` there:",
         _SETTINGS_FILE,
         "An unknown name in the file is an error. The server listens on loopback addresses only.",
+        "Each `[[code]]`, or `[[tool.pullcord.code]]` in `pyproject.toml`, adds a code location to those in `flows` or "
+        "on the command line, and says more about it. Paths begin at the file's folder.",
+        table(
+            ["in `[[code]]`", "meaning", "default"],
+            [
+                ["`path`", "a folder or a Python file; it may be missing for a while", "this or `module`"],
+                ["`module`", "name of a module, which only `python` has to find", "this or `path`"],
+                [
+                    "`python`",
+                    "the interpreter that loads it, a path or a command on `PATH` "
+                    "([how](../how-to/give-flows-an-environment.md))",
+                    "the server's own",
+                ],
+                ["`name`", "what it is called in lists", "the last part of `path`, or `module`"],
+            ],
+        ),
+        "`SIGHUP` has `serve` and `dev` read `flows` and `[[code]]` again; the other settings count at the next start.",
         "## For commands and clients",
         table(["environment", "meaning"], ([f"`{name}`", text] for name, text in CLIENT_VARIABLES.items())),
         "## Fixed limits",

@@ -47,6 +47,7 @@ BY_HAND: Final = {
     "README.md": "it sets up the environment that the tests run in already",
     "CONTRIBUTING.md": "it needs the checkout, not an empty folder",
     "docs/tutorial/first-flow.md": "it sets up the environment that the tests run in already",
+    "docs/how-to/give-flows-an-environment.md": "it fetches a package",
     "docs/how-to/run-under-systemd.md": "it changes the machine",
     "docs/how-to/upgrade.md": "it changes the machine",
     "docs/how-to/use-postgresql.md": "it needs a server elsewhere; tests/system/test_postgres.py does what it says",

@@ -47,6 +47,7 @@ class App:
             they run in worker processes, which import them.
         data_dir: where data lives.
         workers: run workers for each location; one a core unless given.
+        code: further locations, as the settings have them: with an interpreter or a name of their own.
         reload: replace the workers when code changes.
         only_new: leave the runs of earlier servers alone.
         stop_patience: how long active runs get to end when the app stops; what has not ended goes on next time.
@@ -64,6 +65,7 @@ class App:
         data_dir: str | Path = ".pullcord",
         *,
         workers: int | None = None,
+        code: Sequence[CodeLocation] = (),
         reload: bool = False,
         only_new: bool = False,
         stop_patience: Duration = 10.0,
@@ -73,12 +75,13 @@ class App:
         self.data_dir = Path(data_dir)
         self._database_url = database_url
         self.clock = clock or SystemClock()
-        self._locations = locations_of(flows)
+        self._locations = locations_of(flows, code)
         self._workers = workers or default_workers()
         self._reload = reload
         self._only_new = only_new
         self._patience = seconds(stop_patience)
         self._started = False
+        self._reloads: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -129,6 +132,8 @@ class App:
         try:
             for service in self._services:
                 await service.stop()
+            for task in self._reloads:
+                task.cancel()
             await self.engine.stop(self._patience)
         finally:
             await self.store.stop()
@@ -137,10 +142,34 @@ class App:
         """Wait until every location has reported or failed."""
         await self.engine.catalog.wait_ready()
 
-    def reload(self) -> None:
-        """Replace the workers by ones with the present code; old runs finish where they are."""
-        for fleet in self.engine.fleets.values():
-            fleet.reload()
+    def reload(
+        self, flows: Iterable[str | Path | Flow[..., Any]] | None = None, code: Sequence[CodeLocation] = ()
+    ) -> None:
+        """Load the present code, and change over to it where it is good; old runs finish where they are.
+
+        A location whose new code would lose flows to a failure keeps its last good code.
+
+        Args:
+            flows: what is to be served from now on, as for a new app; what is served already unless given.
+            code: likewise.
+
+        Raises:
+            LocationError: a location does not exist; then nothing is reloaded.
+        """
+        self._check()
+        locations = None if flows is None else locations_of(flows, code)
+        task = asyncio.get_running_loop().create_task(self.engine.deploys.reload(locations))
+        self._reloads.add(task)
+        task.add_done_callback(self._reloads.discard)
+
+    async def code_changes(self) -> list[dict[str, Any]]:
+        """Return for each location how its code differs from what is served.
+
+        Each is `{"location", "accepted", "changes", "failures"}`, `accepted` saying whether a reload would take it. The
+        code is loaded in a process that does nothing else.
+        """
+        self._check()
+        return await self.engine.deploys.pending()
 
     # --- what callers do -----------------------------------------------------------------------------
 
@@ -284,13 +313,13 @@ class App:
             raise PullcordRuntimeError("the app is not running; use `async with pullcord.App(...) as app:`")
 
 
-def locations_of(flows: Iterable[str | Path | Flow[..., Any]]) -> list[CodeLocation]:
+def locations_of(flows: Iterable[str | Path | Flow[..., Any]], code: Sequence[CodeLocation] = ()) -> list[CodeLocation]:
     """Return the code locations of what a program named.
 
     Raises:
         LocationError: one does not exist, or a flow is defined where workers cannot import it.
     """
-    return locate_all([str(item) if isinstance(item, str | Path) else _home(item) for item in flows])
+    return locate_all([str(item) if isinstance(item, str | Path) else _home(item) for item in flows], code)
 
 
 def _home(flow: Flow[..., Any]) -> str:

@@ -11,8 +11,10 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from pullcord.core.errors import UsageError
+from pullcord.engine.locations import CodeLocation, read_locations
 
-_KNOWN = {"data_dir", "database_url", "host", "port", "workers", "flows", "log_format", "log_level"}
+_KNOWN = {"data_dir", "database_url", "host", "port", "workers", "flows", "log_format", "log_level", "code"}
+_FILE_ONLY = {"code"}
 
 AUTO: Final = "auto"
 """The value of a setting that follows from the circumstances."""
@@ -34,6 +36,7 @@ class Settings:
         database_url: a PostgreSQL database; None is a SQLite file in `data_dir`.
         log_format: how the server writes its log: `text`, `json`, or `auto`: text on a terminal, JSON elsewhere.
         log_level: `debug`, `info`, `warning`, `error`, or `auto`: `info`, but `warning` where `serve` has a terminal.
+        code: code locations with an interpreter or a name of their own, in addition to `flows`.
     """
 
     data_dir: Path = Path(".pullcord")
@@ -44,6 +47,7 @@ class Settings:
     database_url: str | None = None
     log_format: str = AUTO
     log_level: str = AUTO
+    code: tuple[CodeLocation, ...] = ()
 
     @property
     def place(self) -> str:
@@ -70,8 +74,9 @@ def load_settings(
         UsageError: a setting is unknown, or its value makes no sense.
     """
     values: dict[str, Any] = {"workers": default_workers()}
-    values |= _from_file(folder or Path.cwd())
-    for name in _KNOWN:
+    home = folder or Path.cwd()
+    values |= _from_file(home)
+    for name in _KNOWN - _FILE_ONLY:
         text = environment.get(f"PULLCORD_{name.upper()}")
         if text:
             values[name] = text.split(os.pathsep) if name == "flows" else text
@@ -85,6 +90,7 @@ def load_settings(
         database_url=_text("database_url", values.get("database_url")),
         log_format=_one_of("log_format", values.get("log_format", AUTO), LOG_FORMATS),
         log_level=_one_of("log_level", values.get("log_level", AUTO), LOG_LEVELS),
+        code=read_locations(values.get("code", ()), home),
     )
 
 

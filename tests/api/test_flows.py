@@ -12,7 +12,7 @@ FLOW = {
     "name", "description", "version", "tags", "input_schema", "settings", "triggers", "paused", "next_runs", "last_run",
     "permissions",
 }  # fmt: skip
-FLOW_MORE = {"location", "place", "is_async"}
+FLOW_MORE = {"removed_at", "location", "place", "is_async"}
 
 NAMES = [
     "add", "add-async", "echo", "facts", "fail", "flaky", "hold", "idle", "laps", "one-by-one", "order", "paged",
@@ -142,3 +142,15 @@ def test_what_cannot_be_validated(api: Api, body: bytes, status: int) -> None:
     response = api.http.post("/v1/flows/echo/validate", content=body)
     problem_of(response, status, "invalid_json" if status == 400 else "invalid_request")
     assert newest(api) == before
+
+
+def test_flows_that_were_removed_are_listed_by_themselves(api: Api) -> None:
+    assert api.get("/v1/flows", removed=True)["items"] == []
+    refused = problem_of(api.http.get("/v1/flows", params={"removed": "perhaps"}), 422, "invalid_request")
+    assert locations(refused) == [["query", "removed"]]
+
+
+def test_the_code_is_compared_with_what_is_served(api: Api) -> None:
+    (location,) = api.get("/v1/code/diff")["locations"]
+    assert (location["accepted"], location["changes"], location["failures"]) == (True, [], [])
+    problem_of(api.http.get("/v1/code/diff", headers={"authorization": "Bearer nobody"}), 401, "unauthenticated")

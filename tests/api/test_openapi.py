@@ -91,7 +91,8 @@ def test_the_document_names_all_calls_of_the_contract() -> None:
         ("POST", "/v1/runs"), ("POST", "/v1/runs/batch"), ("GET", "/v1/runs"), ("GET", "/v1/runs/{run_id}"),
         ("GET", "/v1/runs/{run_id}/events"), ("GET", "/v1/runs/{run_id}/logs"), ("POST", "/v1/runs/{run_id}/cancel"),
         ("POST", "/v1/runs/{run_id}/rerun"), ("GET", "/v1/requests"), ("GET", "/v1/requests/{request_id}"),
-        ("GET", "/v1/flows"), ("GET", "/v1/flows/{name}"), ("POST", "/v1/flows/{name}/validate"), ("GET", "/healthz"),
+        ("GET", "/v1/flows"), ("GET", "/v1/code/diff"),
+        ("GET", "/v1/flows/{name}"), ("POST", "/v1/flows/{name}/validate"), ("GET", "/healthz"),
         ("GET", "/readyz"), ("GET", "/metrics"), ("GET", "/openapi.json"),
     }  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pullcord.core.retry import Retry
 from pullcord.store.commands.catalog import RegisterFlows
-from pullcord.store.queries.flows import counts, last_runs, stored_flows
+from pullcord.store.queries.flows import counts, last_runs, removed_flows, stored_flows
 from pullcord.store.transaction import ignore
 from tests.store.harness import LOCATION, NOON, ROOM, Server, admit, finished, spec
 
@@ -80,3 +80,41 @@ def test_the_size_of_the_database(server: Server) -> None:
     for _ in range(20):
         server.admit(*[admit("free", limited=False, inputs=f'"{"x" * 1000}"') for _ in range(50)])
     assert server.connection.size() >= before + 1_000_000
+
+
+THREE = {"location": "three"}
+
+
+def test_queued_runs_of_a_removed_flow_wait_for_its_return(server: Server) -> None:
+    gone, stays = spec("gone", **THREE), spec("stays", None, **THREE)
+    server.register(gone, stays, **THREE)
+    lane = {"lane": gone.lane}
+    server.admit(admit("gone", **lane), admit("gone", **lane), admit("gone", not_before=NOON * 2, **lane))
+    (active,) = server.claim({gone.lane: 9})
+    server.register(stays, **THREE)
+
+    assert set(removed_flows(server.connection)) >= {"gone"}
+    waiting = [run for run in server.rows("SELECT * FROM runs WHERE flow = 'gone' ORDER BY id") if run["waiting_for"]]
+    assert [run["state"] for run in waiting] == ["queued", "scheduled"], "what is in a worker goes on there"
+    assert "it was removed from three" in waiting[0]["waiting_for"]
+    server.finish(finished(active))
+    assert server.claim({gone.lane: 9}) == []
+    server.restart()
+    server.register(stays, **THREE)
+    assert server.claim({gone.lane: 9}) == []
+
+    server.register(spec("gone", 2, location="four"), location="four")
+    (claimed,) = server.claim({"four#sync": 9})
+    assert (claimed.id, claimed.lane) == (waiting[0]["id"], "four#sync")
+    for run in waiting:
+        row = server.run(run["id"])
+        assert (row["slot"], row["lane"], row["waiting_for"]) == ("gone", "four#sync", None)
+
+
+def test_a_flow_that_is_back_is_not_among_the_removed(server: Server) -> None:
+    server.register(spec("once", **THREE), **THREE)
+    server.register(**THREE)
+    stored, at = removed_flows(server.connection)["once"]
+    assert (stored, at) == (spec("once", **THREE), server.clock.now())
+    server.register(spec("once", **THREE), **THREE)
+    assert "once" not in removed_flows(server.connection)

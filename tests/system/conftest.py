@@ -13,6 +13,8 @@ from tests.system.harness import Server, Start
 from tests.system.meeting import Meeting
 
 PACKAGE = str(pullcord.__path__[0])
+LINKED = "/lib/pullcord/"
+"""How workers see the package: through the link in their data folder."""
 
 
 @pytest.fixture
@@ -33,6 +35,7 @@ def serve(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Start]:
         print(f"--- {server.log}\n{said}")
         # A traceback through the server's own code is a bug, whatever the test was about.
         assert PACKAGE not in said, said
+        assert LINKED not in said, said
 
 
 @pytest.fixture

@@ -244,6 +244,11 @@ class Server:
         """Process id of the first location's template."""
         return next(process.pid for process in tree(self.pid) if parent(process) == self.pid)
 
+    @property
+    def templates(self) -> list[int]:
+        """Process ids of all templates."""
+        return [process.pid for process in tree(self.pid) if process.ppid() == self.pid]
+
     def workers_alive(self) -> list[int]:
         """Return the process ids of the workers: the grandchildren."""
         return [process.pid for process in tree(self.pid) if parent(process) not in (self.pid, None)]

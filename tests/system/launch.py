@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pullcord.api.server import serve
 from pullcord.clock import SystemClock
-from pullcord.settings import Settings
+from pullcord.settings import Settings, load_settings
 
 
 def main() -> None:
@@ -28,7 +28,8 @@ def main() -> None:
     clock = os.environ.get("PULLCORD_TEST_CLOCK")
     if clock is not None:
         setattr(SystemClock, "now", lambda _: time.time_ns() // 1000 + int(Path(clock).read_text()) * 1_000_000)  # noqa: B010
-    settings = Settings(Path(what["data_dir"]), tuple(what["flows"]), port=0, workers=what["workers"])
+    code = load_settings({}).code
+    settings = Settings(Path(what["data_dir"]), tuple(what["flows"]), port=0, workers=what["workers"], code=code)
     serve(settings, reload=False, ready=lambda url, _: print(url, flush=True))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pullcord.core.errors import UnavailableError
-from pullcord.core.manifest import FlowSpec
+from pullcord.core.manifest import FlowSpec, LoadFailure
 from pullcord.engine import catalog as catalog_module
 from pullcord.engine.catalog import Catalog, UnknownFlowError
 from pullcord.engine.locations import CodeLocation
@@ -123,3 +123,73 @@ async def test_a_request_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch)
     catalog = Catalog([location("one")], {})
     with pytest.raises(UnavailableError, match="try again"):
         await catalog.resolve("f")
+
+
+def test_new_code_that_breaks_a_served_flow_loses_it() -> None:
+    catalog = loaded("f", "g")
+    assert catalog.lost("etl", manifest("f", "g", broken="new.py")) == [], "a broken file beside takes nothing away"
+    assert catalog.lost("etl", manifest("g")) == [], "what loads well may leave flows out"
+    assert catalog.lost("etl", manifest("g", broken="main.py")) == ["f"]
+    assert catalog.lost("etl", manifest(broken="main.py")) == ["f", "g"]
+
+
+def test_what_was_broken_already_holds_no_deploy_up() -> None:
+    catalog = Catalog([location("etl")], {})
+    catalog.update("etl", manifest("f", "g", broken="other.py"))
+    again = manifest("g", broken="other.py")
+    again["failures"][0]["place"] = "/code/other.py:99"
+    assert catalog.lost("etl", again) == []
+    assert catalog.lost("etl", manifest("g", broken="main.py")) == ["f"]
+
+
+async def test_refused_code_leaves_the_flows_and_shows_what_failed_until_it_is_mended() -> None:
+    catalog = loaded("f", "g")
+    broken = manifest("g", broken="main.py")
+    for _ in range(2):  # to try again makes it no better
+        assert catalog.lost("etl", broken) == ["f"]
+        catalog.keep("etl", [LoadFailure(**failure) for failure in broken["failures"]], ["f"])
+    assert (await catalog.resolve("f")).name == "f"
+    assert [failure["message"] for failure in catalog.failures] == ["SyntaxError: no"]
+    assert not catalog.awaits("etl", "f")
+    assert catalog.awaits("etl", "f", afresh=True), "a new process would load the broken code"
+    assert not catalog.awaits("etl", "g", afresh=True)
+    catalog.update("etl", manifest("f", "g"))
+    assert catalog.failures == []
+    assert not catalog.awaits("etl", "f", afresh=True)
+
+
+async def test_a_removed_flow_is_unknown_and_the_message_says_since_when() -> None:
+    catalog = loaded("f", "g")
+    catalog.remember(list(catalog.flows.values()))
+    catalog.update("etl", manifest("g"))
+    catalog.forget([FlowSpec(location="etl", **flow("f"))], 1_800_000_000_000_000)
+    with pytest.raises(UnknownFlowError, match=r"'f' was removed from etl at 2027-01-15T08:00:00.*its runs are kept"):
+        await catalog.resolve("f")
+    catalog.remember([FlowSpec(location="etl", **flow("f"))])
+    catalog.update("etl", manifest("f", "g"))
+    assert (await catalog.resolve("f")).name == "f"
+    assert catalog.removed == {}
+
+
+async def test_a_flow_that_moved_is_not_removed_by_the_location_that_it_left() -> None:
+    catalog = Catalog([location("one"), location("two")], {})
+    catalog.remember([FlowSpec(location="two", **flow("f"))])
+    catalog.forget([FlowSpec(location="one", **flow("f"))], 1)
+    assert catalog.removed == {}
+
+
+async def test_a_flow_of_a_location_that_is_not_served_says_so() -> None:
+    catalog = Catalog([location("two")], {"f": FlowSpec(location="one", **flow("f"))})
+    catalog.update("two", manifest("g"))
+    with pytest.raises(UnknownFlowError, match="'f' comes from the code location one, which is not served now"):
+        await catalog.resolve("f")
+
+
+def test_what_a_location_had_is_known_from_the_last_server_until_it_has_loaded() -> None:
+    catalog = Catalog([location("etl")], {"f": FlowSpec(location="etl", **flow("f"))})
+    catalog.remember([FlowSpec(location="other", **flow("o"))])
+    assert set(catalog.known("etl")) == {"f"}
+    catalog.fail("etl", "no interpreter")
+    assert set(catalog.known("etl")) == {"f"}
+    catalog.update("etl", manifest("g"))
+    assert set(catalog.known("etl")) == {"g"}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pullcord.core.errors import UsageError
+from pullcord.engine.locations import CodeLocation
 from pullcord.settings import Settings, default_workers, load_settings
 
 
@@ -99,3 +101,63 @@ def test_flows_that_make_no_sense(tmp_path: Path, flows: str) -> None:
 def test_the_home_folder_may_be_written_as_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert load(tmp_path, data_dir="~/data").data_dir == tmp_path / "data"
+
+
+CODE = """
+[[tool.pullcord.code]]
+path = "etl/"
+python = "etl/.venv/bin/python"
+
+[[tool.pullcord.code]]
+module = "shop.flows"
+python = "python3.13"
+name = "shop"
+"""
+
+
+def test_a_code_location_is_found_from_the_settings_files_folder(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(CODE)
+    (tmp_path / "etl").mkdir()
+    assert load(tmp_path, {"PULLCORD_CODE": "nothing"}, flows=("typed",)).code == (
+        CodeLocation("etl", "folder", str(tmp_path / "etl"), str(tmp_path / "etl/.venv/bin/python")),
+        CodeLocation("shop", "module", "shop.flows", "python3.13"),
+    )
+    (tmp_path / "pullcord.toml").write_text(CODE.replace("tool.pullcord.code", "code"))
+    assert len(load(tmp_path).code) == 2
+
+
+def test_the_interpreter_of_an_environment_is_no_resolved_link(tmp_path: Path) -> None:
+    """Python finds its environment through the link that was called."""
+    (tmp_path / "env" / "bin").mkdir(parents=True)
+    (tmp_path / "env" / "bin" / "python").symlink_to("/usr/bin/python3")
+    (tmp_path / "pullcord.toml").write_text('[[code]]\npath = "a"\npython = "x/../env/bin/python"\n')
+    assert load(tmp_path).code[0].python == str(tmp_path / "env/bin/python")
+
+
+def test_a_location_without_an_interpreter_has_the_servers(tmp_path: Path) -> None:
+    (tmp_path / "pullcord.toml").write_text('[[code]]\npath = "/flows/a.py"\nname = "mine"\n')
+    assert load(tmp_path).code == (CodeLocation("mine", "file", "/flows/a.py", sys.executable),)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("code = 'etl'", "code must be tables"),
+        ("code = ['etl']", "code must be tables"),
+        ("[code]\npath = 'etl'", "code must be tables"),
+        ("[[code]]\npath = 'etl'\npyhton = 'p'", "unknown settings: pyhton; known: module, name, path, python"),
+        ("[[code]]\npath = 5", "path of a code location must be a text, not 5"),
+        ("[[code]]\npath = ''", "path of a code location must be a text"),
+        ("[[code]]\npath = 'a'\npython = ['p']", "python of a code location must be a text"),
+        ("[[code]]\npython = 'p'", "either path = .* or module ="),
+        ("[[code]]\npath = 'a'\nmodule = 'b'", "either path = .* or module ="),
+        ("[[code]]\nmodule = 'flows/a.py'", "'flows/a.py' is no name of a module"),
+        ("[[code]]\npath = 'a'\nname = 'a b'", "'a b' is no name of a code location"),
+        ("[[code]]\npath = 'a'\n[[code]]\npath = 'x/a'", "two code locations are called 'a'; give one another name ="),
+        ("[[code]]\npath = 'pullcord.toml'", "is not a Python file"),
+    ],
+)
+def test_code_locations_that_make_no_sense(tmp_path: Path, body: str, message: str) -> None:
+    (tmp_path / "pullcord.toml").write_text(body)
+    with pytest.raises(UsageError, match=message):
+        load(tmp_path)

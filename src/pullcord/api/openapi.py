@@ -101,6 +101,7 @@ _CALLS: Final[dict[tuple[str, str], _Call]] = {
     ("get", "/v1/requests"): _Call({200: ("requests, newest first", "LedgerPage")}, _LIST),
     ("get", "/v1/requests/{request_id}"): _Call({200: ("the request", "LedgerRow")}, _LOOK),
     ("get", "/v1/flows"): _Call({200: ("flows by name, and what could not be loaded", "FlowPage")}, _LIST),
+    ("get", "/v1/code/diff"): _Call({200: ("each location, with what would change", "CodeDiff")}, _LIST),
     ("get", "/v1/flows/{name}"): _Call({200: ("the flow", "Flow")}, _LOOK),
     ("post", "/v1/flows/{name}/validate"): _Call(
         {200: ("whether the inputs are valid", "Validation")}, (*_SEND, 401, 404, 503), ValidateRequest

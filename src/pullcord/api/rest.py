@@ -26,6 +26,7 @@ from pullcord.api.problems import CHALLENGE, PROBLEM_TYPE, problem, problem_of, 
 from pullcord.api.stream import RunStream, ndjson
 from pullcord.api.traffic import LOGGED, route_of
 from pullcord.app import App
+from pullcord.clock import rfc3339
 from pullcord.core.errors import (
     InvalidInputsError,
     NotFoundError,
@@ -180,14 +181,22 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
         return item
 
     @rest.get("/v1/flows", tags=["flows"], summary="List flows")
-    async def flows(limit: Limit = 50, cursor: Text = None) -> Any:
-        specs = app.engine.catalog.flows  # once: a reload during the query must not take a flow out of the page
+    async def flows(limit: Limit = 50, cursor: Text = None, removed: bool = False) -> Any:
+        catalog = app.engine.catalog
+        gone = catalog.removed if removed else {}
+        # Once: a reload during the query must not take a flow out of the page.
+        specs = {name: spec for name, (spec, _) in gone.items()} if removed else catalog.flows
+        times = {name: at for name, (_, at) in gone.items()}
         names = sorted(name for name in specs if cursor is None or name > cursor)
         page = names[:limit]
         last = await app.store.read(last_runs, page)
-        items = [_flow_item(specs[name], last.get(name)) for name in page]
+        items = [_flow_item(specs[name], last.get(name), times.get(name)) for name in page]
         more = len(names) > limit
-        return {"items": items, "next": page[-1] if more else None, "failures": app.engine.catalog.failures}
+        return {"items": items, "next": page[-1] if more else None, "failures": catalog.failures}
+
+    @rest.get("/v1/code/diff", tags=["flows"], summary="What a reload of the code would change")
+    async def code_diff() -> Any:
+        return {"locations": await app.code_changes()}
 
     @rest.get("/v1/flows/{name}", tags=["flows"], summary="Look at a flow")
     async def flow(name: str) -> Any:
@@ -205,7 +214,7 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
     return rest
 
 
-def _flow_item(spec: FlowSpec, last: dict[str, Any] | None) -> dict[str, Any]:
+def _flow_item(spec: FlowSpec, last: dict[str, Any] | None, removed_at: int | None = None) -> dict[str, Any]:
     return {
         "name": spec.name,
         "description": spec.description,
@@ -220,7 +229,8 @@ def _flow_item(spec: FlowSpec, last: dict[str, Any] | None) -> dict[str, Any]:
         "paused": None,
         "next_runs": [],
         "last_run": last,
-        "permissions": ["read", "run", "cancel"],
+        "removed_at": rfc3339(removed_at),
+        "permissions": ["read", "run", "cancel"] if removed_at is None else ["read"],
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from pullcord.core.changes import ADDED, CHANGED, REMOVED
 from pullcord.core.states import Outcome, RunState, StepState
 
 REF: Final = "#/components/schemas/"
@@ -128,9 +129,25 @@ _FLOW: Final[Schema] = {
     "paused": _or_null(_MAP),
     "next_runs": listed(_TIME),
     "last_run": _or_null(_object(_LAST_RUN)),
+    "removed_at": _MAYBE_TIME,
     "permissions": listed(_TEXT),
 }
 _FAILURE: Final[Schema] = {"location": _TEXT, "place": _TEXT, "message": _TEXT, "traceback": _TEXT}
+_PAIR: Final[Schema] = _object({"before": {}, "after": {}})
+_CHANGE: Final[Schema] = {
+    "flow": _TEXT,
+    "change": {"type": "string", "enum": [ADDED, REMOVED, CHANGED]},
+    "version": _object({"before": _MAYBE_TEXT, "after": _MAYBE_TEXT}),
+    "inputs": {"type": "object", "additionalProperties": {"type": "string", "enum": [ADDED, REMOVED, CHANGED]}},
+    "settings": {"type": "object", "additionalProperties": _PAIR},
+}
+_UNLOADED: Final[Schema] = {"place": _TEXT, "message": _TEXT, "traceback": _TEXT}
+_LOCATION_DIFF: Final[Schema] = {
+    "location": _TEXT,
+    "accepted": _FLAG,
+    "changes": listed(_object(_CHANGE)),
+    "failures": listed(_object(_UNLOADED)),
+}
 _STEP: Final[Schema] = {
     "seq": _NUMBER,
     "name": _TEXT,
@@ -164,6 +181,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "LedgerPage": _page("LedgerRow"),
     "Flow": _object(_FLOW),
     "FlowPage": _page("Flow", failures=listed(_object(_FAILURE))),
+    "CodeDiff": _object({"locations": listed(_object(_LOCATION_DIFF))}),
     "Validation": _object({"valid": _FLAG, "inputs": {"type": ["object", "null"]}, **_ERRORS}),
     "Alive": _object({"status": _TEXT}),
     "Readiness": _object(

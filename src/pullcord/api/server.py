@@ -23,7 +23,7 @@ import pullcord
 from pullcord.api.asgi import Asgi
 from pullcord.api.auth import Authenticator
 from pullcord.app import App
-from pullcord.core.errors import UsageError
+from pullcord.core.errors import PullcordError, UsageError
 from pullcord.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -136,23 +136,28 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def serve(settings: Settings, *, reload: bool, ready: Callable[[str, App], None]) -> None:
+def serve(
+    settings: Settings, *, reload: bool, ready: Callable[[str, App], None], again: Callable[[], Settings] | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT; then drain and stop.
 
     Args:
         settings: how.
         reload: replace the workers when code changes.
         ready: called with the address and the app when every location has reported or failed.
+        again: reads the settings again at SIGHUP; only which code is served can change then.
 
     Raises:
         PullcordError: the server cannot start.
     """
     gc.freeze()
     gc.set_threshold(GARBAGE_EVERY)
-    uvloop.run(_serve(settings, reload, ready))
+    uvloop.run(_serve(settings, reload, ready, again or (lambda: settings)))
 
 
-async def _serve(settings: Settings, reload: bool, ready: Callable[[str, App], None]) -> None:
+async def _serve(
+    settings: Settings, reload: bool, ready: Callable[[str, App], None], again: Callable[[], Settings]
+) -> None:
     bound = bind(settings.host, settings.port)
     host, port = bound.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -161,8 +166,8 @@ async def _serve(settings: Settings, reload: bool, ready: Callable[[str, App], N
     fields = {"url": url, "data": settings.place, "pid": os.getpid(), "version": pullcord.__version__}
     log.info("Pullcord %s starts", pullcord.__version__, extra=fields)
     app = App(
-        settings.flows, settings.data_dir, workers=settings.workers, reload=reload, stop_patience=DRAIN,
-        database_url=settings.database_url,
+        settings.flows, settings.data_dir, workers=settings.workers, code=settings.code, reload=reload,
+        stop_patience=DRAIN, database_url=settings.database_url,
     )  # fmt: skip
     try:
         await app.start()
@@ -172,7 +177,7 @@ async def _serve(settings: Settings, reload: bool, ready: Callable[[str, App], N
     try:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        loop.add_signal_handler(signal.SIGHUP, app.reload)
+        loop.add_signal_handler(signal.SIGHUP, _reload, app, again)
         listener = Listener(app, bound, {"url": url})
         await listener.start()
         waiting = loop.create_task(app.ready())
@@ -193,6 +198,14 @@ async def _serve(settings: Settings, reload: bool, ready: Callable[[str, App], N
         log.info("stopped", extra=fields)
 
 
+def _reload(app: App, again: Callable[[], Settings]) -> None:
+    try:
+        settings = again()
+        app.reload(settings.flows, settings.code)
+    except PullcordError as error:
+        log.error("nothing was reloaded: %s", error.message)
+
+
 class LocalServer:
     """The same server inside a command, for when none is running: it listens on a socket in the data folder.
 
@@ -207,8 +220,8 @@ class LocalServer:
     def __init__(self, settings: Settings) -> None:
         self.socket = (settings.data_dir / SOCKET).absolute()
         self.app = App(
-            settings.flows, settings.data_dir, workers=settings.workers, only_new=True, stop_patience=DRAIN,
-            database_url=settings.database_url,
+            settings.flows, settings.data_dir, workers=settings.workers, code=settings.code, only_new=True,
+            stop_patience=DRAIN, database_url=settings.database_url,
         )  # fmt: skip
         self._listener: Listener | None = None
 

@@ -20,6 +20,7 @@ from pullcord.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from pullcord.client import Client
+    from pullcord.engine.locations import CodeLocation
 
 OLDEST_PYTHON: Final = (3, 11)
 TIGHT, TOO_TIGHT = 1024**3, 100 * 1024**2
@@ -158,11 +159,12 @@ def _flows(settings: Settings, answer: dict[str, Any] | None) -> list[Finding]:
         if good:
             findings.append(Finding("flows", "ok", f"the server has loaded {', '.join(good)}"))
         return findings or [Finding("flows", "note", "the server has none", "`pullcord serve my_flows.py` names some")]
-    if not settings.flows:
+    if not settings.flows and not settings.code:
         return [Finding("flows", "note", "none are named", "name them in pullcord.toml, or make flows/ or flows.py")]
     findings = []
-    for place in settings.flows:
-        count, failures = load_apart(place)
+    places: list[tuple[str, str | CodeLocation]] = [(place, place) for place in settings.flows]
+    for place, code in [*places, *((location.name, location) for location in settings.code)]:
+        count, failures = load_apart(code)
         findings += [_failure(failure) for failure in failures]
         if count or not failures:
             found = Finding("flows", "ok", f"{place}: {count} flow{'' if count == 1 else 's'}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,8 +72,8 @@ def serve(
 
     Ctrl-C stops it; active runs get 10 seconds to end, and what has not ended goes on next time.
     """
-    settings = _settings(flows, host, port, workers, log_format, log_level, data_dir)
-    _serve(settings, as_json, reload=False)
+    read = partial(_settings, flows, host, port, workers, log_format, log_level, data_dir)
+    _serve(read, as_json, reload=False)
 
 
 def dev(
@@ -85,8 +87,8 @@ def dev(
     as_json: Json = False,
 ) -> None:
     """Serve, and load flows again whenever their files change."""
-    settings = _settings(flows, host, port, workers, log_format, log_level, data_dir)
-    _serve(settings, as_json, reload=True)
+    read = partial(_settings, flows, host, port, workers, log_format, log_level, data_dir)
+    _serve(read, as_json, reload=True)
 
 
 def default_flows(settings: Settings) -> Settings:
@@ -119,17 +121,18 @@ def _settings(
     return default_flows(load_settings(arguments))
 
 
-def _serve(settings: Settings, as_json: bool, reload: bool) -> None:
+def _serve(read: Callable[[], Settings], as_json: bool, reload: bool) -> None:
     from pullcord.api.server import serve as run_server
     from pullcord.cli.logs import log_of_server
 
+    settings = read()
     log_of_server(settings, watched=reload)
-    run_server(settings, reload=reload, ready=lambda url, app: _announce(url, app, settings, as_json))
+    run_server(settings, reload=reload, ready=lambda url, app: _announce(url, app, settings, as_json), again=read)
 
 
 def _announce(url: str, app: App, settings: Settings, as_json: bool) -> None:
     failures, count = app.engine.catalog.failures, len(app.engine.catalog.flows)
-    if not settings.flows:
+    if not settings.flows and not settings.code:
         log.warning(
             "no flows are named and there is neither flows/ nor flows.py here: `pullcord serve my_flows.py` names some"
         )

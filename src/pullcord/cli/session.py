@@ -88,7 +88,7 @@ def is_up(settings: Settings) -> bool:
 @asynccontextmanager
 async def _serve_here(settings: Settings, data_dir: Path | None) -> AsyncIterator[Session]:
     settings = default_flows(settings)
-    if not settings.flows:
+    if not settings.flows and not settings.code:
         raise UsageError(
             "no server is running, and there are no flows here to run in this process: start `pullcord serve`, name "
             "flows with --flows my_flows.py, or go to a folder with flows/ or flows.py"

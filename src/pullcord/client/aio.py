@@ -118,13 +118,23 @@ class AsyncFlows:
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
 
-    async def list(self, *, limit: int = 50, cursor: str | None = None) -> Page:
-        """Return a page of flows by name; `more["failures"]` says what could not be loaded."""
-        return await self._connection.send(calls.get("/v1/flows", calls.page_of, limit=limit, cursor=cursor))
+    async def list(self, *, removed: bool = False, limit: int = 50, cursor: str | None = None) -> Page:
+        """Return a page of flows by name; `more["failures"]` says what could not be loaded.
 
-    def iter(self) -> AsyncIterator[dict[str, Any]]:
-        """Yield all flows."""
-        return _pages(self.list, {})
+        Args:
+            removed: show the flows that have left their location instead.
+        """
+        return await self._connection.send(
+            calls.get("/v1/flows", calls.page_of, removed=removed or None, limit=limit, cursor=cursor)
+        )
+
+    def iter(self, *, removed: bool = False) -> AsyncIterator[dict[str, Any]]:
+        """Yield all flows, or all that have left their location."""
+        return _pages(self.list, {"removed": removed})
+
+    async def diff(self) -> dict[str, Any]:
+        """Return for each location how the code on the disk differs from what is served: `{"locations"}`."""
+        return await self._connection.send(calls.get("/v1/code/diff", calls.item_of))
 
     async def get(self, name: str) -> dict[str, Any]:
         """Return a flow.

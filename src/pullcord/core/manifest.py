@@ -11,6 +11,10 @@ SHARED_SYNC, SHARED_ASYNC, ISOLATED = "sync", "async", "isolated"
 """The three lanes of a location: sync flows in threads, async flows on a loop, a process for each run."""
 
 
+REMOVED = "removed"
+"""The lane of runs that were queued when their flow was taken away; no worker serves it."""
+
+
 @dataclass(frozen=True, slots=True)
 class FlowSpec:
     """One flow as the server sees it, without its code.

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from pullcord.clock import Clock
 from pullcord.core.errors import StoreError
-from pullcord.core.manifest import ISOLATED, FlowSpec
+from pullcord.core.manifest import ISOLATED
 from pullcord.core.states import RunState
 from pullcord.engine.catalog import Catalog
+from pullcord.engine.deploys import Deploys
 from pullcord.engine.due import DueRuns
 from pullcord.engine.fleet import Fleet
 from pullcord.engine.hub import Hub
@@ -25,12 +26,11 @@ from pullcord.engine.logfields import run_fields, worker_fields
 from pullcord.engine.logfiles import LogFiles
 from pullcord.engine.room import Room
 from pullcord.engine.statistics import RunStatistics
-from pullcord.engine.worker import CONTROL, Assignment, WorkerHandle
+from pullcord.engine.worker import CONTROL, TRIAL, Assignment, WorkerHandle
 from pullcord.failpoints import hit
-from pullcord.store.commands.catalog import RegisterFlows
 from pullcord.store.commands.claim import Claimed
 from pullcord.store.commands.lifecycle import Start
-from pullcord.store.queries.flows import counts, stored_flows
+from pullcord.store.queries.flows import counts, removed_flows, stored_flows
 from pullcord.store.store import Store
 from pullcord.wire import messages as kinds
 from pullcord.wire.frames import Message
@@ -60,6 +60,9 @@ class Engine:
         uuids: ids of the runs in workers, by number.
         unplaced: claimed runs whose worker is not there yet.
         statistics: what became of runs so far.
+        make_fleet: makes the workers of a further location.
+        fleets: the workers of each location that is served, by its name.
+        leaving: the workers of locations that are served no longer, until their runs have ended.
         child_gate: set by the composition root.
     """
 
@@ -75,9 +78,12 @@ class Engine:
         self.logs = LogFiles(store.folder / "logs")
         self.statistics = RunStatistics()
         self.journal = Journal(self)
+        self.deploys = Deploys(self)
         self.catalog = Catalog(locations, {})
         self.uuids: dict[int, str] = {}
-        self.fleets = {location.name: Fleet(self, location, workers, cwd) for location in locations}
+        self.make_fleet: Callable[[CodeLocation], Fleet] = lambda location: Fleet(self, location, workers, cwd)
+        self.fleets = {location.name: self.make_fleet(location) for location in locations}
+        self.leaving: list[Fleet] = []
         self.unplaced: list[Assignment] = []
         self._held: list[Assignment] = []
         self.due = DueRuns(store, clock, self._spawn_task)
@@ -93,6 +99,7 @@ class Engine:
     async def start(self) -> None:
         """Take over what an earlier server left, start the workers, and begin to claim runs."""
         self.catalog.remember(list((await self.store.read(stored_flows)).values()))
+        self.catalog.removed |= await self.store.read(removed_flows)
         states = await self.store.read(counts)
         hit("start.before_takeover")
         due = await self.store.write(Start)
@@ -132,7 +139,7 @@ class Engine:
         """Drain, then end all processes; nobody waits for news any longer."""
         await self.drain(patience)
         self.hub.close()
-        for fleet in self.fleets.values():
+        for fleet in [*self.fleets.values(), *self.leaving]:
             fleet.stop()
         for task in self._tasks:
             task.cancel()
@@ -145,9 +152,11 @@ class Engine:
 
     def active(self) -> int:
         """Return how many runs are in workers."""
-        return len(self.unplaced) + sum(
-            len(worker.assigned) for fleet in self.fleets.values() for worker in fleet.workers
-        )
+        return len(self.unplaced) + sum(len(worker.assigned) for worker in self.workers())
+
+    def workers(self) -> list[WorkerHandle]:
+        """Return all worker processes."""
+        return [worker for fleet in [*self.fleets.values(), *self.leaving] for worker in fleet.workers]
 
     # --- dispatch --------------------------------------------------------------------------------------
 
@@ -165,20 +174,22 @@ class Engine:
         fleet = self.fleets.get(location)
         if fleet is None:
             self.lose_unplaced(assignment)
-        elif self.catalog.awaits(location, run.flow):
+        elif self.catalog.awaits(location, run.flow, afresh=way == ISOLATED):
             self._hold(assignment)
         elif way == ISOLATED:
             self.unplaced.append(assignment)
             self._spawn_task(fleet.place_alone(assignment, self._message(run)))
         else:
-            worker = fleet.least_busy()
-            if worker is None:
-                self.unplaced.append(assignment)
-            else:
+            worker = fleet.least_busy(run.flow)
+            if worker is not None:
                 worker.assign(assignment, self._message(run))
+            elif fleet.settled:
+                self._hold(assignment)
+            else:
+                self.unplaced.append(assignment)
 
     def _hold(self, assignment: Assignment) -> None:
-        """Keep a run until its location reports again: its code is still loading, or broken just now."""
+        """Keep a run until more code is loaded: its own is still loading, or broken just now."""
         self._held.append(assignment)
         if self.catalog.states[assignment.location].reported.is_set():
             text = f"waits for the code of {assignment.run.flow}, which cannot be loaded now"
@@ -189,7 +200,6 @@ class Engine:
             self.journal.set_waiting(assignment, None)
 
     def _message(self, run: Claimed) -> Message:
-        spec = self.catalog.get(run.flow)
         behalf = run.invoker["on_behalf_of"]
         info = {
             "invoker": run.invoker if behalf is None else run.invoker | {"on_behalf_of": json.loads(behalf)},
@@ -198,11 +208,8 @@ class Engine:
             "test": run.test,
             "request_id": run.request_uuid,
         }
-        timeout = None if spec is None else spec.settings.get("timeout")
-        changed = spec is not None and spec.version != run.flow_version
         return [
-            kinds.RUN, run.id, run.token, run.uuid, run.flow, run.inputs, run.attempt, timeout, info, run.steps,
-            changed,
+            kinds.RUN, run.id, run.token, run.uuid, run.flow, run.flow_version, run.inputs, run.attempt, info, run.steps
         ]  # fmt: skip
 
     def lose_unplaced(self, assignment: Assignment) -> None:
@@ -261,36 +268,42 @@ class Engine:
             self._loaded(worker, message[1])
 
     def _loaded(self, worker: WorkerHandle, manifest: dict[str, Any]) -> None:
-        name = worker.fleet.location.name
+        versions: dict[str, str] = manifest["versions"]
+        worker.last_beat, worker.behind = time.monotonic(), 0.0  # its loop stood still while it imported
+        if worker.role == TRIAL:
+            worker.ready = worker.was_ready = True
+            worker.manifest.set_result(manifest)
+            return
         if worker.role == CONTROL and worker.retired:
-            # Its code changed again while it was loading: its successor is on the way.
+            # Other code was loaded meanwhile: its successor is on the way, or there.
             worker.send([kinds.STOP])
             return
+        worker.flows = versions
         if worker.role == CONTROL:
-            specs, complete = self.catalog.update(name, manifest)
-            self.catalog.remember(specs)
-            for failure in self.catalog.states[name].failures:
-                fields = {"location": name, "place": failure.place, "traceback": failure.traceback}
-                log.warning("%s: %s", failure.place, failure.message, extra=fields)
-            self._register(name, specs, complete)
-            held, self._held = self._held, []
-            for assignment in held:
-                self._release_hold(assignment)
-                self._place(assignment)
+            self.deploys.take(worker.fleet, manifest)
         worker.fleet.became_ready(worker)
+        if worker.role == CONTROL:
+            worker.fleet.retire_others(versions)
+        self.place_again()
+
+    def withdraw(self, location: str) -> None:
+        """Give the runs back that wait for a worker of a location: it is served no longer."""
+        for assignment in [a for a in [*self._held, *self.unplaced] if a.location == location]:
+            if assignment in self._held:
+                self._held.remove(assignment)
+                self._release_hold(assignment)
+            self.lose_unplaced(assignment)
+
+    def place_again(self) -> None:
+        """Look again for workers for the runs that have none: there is other code, or more room."""
+        held, self._held = self._held, []
+        for assignment in held:
+            self._release_hold(assignment)
+            self._place(assignment)
         for assignment in [a for a in self.unplaced if not a.lane.endswith(f"#{ISOLATED}")]:
             self.unplaced.remove(assignment)
             self._place(assignment)
         self.store.nudge()
-
-    def _register(self, name: str, specs: list[FlowSpec], complete: bool) -> None:
-        def registered(result: Any) -> None:
-            hit("register.after_write")
-            if isinstance(result, Exception):
-                log.error("the flows of %s could not be registered: %s", name, result, extra={"location": name})
-
-        hit("register.before_write")
-        self.store.submit(RegisterFlows(name, specs, complete, registered))
 
     def worker_gone(self, worker: WorkerHandle) -> None:
         """A worker's channel is closed: its runs go on elsewhere when its process is surely dead."""
@@ -359,13 +372,12 @@ class Engine:
             self.lose_unplaced(assignment)
         for assignment in [waiting for waiting in self.unplaced if waiting.run.id == number]:
             self.lose_unplaced(assignment)
-        for fleet in self.fleets.values():
-            for worker in fleet.workers:
-                assigned = worker.assigned.get(number)
-                if assigned is not None:
-                    worker.cancel(assigned)
-                    if force:
-                        self._spawn_task(self._force(worker, assigned))
+        for worker in self.workers():
+            assigned = worker.assigned.get(number)
+            if assigned is not None:
+                worker.cancel(assigned)
+                if force:
+                    self._spawn_task(self._force(worker, assigned))
 
     async def _force(self, worker: WorkerHandle, assignment: Assignment) -> None:
         """Give a cancelled run a moment to stop by itself, then have its process replaced."""

@@ -8,8 +8,10 @@ import logging
 import os
 import signal
 import time
+from collections import Counter
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pullcord.core.errors import LocationError
 from pullcord.core.manifest import ISOLATED, SHARED_ASYNC, SHARED_SYNC, lane
@@ -17,7 +19,7 @@ from pullcord.engine.locations import CodeLocation
 from pullcord.engine.logfields import run_fields, worker_fields
 from pullcord.engine.template import Template
 from pullcord.engine.validation import Validator
-from pullcord.engine.worker import ALONE, CONTROL, SHARED, Assignment, WorkerHandle
+from pullcord.engine.worker import ALONE, CONTROL, SHARED, TRIAL, Assignment, WorkerHandle
 from pullcord.wire import messages as kinds
 from pullcord.wire.frames import Message
 
@@ -39,6 +41,12 @@ STABLE: Final = 5.0
 """A worker that lived shorter than this, in seconds, is replaced only after a pause."""
 
 LONGEST_PAUSE: Final = 30.0
+
+LOADING: Final = 60.0
+"""Seconds that code may take to load; then its process is killed, and tried again after a pause."""
+
+_HELD: Final = 0
+"""Stands for a worker that a new template is about to have."""
 
 
 class Fleet:
@@ -62,20 +70,27 @@ class Fleet:
         self._size = size
         self._cwd = cwd
         self._template: Template | None = None
+        self._templates: dict[Template, set[int]] = {}
         self._born: dict[WorkerHandle, float] = {}
         self._by_pid: dict[int, WorkerHandle] = {}
         self._pause = 0.0
+        self._starting: Counter[str] = Counter()
+        self._missing: list[str] = []
+        self._trouble: str | None = None
+        self._reloads = 0
+        self._candidate: WorkerHandle | None = None
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def prepare(self) -> Template:
+    def prepare(self) -> None:
         """Start the template process; it warms up while the server does other things."""
-        self._template = Template(self.location.python, self._cwd, self._exited, self._template_died)
-        return self._template
+        with contextlib.suppress(LocationError):  # `start` meets it again, and deals with it
+            self._template = self._make_template(self.location.python)
 
     def start(self) -> None:
         """Start the workers."""
-        (self._template or self.prepare()).attach()
+        if self._template is not None:
+            self._template.attach()
         self.engine.room.grow(lane(self.location.name, ISOLATED), ALONE_ROOM)
         self._spawn_soon(CONTROL)
         for _ in range(self._size):
@@ -89,25 +104,117 @@ class Fleet:
             task.cancel()
         for worker in self.workers:
             worker.deliberate = "the server stops"
-        if self._template is not None:
-            self._template.close()
+            worker.give_up("the server stops")
+        for template in self._templates:
+            template.close()
 
-    def reload(self) -> None:
-        """Replace all workers by ones with the present code; old runs finish where they are."""
+    def leave(self) -> None:
+        """Start nothing more: the location is served no longer. Runs finish where they are."""
+        self._stopping = True
+        self.validator.close()
+        for task in self._tasks:
+            task.cancel()
+        self.engine.room.grow(lane(self.location.name, ISOLATED), -ALONE_ROOM)
         for worker in list(self.workers):
-            if worker.role != ALONE and not worker.retired:
-                self.retire(worker, "its code was reloaded", "reload")
+            if worker.role in (CONTROL, TRIAL):
+                self._dismiss(worker)
+            elif worker.role == SHARED:
+                self.retire(worker, "its location is served no longer", "reload")
+        self._close_templates()
+
+    # --- new code ------------------------------------------------------------------------------------
+
+    async def reload(self, location: CodeLocation | None = None) -> None:
+        """Load the present code beside the old, and change over when it is good; old runs finish where they are.
+
+        When reloads overtake one another, the last one counts.
+
+        Args:
+            location: where the code is now, when that has changed.
+        """
+        location = location or self.location
+        self._reloads += 1
+        number, template = self._reloads, None
+        if self._candidate is not None:
+            self._dismiss(self._candidate)
+        try:
+            if location.foreign or location.python != self.location.python:
+                # What is installed there may have changed, and a template has some of it in memory.
+                template = self._make_template(location.python)
+                template.attach()
+                self._templates[template].add(_HELD)
+            self._candidate = worker = await self._spawn(TRIAL, location, template)
+            manifest = await worker.manifest
+        except (LocationError, OSError) as error:
+            if number == self._reloads and not self._stopping:
+                self.engine.deploys.refuse(self, str(error))
+        else:
+            if number == self._reloads and not self._stopping and self.engine.deploys.accepts(self, manifest):
+                self._change_over(worker, location, template, manifest)
+            else:
+                self._dismiss(worker)
+        if number == self._reloads:
+            self._candidate = None
+        if template is not None:
+            self._templates.get(template, set()).discard(_HELD)
+        self._close_templates()
+
+    def _change_over(
+        self, worker: WorkerHandle, location: CodeLocation, template: Template | None, manifest: dict[str, Any]
+    ) -> None:
+        self.location = location
+        self._template = template or self._template
+        worker.role = CONTROL
+        self.engine.deploys.take(self, manifest)
+        self.became_ready(worker)
+        for other in [other for other in self.workers if other.role == SHARED]:
+            self.retire(other, "its code was reloaded", "reload")
+        for _ in range(self._wanting(SHARED)):  # what could not be started before, or did not last
+            self._spawn_soon(SHARED)
+        self.engine.place_again()
+
+    async def examine(self) -> dict[str, Any]:
+        """Return the manifest of the code as it is now, loaded in a process that does nothing else.
+
+        Raises:
+            LocationError: it cannot be loaded at all.
+        """
+        worker = await self._spawn(TRIAL)
+        try:
+            return await worker.manifest
+        finally:
+            self._dismiss(worker)
+
+    def _dismiss(self, worker: WorkerHandle) -> None:
+        """Let go of a worker without runs, which may be busy importing."""
+        worker.retired = worker.replaced = True
+        worker.cause = worker.cause or "reload"
+        self.validator.detach(worker)
+        if worker.was_ready:
+            worker.send([kinds.STOP])
+        else:
+            worker.kill("other code was loaded in its place")
 
     # --- finding a place for a run -------------------------------------------------------------------
 
-    def least_busy(self) -> WorkerHandle | None:
-        """Return the shared worker with the fewest runs, or None while none is ready."""
-        best: WorkerHandle | None = None
-        for worker in self.workers:
-            usable = worker.ready and not worker.retired and worker.role == SHARED
-            if usable and (best is None or len(worker.assigned) < len(best.assigned)):
-                best = worker
-        return best
+    def least_busy(self, flow: str) -> WorkerHandle | None:
+        """Return the shared worker with the fewest runs of those that have a flow, or None while none is ready.
+
+        A flow that the location has no more may go to any: there the run fails, and says so.
+        """
+        anywhere = self.engine.catalog.get(flow) is None
+        usable = [
+            worker
+            for worker in self.workers
+            if worker.ready and not worker.retired and worker.role == SHARED and (anywhere or flow in worker.flows)
+        ]
+        return min(usable, key=lambda worker: len(worker.assigned), default=None)
+
+    @property
+    def settled(self) -> bool:
+        """Whether no shared worker is about to come."""
+        shared = [worker for worker in self.workers if worker.role == SHARED and not worker.retired]
+        return len(shared) >= self._size and all(worker.ready for worker in shared)
 
     async def place_alone(self, assignment: Assignment, message: Message) -> None:
         """Execute a run in a process of its own."""
@@ -155,18 +262,22 @@ class Fleet:
         if not worker.assigned and worker.role != CONTROL:
             worker.send([kinds.STOP])
 
+    def retire_others(self, versions: dict[str, str]) -> None:
+        """Replace run workers that loaded other versions of the flows: the code on the disk changed in between."""
+        for worker in [other for other in self.workers if other.role == SHARED and other.ready]:
+            if worker.flows != versions:
+                self.retire(worker, "the code has changed since it was loaded", "reload")
+
     def became_ready(self, worker: WorkerHandle) -> None:
         """A worker has loaded its location."""
         worker.ready = worker.was_ready = True
         log.debug(
             "%s worker %d of %s is ready", worker.role, worker.pid, self.location.name, extra=worker_fields(worker)
         )
-        self._pause = 0.0
+        self._pause, self._trouble = 0.0, None
         if worker.role == CONTROL:
-            for other in self.workers:
-                if other.role == CONTROL and other is not worker and other.retired:
-                    self.validator.detach(other)
-                    other.send([kinds.STOP])
+            for other in [other for other in self.workers if other.role == CONTROL and other is not worker]:
+                self._dismiss(other)
             self.validator.attach(worker)
         elif not worker.retired:
             self._make_room(worker, True)
@@ -181,19 +292,29 @@ class Fleet:
             return
         if worker.cause is None and not (worker.role == ALONE and worker.retired):
             worker.cause = "crashed"
-        if worker.cause is not None:
+        if worker.cause is not None and worker.role != TRIAL:
             self.engine.statistics.replacements[self.location.name, worker.cause] += 1
         self._make_room(worker, False)
-        if worker.replaced or worker.role == ALONE:
+        if worker.replaced or worker.role in (ALONE, TRIAL):
             return
-        self._spawn_soon(worker.role, self._longer_pause() if time.monotonic() - born < STABLE else self._pause)
+        lasting = worker.was_ready and time.monotonic() - born >= STABLE
+        self._spawn_soon(worker.role, self._pause if lasting else self._longer_pause())
 
     def buried(self, worker: WorkerHandle) -> None:
         """A worker's process has ended, and it is known how."""
-        if worker.role == CONTROL and not worker.was_ready:
-            self.engine.catalog.fail(
-                self.location.name, f"the process that imports this code died: {worker.explain_end()}"
-            )
+        if worker.was_ready or worker.role not in (CONTROL, TRIAL):
+            return
+        why = f"the process that imports this code died: {worker.explain_end()}"
+        if worker.late:
+            why = f"importing this code took longer than {LOADING:g} s; look at what it does when it is imported"
+        if worker.role == TRIAL:
+            worker.give_up(why)
+        elif not worker.replaced:
+            self._fail(why)
+
+    def _fail(self, why: str) -> None:
+        self.validator.trouble = why
+        self.engine.catalog.fail(self.location.name, why)
 
     def _longer_pause(self) -> float:
         self._pause = min(LONGEST_PAUSE, max(0.1, self._pause * 2))
@@ -211,58 +332,136 @@ class Fleet:
     def _spawn_soon(self, role: str, pause: float = 0.0) -> None:
         async def spawn() -> None:
             await asyncio.sleep(pause)
+            if self._wanting(role) <= 0:
+                return  # a reload was faster
+            self._starting[role] += 1
             try:
                 await self._spawn(role)
             except (LocationError, OSError) as error:
-                fields = {"location": self.location.name, "role": role}
-                log.error("no %s worker for %s: %s", role, self.location.name, error, extra=fields)
-                if role == CONTROL:
-                    self.engine.catalog.fail(self.location.name, str(error))
-                if not self._stopping:
-                    self._spawn_soon(role, self._longer_pause())
+                self._could_not_start(role, str(error))
+            finally:
+                self._starting[role] -= 1
 
-        task = asyncio.get_running_loop().create_task(spawn())
+        self._spawn_task(spawn())
+
+    def _wanting(self, role: str) -> int:
+        """Return how many workers of a role should be there, and are neither there nor about to come."""
+        there = sum(worker.role == role and not worker.retired for worker in self.workers)
+        return (1 if role == CONTROL else self._size) - there - self._starting[role]
+
+    def _could_not_start(self, role: str, reason: str) -> None:
+        """There is no process to be had: say so, once, and try again in a while for all that are missing."""
+        if self._stopping:
+            return
+        self._missing.append(role)
+        if reason != self._trouble:
+            self._trouble = reason
+            if self.validator.attached:
+                log.error("no workers for %s: %s", self.location.name, reason, extra={"location": self.location.name})
+            else:
+                self._fail(reason)
+        if len(self._missing) == 1:
+            self._spawn_task(self._start_missing())
+
+    async def _start_missing(self) -> None:
+        await asyncio.sleep(self._longer_pause())
+        missing, self._missing = self._missing, []
+        for role in missing:
+            self._spawn_soon(role)
+
+    def _spawn_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _spawn(self, role: str) -> WorkerHandle:
-        if self._template is None:
-            self.prepare().attach()
-        assert self._template is not None
-        pid, connection = await self._template.spawn()
+    async def _spawn(
+        self, role: str, location: CodeLocation | None = None, template: Template | None = None
+    ) -> WorkerHandle:
+        location = location or self.location
+        if template is None and self._template is None:
+            self._template = self._make_template(location.python)
+            self._template.attach()
+        template = template or self._template
+        assert template is not None
+        try:
+            async with asyncio.timeout(LOADING):
+                pid, connection = await template.spawn()
+        except TimeoutError:
+            if not self._templates.get(template, set()) - {_HELD}:
+                self._abandon(template)
+            raise LocationError(f"the interpreter {template.python} does not start a worker") from None
+        if template not in self._templates:
+            connection.close()
+            raise LocationError("the template process died with the worker that it had just started")
         worker = WorkerHandle(self, role, pid, self.engine.receive, self.engine.worker_gone)
         self._born[worker] = time.monotonic()
         self._by_pid[pid] = worker
+        self._templates[template].add(pid)
         self.workers.append(worker)
         log.debug("%s worker %d of %s was started", role, pid, self.location.name, extra=worker_fields(worker))
         connection.setblocking(False)
-        await asyncio.get_running_loop().create_connection(lambda: worker, sock=connection)
-        way = "control" if role == CONTROL else "run"
-        worker.send([kinds.LOAD, self.location.name, self.location.kind, self.location.target, way])
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: worker, sock=connection)
+        loop.call_later(LOADING, self._overdue, worker)
+        way = "run" if role in (SHARED, ALONE) else "control"
+        worker.send([kinds.LOAD, location.name, location.kind, location.target, way])
         return worker
+
+    def _overdue(self, worker: WorkerHandle) -> None:
+        if worker in self.workers and not worker.was_ready:
+            worker.late = True
+            worker.kill(
+                None if worker.role == ALONE else f"importing its code took longer than {LOADING:g} s", "silent"
+            )
+
+    # --- templates -----------------------------------------------------------------------------------
+
+    def _make_template(self, python: str) -> Template:
+        template = Template(python, self._cwd, self.engine.store.folder, self._exited, self._template_died)
+        self._templates[template] = set()
+        return template
 
     def _exited(self, pid: int, status: int) -> None:
         worker = self._by_pid.pop(pid, None)
         if worker is not None:
             worker.exit_status = status
             worker.ended.set()
+        for pids in self._templates.values():
+            pids.discard(pid)
+        self._close_templates()
 
-    def _template_died(self) -> None:
-        """Somebody killed the template, and its workers died with it: start over."""
-        self._template = None
+    def _close_templates(self) -> None:
+        """Close the templates that no worker needs any more."""
+        for template, pids in list(self._templates.items()):
+            if not pids and (self._stopping or template is not self._template):
+                self._abandon(template)
+        if self._stopping and not self._templates:
+            self.engine.deploys.left(self)
+
+    def _abandon(self, template: Template) -> None:
+        self._templates.pop(template, None)
+        if template is self._template:
+            self._template = None
+        template.close()
+
+    def _template_died(self, template: Template) -> None:
+        """Somebody killed the template, and its workers died with it: the next worker starts another."""
+        pids = self._templates.pop(template, set())
+        if template is self._template:
+            self._template = None
         if self._stopping:
             return
-        fields = {"location": self.location.name}
-        log.error("the template process of %s died; starting another", self.location.name, extra=fields)
-        for worker in self.workers:
-            worker.cause = worker.cause or "template"
-            worker.deliberate = worker.deliberate or "its template process died"
-        for pid, worker in self._by_pid.items():
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
-            worker.ended.set()
-        self._by_pid.clear()
-        try:
-            self.prepare().attach()
-        except LocationError as error:
-            self.engine.catalog.fail(self.location.name, str(error))
+        if pids:
+            log.error(
+                "the template process of %s died; starting another",
+                self.location.name,
+                extra={"location": self.location.name},
+            )
+        for pid in pids:
+            worker = self._by_pid.pop(pid, None)
+            if worker is not None:
+                worker.cause = worker.cause or "template"
+                worker.deliberate = worker.deliberate or "its template process died"
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+                worker.ended.set()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import pullcord
 from pullcord.core.errors import LocationError
+from pullcord.engine.environment import START, command, expose_package, variables
 
 PATIENCE: Final = 1.0
 """Seconds that a template gets to end by itself when its socket is closed."""
@@ -24,30 +25,44 @@ class Template:
     Args:
         python: the interpreter.
         cwd: its working folder.
+        folder: the data folder.
         on_exit: called with a worker's process id and exit status (negative: the signal).
-        on_death: called when the template itself is gone.
+        on_death: called with the template when it is gone.
+
+    Attributes:
+        python: the interpreter.
+
+    Raises:
+        LocationError: the interpreter cannot be started.
     """
 
     def __init__(
-        self, python: str, cwd: Path, on_exit: Callable[[int, int], None], on_death: Callable[[], None]
+        self,
+        python: str,
+        cwd: Path,
+        folder: Path,
+        on_exit: Callable[[int, int], None],
+        on_death: Callable[[Template], None],
     ) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        environment = os.environ | {"PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1"}
         try:
+            numbers = [str(theirs.fileno()), str(os.getpid())]
             self._process = subprocess.Popen(
-                [python, "-P", "-m", "pullcord.worker", str(theirs.fileno()), str(os.getpid())],
+                command(python, expose_package(folder), START, *numbers),
                 pass_fds=[theirs.fileno()],
                 cwd=cwd,
-                env=environment,
+                env=variables(python),
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
         except OSError as error:
             ours.close()
-            raise LocationError(f"the interpreter {python} cannot be started: {error.strerror}") from None
+            raise LocationError(_why(python, error)) from None
         finally:
             theirs.close()
         ours.setblocking(False)
+        self.python = python
+        self._reason: str | None = None
         self._socket = ours
         self._on_exit = on_exit
         self._on_death = on_death
@@ -66,7 +81,8 @@ class Template:
         Raises:
             LocationError: the template is gone.
         """
-        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            raise LocationError(self._reason or "the template process was ended")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             for end in (ours, theirs):
@@ -75,9 +91,11 @@ class Template:
             number = self._count
             try:
                 socket.send_fds(self._socket, [json.dumps({"spawn": number}).encode()], [theirs.fileno()])
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # it is gone: what it had to say is read next, and the future gets to know
             except OSError as error:
-                raise LocationError(f"the template process is gone: {error}") from None
-            self._waiting[number] = loop.create_future()
+                raise LocationError(f"the template process cannot be asked for a worker: {error}") from None
+            self._waiting[number] = self._loop.create_future()
             return await self._waiting[number], ours
         except BaseException:
             ours.close()
@@ -86,27 +104,49 @@ class Template:
             theirs.close()
 
     def _readable(self) -> None:
+        """Take one message, so that who waits for it is woken before the next one is taken."""
         try:
             data = self._socket.recv(65536)
         except BlockingIOError:
             return
+        except ConnectionResetError:
+            self._take_last_words()
+            return
         except OSError:
             data = b""
-        if not data:
-            self.close()
-            for future in self._waiting.values():
-                if not future.done():
-                    future.set_exception(LocationError("the template process ended; look at the server's log"))
-            self._waiting.clear()
-            self._on_death()
-            return
-        message = json.loads(data)
-        if "spawned" in message:
+        if data:
+            self._take(json.loads(data))
+        else:
+            self._end()
+
+    def _take_last_words(self) -> None:
+        """It ended and left something unread. The event loop does not tell of such a socket twice."""
+        with contextlib.suppress(OSError):
+            while data := self._socket.recv(65536):
+                self._take(json.loads(data))
+        self._end()
+
+    def _take(self, message: dict[str, Any]) -> None:
+        if "unfit" in message:
+            self._reason = f"the interpreter {self.python} cannot be used: {message['unfit']}"
+        elif "spawned" in message:
             future = self._waiting.pop(message["spawned"])
             if not future.done():
                 future.set_result(message["pid"])
         else:
             self._on_exit(message["exited"], message["status"])
+
+    def _end(self) -> None:
+        self.close()
+        self._reason = self._reason or (
+            f"the interpreter {self.python} ended with status {self._process.returncode}; its last words are in the "
+            "server's log"
+        )
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(LocationError(self._reason))
+        self._waiting.clear()
+        self._on_death(self)
 
     def close(self) -> None:
         """End the template, and its workers and their programs with it."""
@@ -121,8 +161,9 @@ class Template:
             self._process.wait()
 
 
-def _python_path() -> str:
-    """Put this installation's package on a worker's path, whatever its interpreter."""
-    own = str(Path(str(pullcord.__path__[0])).parent)
-    rest = os.environ.get("PYTHONPATH")
-    return own if not rest else f"{own}{os.pathsep}{rest}"
+def _why(python: str, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"there is no interpreter {python}; make the environment, or correct python = in the settings"
+    if Path(python).is_dir():
+        return f"the interpreter {python} is a folder; name the program in it, such as {Path(python) / 'bin/python'}"
+    return f"the interpreter {python} cannot be started: {error.strerror}"

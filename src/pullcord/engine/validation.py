@@ -32,9 +32,13 @@ class Validator:
     Tickets are answered in order, so when the worker hangs the oldest one is the culprit: it alone fails, and the
     others are asked again of the worker that replaces it. When the worker dies, answers may have died with it: what was
     open is asked again one by one, and the one that another worker dies of fails.
+
+    Attributes:
+        trouble: why there is no control worker, where that is known.
     """
 
     def __init__(self) -> None:
+        self.trouble: str | None = None
         self._open: dict[int, _Ticket] = {}
         self._count = 0
         self._worker: WorkerHandle | None = None
@@ -62,7 +66,13 @@ class Validator:
     def attach(self, worker: WorkerHandle) -> None:
         """A control worker is ready: ask it all that is open."""
         self._worker = worker
+        self.trouble = None
         self._ask()
+
+    @property
+    def attached(self) -> bool:
+        """Whether there is a control worker to ask."""
+        return self._worker is not None
 
     def detach(self, worker: WorkerHandle) -> None:
         """The control worker is replaced; what is open waits for the next one."""
@@ -93,7 +103,11 @@ class Validator:
             self._ask()
         if ticket is None or ticket.future.done():
             return
-        if message[3] is None:
+        if message[2] is None and message[3] is None:
+            ticket.future.set_exception(
+                UnavailableError(f"the code of {ticket.flow!r} was replaced just now by code without it; try again")
+            )
+        elif message[3] is None:
             ticket.future.set_result(message[2])
         else:
             errors: list[FieldError] = message[3]
@@ -120,7 +134,8 @@ class Validator:
         ticket = self._open.get(number)
         if self._worker is None:
             late = asyncio.get_running_loop().time() - DEADLINE
-            self._refuse([t for t in self._open.values() if t.at <= late], "there is no worker that could validate")
+            why = "there is no worker that could validate" + (f" ({self.trouble})" if self.trouble else "")
+            self._refuse([t for t in self._open.values() if t.at <= late], why)
         elif ticket is not None:
             self._refuse([ticket], f"its validators took longer than {DEADLINE:g} s; look at them")
             self._worker.kill("validation took longer than its deadline")

@@ -10,8 +10,9 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
+from pullcord.core.errors import LocationError
 from pullcord.engine.logfields import worker_fields
 from pullcord.failpoints import hit
 from pullcord.store.commands.claim import Claimed
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CONTROL, SHARED, ALONE = "control", "shared", "alone"
-"""What a worker is for: a location's control duties, many runs, or one run at a time."""
+CONTROL, SHARED, ALONE, TRIAL = "control", "shared", "alone", "trial"
+"""What a worker is for: a location's control duties, many runs, one run at a time, or to see whether code loads."""
 
 
 @dataclass(eq=False, slots=True)
@@ -59,7 +60,7 @@ class WorkerHandle(asyncio.Protocol):
 
     Args:
         fleet: the location's workers.
-        role: `control`, `shared` or `alone`.
+        role: `control`, `shared`, `alone` or `trial`.
         pid: its process id.
         receive: called with the messages of each frame.
         lost: called once when the channel is gone.
@@ -67,6 +68,9 @@ class WorkerHandle(asyncio.Protocol):
     Attributes:
         ready: whether it has loaded its location.
         was_ready: whether it ever was.
+        flows: the version of each flow that it has loaded; of shared workers.
+        manifest: what it has loaded; of trials.
+        late: whether loading took too long.
         roomy: whether its room is counted.
         retired: it gets no more runs, and leaves when it has none.
         replaced: another worker was started in its place.
@@ -91,6 +95,9 @@ class WorkerHandle(asyncio.Protocol):
         self.pid = pid
         self.ready = False
         self.was_ready = False
+        self.flows: dict[str, str] = {}
+        self.manifest: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self.late = False
         self.roomy = False
         self.retired = False
         self.replaced = False
@@ -183,6 +190,12 @@ class WorkerHandle(asyncio.Protocol):
                 hit("dispatch.after_send")
             for message, error in failures:
                 self.fleet.engine.undeliverable(self, message, error)
+
+    def give_up(self, why: str) -> None:
+        """Tell who waits for the manifest that it will not come."""
+        if not self.manifest.done():
+            self.manifest.set_exception(LocationError(why))
+            self.manifest.exception()  # perhaps nobody waits
 
     def kill(self, why: str | None, cause: str | None = None) -> None:
         """Kill the process.

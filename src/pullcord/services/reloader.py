@@ -23,6 +23,7 @@ class Reloader:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._task: asyncio.Task[None] | None = None
+        self._reloads: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Begin to watch."""
@@ -31,8 +32,10 @@ class Reloader:
     async def stop(self) -> None:
         """Stop watching."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            tasks = [self._task, *self._reloads]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _work(self) -> None:
         try:
@@ -42,11 +45,19 @@ class Reloader:
 
     async def _watch(self) -> None:
         roots = {name: _root(fleet.location.kind, fleet.location.target) for name, fleet in self._engine.fleets.items()}
-        async for changes in awatch(*set(roots.values()), watch_filter=PythonFilter(), debounce=200):
+        there = {root for root in roots.values() if root.exists()}
+        async for changes in awatch(*there, watch_filter=PythonFilter(), debounce=200):
             changed = [Path(path) for _, path in changes]
             for name, root in roots.items():
                 if any(path.is_relative_to(root) for path in changed):
-                    self._engine.fleets[name].reload()
+                    self._reload(name)
+
+    def _reload(self, name: str) -> None:
+        fleet = self._engine.fleets.get(name)
+        if fleet is not None:
+            task = asyncio.get_running_loop().create_task(fleet.reload())
+            self._reloads.add(task)
+            task.add_done_callback(self._reloads.discard)
 
 
 def _root(kind: str, target: str) -> Path:

@@ -58,7 +58,7 @@ class Rescuer:
         while True:
             await asyncio.sleep(EVERY)
             now = time.monotonic()
-            for worker in [worker for fleet in self._engine.fleets.values() for worker in fleet.workers]:
+            for worker in self._engine.workers():
                 try:
                     self._look(worker, now - worker.last_beat)
                 except Exception:
@@ -69,8 +69,8 @@ class Rescuer:
             worker.kill(None, "memory")
         elif worker.resident > self._most / 2:
             worker.fleet.retire(worker, f"it uses {worker.resident // 1_000_000:,} MB of memory", "memory")
-        elif worker.role == ALONE:
-            return
+        elif worker.role == ALONE or not worker.was_ready:
+            return  # who imports code has a deadline of its own
         elif silent > (SILENT if worker.role == CONTROL else DEAD):
             worker.kill(None, "silent")
         elif silent > SILENT:

@@ -1,4 +1,4 @@
-"""The vocabulary, version 1. Each message is a JSON array: its kind, then these fields in this order.
+"""The vocabulary, version 2. Each message is a JSON array: its kind, then these fields in this order.
 
 `run` is the run's number in the store, `token` its fencing token: a message about a run that carries an
 older token than the store's is refused (design rule 6). Times are microseconds since 1970 UTC. Fields called
@@ -10,7 +10,7 @@ Server to worker:
 | --- | --- |
 | `load` | location name, kind (`module`, `file`, `folder`), target, role (`control`, `run`) |
 | `validate` | ticket, flow, inputs_json |
-| `run` | run, token, id, flow, inputs_json, attempt, timeout seconds or null, info (object: invoker, trigger, scheduled_for, test, request_id), recorded steps, and those seen running (`[identity, name, seq, attempt, state, result_json, error_json]`), changed (the code's version differs from the recorded one) |
+| `run` | run, token, id, flow, version of the code that it was admitted with, inputs_json, attempt, info (object: invoker, trigger, scheduled_for, test, request_id), recorded steps, and those seen running (`[identity, name, seq, attempt, state, result_json, error_json]`) |
 | `ack` | run, token, record number: this record and all before it are on disk |
 | `refuse` | run, token: the token is stale; stop without a further word |
 | `cancel` | run, token |
@@ -23,8 +23,8 @@ Worker to server:
 | kind | fields |
 | --- | --- |
 | `hello` | protocol version, pid, Python version, pydantic version |
-| `manifest` | object: flows, failures |
-| `validated` | ticket, inputs_json or null, errors or null |
+| `manifest` | object: versions (of each flow by name); from control workers also flows, failures |
+| `validated` | ticket, inputs_json or null, errors or null; both null: the flow is not there |
 | `step` | run, token, record number, identity, seq, name, attempt, state, started, ended or null, result_json or null, error_json or null |
 | `finished` | run, token, state (`succeeded`, `failed`, `cancelled`), result_json or null, error_json or null |
 | `released` | run, token: not ended; it goes on in another worker |
@@ -40,7 +40,7 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 LOAD: Final = "load"
 VALIDATE: Final = "validate"

@@ -52,9 +52,9 @@ class Execution:
     """
 
     def __init__(self, worker: Worker, message: list[Any]) -> None:
-        _, self.run, self.token, run_id, self.flow_name, self.inputs, attempt, timeout, info, steps, changed = message
+        _, self.run, self.token, run_id, self.flow_name, self.version, self.inputs, attempt, info, steps = message
         self.worker = worker
-        self.timeout: float | None = timeout
+        self.timeout: float | None = None
         self.recorded: dict[str, list[Any]] = {}
         self.unused: set[str] = set()
         last = 0
@@ -63,7 +63,7 @@ class Execution:
             last = max(last, step[2])
             if step[4] not in UNFINISHED:
                 self.unused.add(step[0])
-        self.changed: bool = changed
+        self.changed = False
         self.sequence = count(last + 1)
         self.occurrences: dict[str, count[int]] = {}
         self.sent = self.acknowledged = 0
@@ -78,6 +78,11 @@ class Execution:
         self._stopped: threading.Event | None = None
         self._raw_info = (run_id, attempt, info)
         self._info: RunInfo | None = None
+
+    def meet(self, flow: Flow[..., Any], version: str) -> None:
+        """Learn what this process has loaded: it alone says how long the run may take, and whether the code changed."""
+        self.timeout = flow.settings.timeout
+        self.changed = version != self.version
 
     # --- what user code asks for (core.context.Runtime) -------------------------------------------
 

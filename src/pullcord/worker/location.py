@@ -33,6 +33,11 @@ class Location:
     specs: list[dict[str, Any]] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """The version of each flow by name."""
+        return {spec["name"]: spec["version"] for spec in self.specs}
+
 
 def load(kind: str, target: str) -> Location:
     """Import a location and register its flows.
@@ -42,6 +47,10 @@ def load(kind: str, target: str) -> Location:
         target: the module's name, or the path.
     """
     location = Location()
+    if kind != "module" and not Path(target).exists():
+        message = f"there is no {kind} {target}; make it, or correct path = in the settings, and reload"
+        location.failures.append({"place": target, "message": message, "traceback": ""})
+        return location
     modules: list[ModuleType] = []
     for name, place, root in _sources(kind, target):
         if root is not None and root not in sys.path:

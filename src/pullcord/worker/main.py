@@ -119,11 +119,10 @@ class Worker:
     def _load(self, message: Message) -> None:
         _, name, kind, target, role = message
         self._location = load(kind, target)
-        manifest = {"location": name, "flows": self._location.specs, "failures": self._location.failures}
+        manifest = {"location": name, "versions": self._location.versions}
         if role == "control":
-            self.channel.send([kinds.MANIFEST, manifest])
-        else:
-            self.channel.send([kinds.MANIFEST, {"location": name}])
+            manifest |= {"flows": self._location.specs, "failures": self._location.failures}
+        self.channel.send([kinds.MANIFEST, manifest])
 
     def _flow(self, name: str) -> Flow[..., Any]:
         flow = self._location.flows.get(name)
@@ -133,8 +132,12 @@ class Worker:
 
     def _validate(self, message: Message) -> None:
         _, ticket, name, inputs = message
+        flow = self._location.flows.get(name)
+        if flow is None:  # the code has changed since the server chose this location
+            self.channel.send([kinds.VALIDATED, ticket, None, None])
+            return
         try:
-            text = self._flow(name).inputs.validate(inputs)
+            text = flow.inputs.validate(inputs)
             self.channel.send([kinds.VALIDATED, ticket, text, None])
         except InvalidInputsError as error:
             self.channel.send([kinds.VALIDATED, ticket, None, error.errors])
@@ -155,6 +158,7 @@ class Worker:
         except NotFoundError as error:
             self._finish(execution, RunState.FAILED, None, describe(error))
             return
+        execution.meet(flow, self._location.versions[flow.name])
         if flow.is_async:
             context = contextvars.Context()
             context.run(current.set, execution)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from pullcord.core.errors import StoreError
-from pullcord.core.manifest import FlowSpec
+from pullcord.core.manifest import REMOVED, FlowSpec, lane
 from pullcord.store.commands.lifecycle import rebuild_hints
 from pullcord.store.statement import dump, rows
 from pullcord.store.transaction import Transaction
@@ -63,6 +63,18 @@ def _register(tx: Transaction, command: RegisterFlows) -> None:
             f"AND name NOT IN (SELECT name FROM {rows('name location spec')} AS s)",
             parameters,
         )
+        # Queued runs of a flow that is gone wait for its return, in a lane that no worker serves.
+        text = f"waits for the flow to come back: it was removed from {command.location}"
+        tx.execute(
+            "UPDATE runs SET lane = :lane, slot = NULL, waiting_for = :why WHERE state IN ('scheduled', 'queued') "
+            "AND losses = 0 AND lane != :lane "
+            "AND flow IN (SELECT name FROM flows WHERE location = :location AND removed_at IS NOT NULL)",
+            {
+                "lane": lane(command.location, REMOVED),
+                "why": dump({"kind": "code", "text": text}),
+                "location": command.location,
+            },
+        )
     limits = dump(sorted([spec.slot, spec.limit] for spec in command.specs if spec.slot is not None))
     tx.execute(
         f"INSERT INTO slots (key, capacity) SELECT key, capacity FROM {rows('key capacity:int')} AS s WHERE true "
@@ -76,6 +88,11 @@ def _register(tx: Transaction, command: RegisterFlows) -> None:
         f"UPDATE runs SET slot = s.slot FROM {source} AS s WHERE runs.flow = s.flow "
         "AND coalesce(runs.slot, '') != coalesce(s.slot, '') "
         "AND runs.state IN ('scheduled', 'queued', 'running', 'waiting', 'cancelling')",
+        lanes,
+    )
+    tx.execute(
+        f"UPDATE runs SET lane = s.lane, waiting_for = NULL FROM {source} AS s WHERE runs.flow = s.flow "
+        f"AND runs.state IN ('scheduled', 'queued') AND runs.lane LIKE '%#{REMOVED}'",
         lanes,
     )
     # A suspect stays alone.

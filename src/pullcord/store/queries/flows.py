@@ -16,6 +16,14 @@ def stored_flows(connection: Connection) -> dict[str, FlowSpec]:
     return {row[0]: FlowSpec(**parsed(row[1])) for row in rows}
 
 
+def removed_flows(connection: Connection) -> dict[str, tuple[FlowSpec, int]]:
+    """Return every flow that was registered once and has left its location, with the time, microseconds."""
+    rows = connection.execute(
+        "SELECT name, spec, removed_at FROM flows WHERE removed_at IS NOT NULL ORDER BY name"
+    ).fetchall()
+    return {row[0]: (FlowSpec(**parsed(row[1])), row[2]) for row in rows}
+
+
 def last_runs(connection: Connection, names: list[str]) -> dict[str, dict[str, Any]]:
     """Return the newest run of each flow: `{"id", "state", "queued_at", "ended_at"}`."""
     result: dict[str, dict[str, Any]] = {}

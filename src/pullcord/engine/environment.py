@@ -1,0 +1,74 @@
+"""How a location's interpreter is started: with this installation's package in reach, and nothing else of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+import pullcord
+
+START: Final = "from pullcord.worker.start import main; main(int(sys.argv[2]), int(sys.argv[3]))"
+"""What a template process executes; its arguments are a descriptor and the server's process id."""
+
+# Readable by any Python, so that one that is too old can say so. The first entry of the path may be the current folder,
+# whose files must not pass for modules (the option -P for that is as new as Python 3.11).
+_BEGIN: Final = """\
+import sys
+if sys.path[0] == "":
+    del sys.path[0]
+if sys.version_info < (3, 11):
+    import os
+    said = '{"unfit": "it is Python %d.%d; flows need Python 3.11 or newer"}' % sys.version_info[:2]
+    os.write(int(sys.argv[2]), said.encode())
+    sys.exit(1)
+sys.path.insert(0, sys.argv[1])
+"""
+
+
+def expose_package(folder: Path) -> Path:
+    """Make a folder in which a foreign interpreter finds the `pullcord` package and nothing else; return it.
+
+    The package's own folder would do only where nothing else is in it: beside an installed package is everything that
+    the server has installed, which would hide what the other environment has.
+
+    Args:
+        folder: the data folder; it must be this process's own.
+
+    Raises:
+        OSError: the link cannot be made.
+    """
+    exposed = folder.absolute() / "lib"
+    exposed.mkdir(mode=0o700, exist_ok=True)
+    link, home = exposed / "pullcord", Path(str(pullcord.__path__[0])).absolute()
+    if not (link.is_symlink() and link.readlink() == home):
+        fresh = exposed / "pullcord.new"
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(home, target_is_directory=True)
+        fresh.replace(link)
+    return exposed
+
+
+def command(python: str, exposed: Path, what: str, *arguments: str) -> list[str]:
+    """Return the command line that executes some Python in a location's interpreter.
+
+    Args:
+        python: the interpreter.
+        exposed: where it finds the package.
+        what: the Python; `sys` is imported.
+        arguments: for it, from `sys.argv[2]`; the first is a descriptor, to which an interpreter that is too old says
+            so.
+    """
+    return [python, "-c", _BEGIN + what, str(exposed), *arguments]
+
+
+def variables(python: str) -> dict[str, str]:
+    """Return the environment for an interpreter; another one's programs go before the server's, as if activated."""
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    programs = Path(python).parent
+    if python != sys.executable and (programs.parent / "pyvenv.cfg").is_file():
+        environment.pop("PYTHONHOME", None)
+        environment["VIRTUAL_ENV"] = str(programs.parent)
+        environment["PATH"] = os.pathsep.join(filter(None, [str(programs), environment.get("PATH")]))
+    return environment
