@@ -41,7 +41,7 @@ def test_there_is_always_a_way(flow: int, state: int, size: int, wanted: int) ->
 
 def test_nothing_is_counted_for_a_single_filter(server: Server) -> None:
     way = driver(server.connection, "runs", {"flow": "t.flow = :flow"}, {}, range(0, 2**62), 51)
-    assert way == "INDEXED BY runs_flow"
+    assert way == (TABLE if server.connection.keeps_statistics else "INDEXED BY runs_flow")
     assert driver(server.connection, "runs", {}, {}, range(0, 2**62), 51) == TABLE
 
 
