@@ -38,7 +38,7 @@ def test_a_store_that_hangs_is_told_and_forgiven(tmp_path: Path, monkeypatch: py
         assert store_part(api.get("/readyz"))["ready"]
         commits = server.app.store.commits
         assert store_part(api.get("/readyz"))["ready"]
-        assert server.app.store.commits == commits + 1
+        assert server.app.store.commits > commits
         monkeypatch.setattr(readiness, "PATIENCE", 0.01)
         go = threading.Event()
         with monkeypatch.context() as patched:

@@ -332,8 +332,11 @@ def test_503_when_nothing_can_be_read(server: Server, api: Api, monkeypatch: pyt
     broken = AsyncMock(side_effect=StoreFullError("nothing can be read"))
     with monkeypatch.context() as patched:
         patched.setattr(server.app.store, "read", broken)
-        for path in ("/v1/runs", "/v1/requests", "/v1/flows", f"/v1/requests/{uuid4()}", "/metrics"):
+        for path in ("/v1/runs", "/v1/requests", "/v1/flows", f"/v1/requests/{uuid4()}"):
             problem_of(api.http.get(path), 503, "store_full")
+        metrics = api.http.get("/metrics")
+        assert metrics.status_code == 200, "an alarm must be able to ring"
+        assert "pullcord_store_up 0.0" in metrics.text and "pullcord_runs{" not in metrics.text
 
 
 def test_500_says_so_and_nothing_of_the_inside(
