@@ -110,7 +110,7 @@ _CALLS: Final[dict[tuple[str, str], _Call]] = {
     ("get", "/readyz"): _Call(
         {200: ("every location has reported or failed", "Readiness"), 503: ("not yet", "Readiness")}
     ),
-    ("get", "/metrics"): _Call({200: ("Prometheus' text format", "")}, (503,), media=(METRICS,)),
+    ("get", "/metrics"): _Call({200: ("Prometheus' text format", "")}, (), media=(METRICS,)),
     ("get", "/openapi.json"): _Call({200: ("this document", "")}),
 }  # fmt: skip
 
