@@ -103,6 +103,19 @@ class PostgresServer:
                 process.kill()
         psutil.wait_procs(processes)
 
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop all its processes without ending them: connections stand, and nobody answers."""
+        postmaster = psutil.Process(self.pid)
+        processes = [postmaster, *postmaster.children(recursive=True)]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
+
     def url(self, database: str) -> str:
         """Return the address of a database."""
         return f"postgresql://pullcord@/{database}?host={self._sockets}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -21,6 +22,7 @@ from pullcord.core.errors import (
     UsageError,
 )
 from pullcord.store import postgres
+from pullcord.store import store as store_module
 from pullcord.store.commands.claim import Claimed
 from pullcord.store.commands.journal import FinishRuns
 from pullcord.store.commands.lifecycle import Start
@@ -35,6 +37,7 @@ from pullcord.store.transaction import Hints, ignore
 from tests.postgres import FAST, PostgresServer
 from tests.store.conftest import Servers
 from tests.store.harness import LANE, ROOM, DrivenClock, PostgresTestDatabase, Server, admit, finished, spec
+from tests.system.processes import poll
 
 
 @pytest.fixture(scope="module")
@@ -180,10 +183,117 @@ async def test_a_commit_that_never_came_is_found_out(store: Store, monkeypatch: 
 
     monkeypatch.setattr(postgres.PostgresConnection, "commit", commit)
     run = str(uuid7())
-    with pytest.raises(StoreError, match="PostgreSQL cannot be reached"):
+    with pytest.raises(StoreError, match="lost before this was written; ask again"):
         await store.write(lambda done: admit(uuid=run, done=done))
     assert await store.read(load_runs, [run]) == {}
     assert (await store.write(lambda done: admit(uuid=run, done=done))).run_uuid == run
+
+
+class Away:
+    """A server that goes away over a commit that it has made, and comes back when it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._patched = monkeypatch
+        whole = postgres.PostgresConnection.commit
+
+        def commit(connection: Any) -> None:
+            whole(connection)
+            connection.close()
+            raise Cut("server closed the connection unexpectedly")
+
+        def reconnect(_: Any) -> None:
+            raise Cut("connection refused")
+
+        monkeypatch.setattr(PostgresWriter, "_reconnect", reconnect)
+        monkeypatch.setattr(postgres.PostgresConnection, "commit", commit)
+
+    def come_back(self) -> None:
+        """Answer again."""
+        self._patched.undo()
+
+
+async def test_while_a_commit_is_in_doubt_others_are_refused_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = Away(monkeypatch)
+    doubtful = asyncio.ensure_future(store.write(lambda done: admit(done=done)))
+    await in_doubt(store)
+    with pytest.raises(StoreError, match="PostgreSQL cannot be reached"):
+        await store.write(lambda done: admit(done=done))
+    assert not doubtful.done(), "nobody knows what became of the first"
+    away.come_back()
+    decision = await doubtful
+    assert await store.read(load_runs, [decision.run_uuid])
+
+
+async def in_doubt(store: Store) -> None:
+    """Wait until the writer does not know what became of a commit."""
+    await asyncio.to_thread(poll, lambda: store._writer._doubtful is not None)
+
+
+async def test_runs_that_were_claimed_in_doubt_are_dispatched(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    dispatched: asyncio.Queue[Any] = asyncio.Queue()
+    await store.write(Start)
+    store.serve(Room(), lambda claimed: dispatched.put_nowait([run.id for run in claimed]))
+    await store.write(lambda done: admit("free", limited=False, not_before=2**60, done=done))
+    away = Away(monkeypatch)
+    doubtful = asyncio.ensure_future(store.write(lambda done: admit("free", limited=False, done=done)))
+    await in_doubt(store)
+    away.come_back()
+    assert await dispatched.get() == [(await doubtful).id]
+
+
+async def test_a_server_that_stops_in_doubt_says_so(
+    database: PostgresTestDatabase, clock: DrivenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = database.store(clock)
+    store.start()
+    away = Away(monkeypatch)
+    doubtful = asyncio.ensure_future(store.write(lambda done: admit(done=done)))
+    await in_doubt(store)
+    await store.stop()
+    with pytest.raises(StoreError, match="stopped before the database could say"):
+        await doubtful
+    away.come_back()
+
+
+def test_the_place_of_a_connection_that_postgresql_believes_in_is_waited_for(
+    database: PostgresTestDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our own dead session still holds the lock: that is no other server."""
+    monkeypatch.setattr(postgres, "LOCK_PATIENCE", 0)
+    writer = database.writer()
+    assert isinstance(writer, PostgresWriter)
+    old, writer._connection = writer._connection, writer._connect()
+    with pytest.raises(StoreError, match="has not noticed yet"):
+        writer._reconnect()
+    old.close()
+    poll(lambda: comes_back(writer))
+    writer.close()
+
+
+def comes_back(writer: PostgresWriter) -> bool:
+    """Try to reconnect."""
+    with contextlib.suppress(StoreError):
+        writer._reconnect()
+        return True
+    return False
+
+
+async def test_a_store_stops_although_postgresql_does_not_answer(
+    postgres_server: PostgresServer, tmp_path: Path, clock: DrivenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "STOP_PATIENCE", 0.1)
+    store = PostgresTestDatabase(tmp_path, postgres_server.url(postgres_server.create())).store(clock)
+    store.start()
+    await store.read(load_runs, [])
+    with postgres_server.frozen():
+        asking = asyncio.ensure_future(store.write(lambda done: admit(done=done)))
+        reading = asyncio.ensure_future(store.read(load_runs, []))
+        await asyncio.sleep(0)
+        await store.stop()
+    results = await asyncio.gather(asking, reading, return_exceptions=True)
+    assert [type(result) for result in results] == [StoreError, StoreError]
 
 
 async def test_what_a_worker_reported_waits_for_the_server(

@@ -40,10 +40,12 @@ class Failure:
     Attributes:
         error: the same in Pullcord's words, with advice.
         of_the_values: whether the values of a statement are to blame, so that bisecting its batch helps.
+        unknown: whether a commit may have happened all the same; `Connection.committed` finds out.
     """
 
     error: StoreError
     of_the_values: bool
+    unknown: bool = False
 
 
 class Connection(Protocol):
@@ -80,6 +82,16 @@ class Connection(Protocol):
 
     def commit(self) -> None:
         """Put the transaction on disk; when this returns it is there."""
+
+    def committed(self) -> bool:
+        """Find out what became of a transaction whose commit failed in the unknown.
+
+        Raises:
+            Exception: the database cannot be asked yet.
+        """
+
+    def abandon(self) -> None:
+        """Break the connection under a statement that does not come back; called on another thread."""
 
     def rollback(self) -> None:
         """Give up the transaction, if there is one."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
@@ -36,34 +37,44 @@ except ImportError as error:
 LOCK_PATIENCE: Final = 3.0
 """Seconds to wait for the lock: a server that was just killed gives it back when PostgreSQL has noticed."""
 
-OUTCOME_PATIENCE: Final = 60.0
-"""Seconds to wait for a lost server, to ask it whether a transaction was committed."""
-
 CHANNEL: Final = "pullcord"
 """Where writers tell that there is something to claim."""
 
 PAUSE: Final = 0.05
-"""Seconds between two tries of either."""
+"""Seconds between two tries."""
 
 _WRITER: Final = """
 SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'; SET jit = off;
 SET idle_in_transaction_session_timeout = '60s'; SET client_min_messages = warning;
+SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3;
 SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off"""
 """The writer's statements begin at the rows they are given and look the others up. Plans are kept, and one that was
-made while a table was empty must not walk through it when it is full."""
+made while a table was empty must not walk through it when it is full. The keep-alives are PostgreSQL's: it gives the
+lock back within 15 s when this machine is lost or the cable is pulled."""
 
 _READER: Final = "SET default_transaction_read_only = on; SET jit = off; SET statement_timeout = '60s'"
 _LOCK: Final = "SELECT pg_try_advisory_lock(hashtext('pullcord'), hashtext(current_schema()))"
 _UNREACHABLE: Final = "PostgreSQL cannot be reached; look whether it runs, and look at PULLCORD_DATABASE_URL"
 
+_DAMAGED: Final = "PostgreSQL reports a damaged database; look at its log, and restore a back-up"
 _ADVICE: Final[dict[str, tuple[type[StoreError], str]]] = {
     "08": (StoreError, _UNREACHABLE),
     "53": (StoreFullError, "PostgreSQL has run out of disk, memory or connections; give it more, then try again"),
     "57": (StoreError, _UNREACHABLE),
-    "25": (StoreReadOnlyError, "the database cannot be written; connect to the primary server"),
-    "XX": (StoreCorruptError, "PostgreSQL reports a damaged database; look at its log, and restore a back-up"),
+    "57014": (
+        StoreError,
+        "the query took too long; ask for less, or look at what PostgreSQL is doing",
+    ),
+    "25006": (StoreReadOnlyError, "the database cannot be written; connect to the primary server"),
+    "25P03": (StoreError, _UNREACHABLE),
+    "42501": (
+        StoreReadOnlyError,
+        "the user lacks a right; as its owner: GRANT CREATE ON SCHEMA, or name a schema of its own in search_path",
+    ),
+    "XX001": (StoreCorruptError, _DAMAGED),
+    "XX002": (StoreCorruptError, _DAMAGED),
 }
-"""What an error means, by its class (PostgreSQL's manual, appendix A)."""
+"""What an error means, by its code or else by its class (PostgreSQL's manual, appendix A)."""
 
 _OF_THE_VALUES: Final = {"0A", "21", "22", "23", "42", "54"}
 
@@ -75,8 +86,9 @@ def explain(error: psycopg.Error) -> Failure:
         if isinstance(error, psycopg.OperationalError):
             return Failure(StoreError(f"{_UNREACHABLE} ({_first_line(error)})"), of_the_values=False)
         return Failure(StoreError(f"the database refused the operation ({_first_line(error)})"), of_the_values=True)
-    kind, advice = _ADVICE.get(state[:2], (StoreError, "the database refused the operation"))
-    return Failure(kind(f"{advice} ({_first_line(error)})"), of_the_values=state[:2] in _OF_THE_VALUES)
+    known = _ADVICE.get(state) or _ADVICE.get(state[:2])
+    kind, advice = known or (StoreError, "the database refused the operation")
+    return Failure(kind(f"{advice} ({_first_line(error)})"), of_the_values=not known and state[:2] in _OF_THE_VALUES)
 
 
 def _first_line(error: psycopg.Error) -> str:
@@ -101,6 +113,14 @@ def connect(url: str, settings: str) -> psycopg.Connection[Any]:
         connection.close()
         raise
     return connection
+
+
+class _InDoubtError(Exception):
+    """The connection broke over a commit."""
+
+    def __init__(self, cause: psycopg.OperationalError) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 class PostgresConnection:
@@ -170,8 +190,22 @@ class PostgresConnection:
         """Return the size of the database, bytes."""
         return int(self.execute("SELECT pg_database_size(current_database())").fetchone()[0])
 
+    def committed(self) -> bool:
+        """Say that a commit which failed did not happen; the writer knows better."""
+        return False
+
+    def abandon(self) -> None:
+        """Break the connection under a statement that does not come back."""
+        with (
+            contextlib.suppress(OSError, psycopg.Error),
+            socket.socket(fileno=os.dup(self._connection.fileno())) as other,
+        ):
+            other.shutdown(socket.SHUT_RDWR)
+
     def failure(self, error: Exception) -> Failure | None:
         """Explain an error of the driver."""
+        if isinstance(error, _InDoubtError):
+            return replace(explain(error.cause), unknown=True)
         if isinstance(error, psycopg.Error):
             return explain(error)
         return Failure(error, of_the_values=False) if isinstance(error, StoreError) else None
@@ -229,29 +263,24 @@ class PostgresWriter(PostgresConnection):
     def commit(self) -> None:
         """Put the transaction on disk.
 
-        When the server is lost over it, only the server can say what became of it: it is asked when it is back.
+        When the server is lost over it, only the server can say what became of it, when it is back.
         """
         try:
             super().commit()
-        except psycopg.OperationalError:
-            if self.usable or not self._was_committed():
+        except psycopg.OperationalError as error:
+            if self.usable:
                 raise
+            raise _InDoubtError(error) from error
 
-    def _was_committed(self) -> bool:
-        deadline = time.monotonic() + OUTCOME_PATIENCE
-        while True:
-            try:
-                self._reconnect()
-                sql = "SELECT pg_xact_status(CAST(CAST(:transaction AS text) AS xid8))"
-                (status,) = self.execute(sql, {"transaction": self._transaction}).fetchone()
-                if status != "in progress":
-                    return bool(status == "committed")
-            except StoreLockedError:
-                raise
-            except (psycopg.OperationalError, StoreError):
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(PAUSE)
+    def committed(self) -> bool:
+        """Ask the server, on a new connection, what became of the last transaction."""
+        if not self.usable:
+            self._reconnect()
+        sql = "SELECT pg_xact_status(CAST(CAST(:transaction AS text) AS xid8))"
+        (status,) = self.execute(sql, {"transaction": self._transaction}).fetchone()
+        if status not in ("committed", "aborted"):
+            raise StoreError(f"PostgreSQL has not decided about a transaction yet: it is {status or 'forgotten'}")
+        return bool(status == "committed")
 
     def _reconnect(self) -> None:
         self._connection.close()
@@ -275,6 +304,8 @@ class PostgresWriter(PostgresConnection):
                 if time.monotonic() > deadline:
                     there = self.execute("SELECT to_regclass('meta')").fetchone()[0]
                     row = self.execute("SELECT value FROM meta WHERE name = 'server'").fetchone() if there else None
+                    if row is not None and row[0] == self._me:
+                        raise StoreError("PostgreSQL has not noticed yet that this server's last connection broke")
                     raise StoreLockedError(
                         f"the database is in use by another Pullcord ({_name(row)}); stop it, use another database, "
                         "or set PULLCORD_URL to ask that one"

@@ -79,6 +79,13 @@ class SQLiteConnection(sqlite3.Connection):
             raise error
         self.execute("COMMIT")
 
+    def committed(self) -> bool:
+        """Say that a commit which failed did not happen."""
+        return False
+
+    def abandon(self) -> None:
+        """Do nothing: a disk answers, sooner or later."""
+
     def rollback(self) -> None:
         """Give up the transaction, if there is one."""
         if self.in_transaction:

@@ -23,6 +23,9 @@ from pullcord.store.writer import Claimant, Writer
 
 R = TypeVar("R")
 
+STOP_PATIENCE = 5.0
+"""Seconds that what is being written or read gets to end when the store stops."""
+
 READERS = 4
 """How many queries run at once."""
 
@@ -93,14 +96,24 @@ class Store:
         self._stopped = True
         if self._listener is not None:
             await self._listener.stop()
-        await asyncio.to_thread(self._writer.stop)
-        await asyncio.to_thread(self._readers.shutdown)
+        await self._ended(self._writer.stop, [self._connection])
+        await self._ended(self._readers.shutdown, self._connections)
         for connection in self._connections:
             connection.close()
         hit("store.before_checkpoint")
         self._connection.close()
         hit("store.after_checkpoint")
         self._lock.release()
+
+    async def _ended(self, stop: Callable[[], None], connections: Sequence[Connection]) -> None:
+        """Stop something on a thread; what a database that does not answer holds up is broken off."""
+        stopping = asyncio.ensure_future(asyncio.to_thread(stop))
+        await asyncio.wait({stopping}, timeout=STOP_PATIENCE)
+        while not stopping.done():
+            for connection in connections:
+                connection.abandon()
+            await asyncio.wait({stopping}, timeout=1.0)
+        await stopping
 
     def submit(self, command: Command) -> None:
         """Hand a command to the writer; its `done` is called on the event loop when it is on disk."""
@@ -170,7 +183,9 @@ class Store:
             except Exception as error:
                 if fresh or connection.usable:
                     raise explained(connection, error) from error
-            connection = None  # It broke since the last query, and reading again changes nothing.
+            # It broke since the last query, and reading again changes nothing.
+            self._connections.remove(connection)
+            connection = None
 
     def _deliver(self, answers: list[tuple[Callable[[Any], None], Any]], claimed: list[Claimed]) -> None:
         if self._loop is None or not (answers or claimed):

@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, Final, Protocol
 
@@ -58,6 +59,16 @@ class Claimant(Protocol):
         """Take the room of runs that were just committed as claimed."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What a transaction comes to when it is on disk."""
+
+    batch: Sequence[Command]
+    answers: list[tuple[Callable[[Any], None], Any]]
+    claimed: list[Claimed]
+    hints: Hints
+
+
 class _Nudge:
     """Wakes the writer for a claim without a command."""
 
@@ -87,6 +98,7 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name="pullcord-writer", daemon=True)
         self._stopped = False
         self._claim_failed = False
+        self._doubtful: _Outcome | None = None
         self.commits = 0
         self.statistics = WriteStatistics()
 
@@ -142,7 +154,7 @@ class Writer:
         while not stopping:
             item: Any = None
             try:
-                item = self._queue.get(timeout=RETRY_PAUSE if pending or self._claim_failed else None)
+                item = self._queue.get(timeout=RETRY_PAUSE if pending or self._claim_failed or self._doubtful else None)
             except Empty:
                 item = _NUDGE
             batch = pending
@@ -158,22 +170,42 @@ class Writer:
                 except Empty:
                     break
             pending = self._write(batch)
+        if self._doubtful is not None:
+            error = StoreError("the server stopped before the database could say what it wrote; ask again")
+            self._refuse(self._doubtful.batch, error)
 
     def _write(self, batch: list[Command]) -> list[Command]:
         """Write a batch and return the commands that must be tried again."""
         began = time.perf_counter()
         try:
-            answers, claimed = self._commit(batch)
+            batch = self._find_out() + batch
+            outcome = self._commit(batch)
         except Exception as error:
             failure = self._connection.failure(error)
+            if failure is not None and failure.unknown:
+                log.warning("the database was lost over a commit, and is asked what became of it: %s", failure.error)
+                return self._write([])
             if failure is not None:
                 return self._recover(batch, failure)
             # A value that a command cannot even put into words.
             log.exception("a batch of %d writes failed", len(batch))
             self._claim_failed = self._claimant is not None
             return self._divide(batch, StoreError(f"the write failed: {error!r}"))
-        self._note(time.perf_counter() - began, len(batch), len(claimed))
-        self._deliver(answers, claimed)
+        self._note(time.perf_counter() - began, len(batch), len(outcome.claimed))
+        self._deliver(outcome.answers, outcome.claimed)
+        return []
+
+    def _find_out(self) -> list[Command]:
+        """Finish a transaction in doubt, once the database can say what became of it; return what to try again."""
+        outcome = self._doubtful
+        if outcome is None:
+            return []
+        committed = self._connection.committed()
+        self._doubtful = None
+        if not committed:
+            return self._refuse(outcome.batch, StoreError("the database was lost before this was written; ask again"))
+        self._accept(outcome)
+        self._deliver(outcome.answers, outcome.claimed)
         return []
 
     def _note(self, seconds: float, commands: int, claims: int) -> None:
@@ -183,7 +215,7 @@ class Writer:
             fields = {"seconds": round(seconds, 3), "commands": commands, "claims": claims}
             log.warning("a commit took %.1f s: the disk or the database is slow", seconds, extra=fields)
 
-    def _commit(self, batch: Sequence[Command]) -> tuple[list[tuple[Callable[[Any], None], Any]], list[Claimed]]:
+    def _commit(self, batch: Sequence[Command]) -> _Outcome:
         connection = self._connection
         self._last = max(self._last + 1, self._clock.now())
         tx = Transaction(connection, self._last, self._owner, self._hints.copy())
@@ -203,17 +235,29 @@ class Writer:
             claimed = self._claim(tx)
             _settle(tx, admitted, claimed)
             hit("writer.before_commit")
-            connection.commit()
         except BaseException:
             connection.rollback()
             raise
+        outcome = _Outcome(batch, answers, claimed, tx.hints)
+        try:
+            connection.commit()
+        except Exception as error:
+            failure = connection.failure(error)
+            if failure is not None and failure.unknown:
+                self._doubtful = outcome
+            connection.rollback()
+            raise
         hit("writer.after_commit")
-        self._hints = tx.hints
+        self._accept(outcome)
+        return outcome
+
+    def _accept(self, outcome: _Outcome) -> None:
+        """Remember what is on disk now."""
+        self._hints = outcome.hints
         self._claim_failed = False
         self.commits += 1
-        if claimed and self._claimant is not None:
-            self._claimant.reserve(claimed)
-        return answers, claimed
+        if outcome.claimed and self._claimant is not None:
+            self._claimant.reserve(outcome.claimed)
 
     def _claim(self, tx: Transaction) -> list[Claimed]:
         if self._claimant is None:
@@ -235,11 +279,14 @@ class Writer:
         fields = {"code": failure.error.code, "commands": len(batch)}
         log.log(level, "writing %d commands failed: %s", len(batch), failure.error, extra=fields)
         self._claim_failed = self._claimant is not None
-        keep = [command for command in batch if command.keep_trying]
+        return self._refuse(batch, failure.error)
+
+    def _refuse(self, batch: Sequence[Command], error: StoreError) -> list[Command]:
+        """Tell those who can be told that nothing was written; return the commands that were promised to somebody."""
         failed = [command for command in batch if not command.keep_trying]
-        self.statistics.refused(failure.error, len(failed))
-        self._deliver([(command.done, command.failure(failure.error)) for command in failed], [])
-        return keep
+        self.statistics.refused(error, len(failed))
+        self._deliver([(command.done, command.failure(error)) for command in failed], [])
+        return [command for command in batch if command.keep_trying]
 
     def _divide(self, batch: list[Command], error: StoreError) -> list[Command]:
         """Find the command that poisons the batch: halve it until it stands alone."""
