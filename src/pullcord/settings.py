@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
 
 from pullcord.core.errors import UsageError
 from pullcord.engine.locations import CodeLocation, read_locations
@@ -54,9 +53,9 @@ class Settings:
         """Where the records are, for people; without a password."""
         if self.database_url is None:
             return str(self.data_dir)
-        address = urlsplit(self.database_url)
-        host = address.netloc.rpartition("@")[2] or parse_qs(address.query).get("host", ["localhost"])[0]
-        return f"PostgreSQL {host}{address.path}"
+        from pullcord.store.address import named
+
+        return named(self.database_url)
 
 
 def load_settings(

@@ -451,3 +451,22 @@ def test_too_much_to_tell_is_told_in_short() -> None:
     told = notification(1, set(), {f"slot-{number}" for number in range(2000)})
     assert len(told.encode()) < 8000
     assert hints_of(told, 2) == Hints(anything=True)
+
+
+def test_a_user_who_may_not_make_tables_is_told(postgres_server: PostgresServer) -> None:
+    url = postgres_server.url(postgres_server.create())
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS poor")
+        connection.execute("CREATE ROLE poor LOGIN")
+    with pytest.raises(StoreReadOnlyError, match="GRANT CREATE ON SCHEMA"):
+        PostgresDatabase(url.replace("pullcord@", "poor@")).writer()
+
+
+def test_a_query_that_takes_too_long_says_so(database: PostgresTestDatabase) -> None:
+    reader = database.reader()
+    reader.execute("SET statement_timeout = 1")
+    with pytest.raises(psycopg.Error) as cancelled:
+        reader.execute("SELECT pg_sleep(10)")
+    failure = reader.failure(cancelled.value)
+    assert failure is not None and "took too long" in failure.error.message
+    reader.close()

@@ -10,6 +10,7 @@ import platform
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -29,6 +30,9 @@ from pullcord.store.connection import Connection
 from pullcord.store.queries.flows import counts, oldest_queued
 
 ROLES: Final = ("control", "shared", "alone")
+
+PATIENCE: Final = 2.0
+"""Seconds to wait for the store; then the metrics are told without it."""
 
 _ENDS: Final = (RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED)
 
@@ -55,14 +59,20 @@ class Exposition:
         PlatformCollector(registry=self._registry)
         ProcessCollector(registry=self._registry)
         self._stored: Stored | None = None
+        self._reading: asyncio.Future[Stored] | None = None
         self._registry.register(self)
 
     async def text(self) -> bytes:
         """Return the metrics; without those that only the store knows while it cannot be read."""
-        try:
-            self._stored = await self._app.store.read(_stored)
-        except StoreError:
-            self._stored = None
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._app.store.read(_stored))
+        # A database that hangs gets one question, not one from every scrape.
+        await asyncio.wait({self._reading}, timeout=PATIENCE)
+        self._stored = None
+        if self._reading.done():
+            reading, self._reading = self._reading, None
+            with suppress(StoreError):
+                self._stored = await reading
         return await asyncio.to_thread(generate_latest, self._registry)
 
     def collect(self) -> Iterator[Metric]:

@@ -53,15 +53,19 @@ def database(settings: Settings, whole: bool = False) -> Iterator[Finding]:
 def _postgres(settings: Settings) -> Iterator[Finding]:
     """Yield findings about a PostgreSQL database; the soundness of its files is that server's own concern."""
     from pullcord.cli.checks import Finding
+    from pullcord.store.connection import explained
 
     try:
         with closing(reader_of(settings)) as connection:
-            version = connection.execute("SHOW server_version").fetchone()[0]
-            yield Finding("database", "ok", f"{settings.place}, version {version}")
-            if connection.execute("SELECT to_regclass('alembic_version')").fetchone()[0] is not None:
-                yield _schema(connection)
+            try:
+                version = connection.execute("SHOW server_version").fetchone()[0]
+                yield Finding("database", "ok", f"{settings.place}, version {version}")
+                if connection.execute("SELECT to_regclass('alembic_version')").fetchone()[0] is not None:
+                    yield _schema(connection)
+            except Exception as error:
+                raise explained(connection, error) from error
     except PullcordError as error:
-        yield Finding("database", "wrong", f"{settings.place}: {error.message}", "correct PULLCORD_DATABASE_URL")
+        yield Finding("database", "wrong", f"{settings.place}: {error.message}", "do as it says, then look again")
 
 
 def reader_of(settings: Settings) -> Connection:
@@ -76,7 +80,11 @@ def reader_of(settings: Settings) -> Connection:
     if settings.database_url is None:
         with translated():
             return open_reader(settings.data_dir / "pullcord.db")
-    return database_of(settings.data_dir, settings.database_url).reader()
+    connection = database_of(settings.data_dir, settings.database_url).reader()
+    connection.execute(
+        "SET statement_timeout = 0"
+    )  # a server's lists must end soon; looking at everything may take long
+    return connection
 
 
 def open_reader(path: Path) -> SQLiteConnection:

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pullcord.core.errors import UsageError
 from pullcord.store import sqlite
+from pullcord.store.address import parsed
 from pullcord.store.connection import Connection
 from pullcord.store.migrate import migrate
-
-SCHEMES = ("postgresql://", "postgres://")
 
 
 class Listener(Protocol):
@@ -87,12 +85,11 @@ def database_of(folder: Path, url: str | None) -> Database:
         url: address of a PostgreSQL database, or None.
 
     Raises:
-        UsageError: the address is of another kind, or the driver is not installed.
+        UsageError: the address cannot be read, or the driver is not installed.
     """
     if url is None:
         return SQLiteDatabase(folder / "pullcord.db")
-    if not url.startswith(SCHEMES):
-        raise UsageError("the database's address must begin with postgresql://, as in postgresql://user@host/pullcord")
+    parsed(url)
     from pullcord.store.postgres import PostgresDatabase
 
     return PostgresDatabase(url)

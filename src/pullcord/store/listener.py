@@ -1,4 +1,8 @@
-"""Hears PostgreSQL's notifications. They are a wake-up only: a lost one delays a run, and it never lets one slip by."""
+"""Hears PostgreSQL's notifications. They are a wake-up only: a lost one delays a run, and it never lets one slip by.
+
+With one server a database, which is the rule for now, the only other writer is an administrator's hand: who changes
+rows with psql can say `NOTIFY pullcord`, and the server looks at all its queues.
+"""
 
 from __future__ import annotations
 

@@ -82,10 +82,11 @@ def _upgrade_or_undo(connection: sqlite3.Connection, version: str) -> None:
 
 
 def migrate_postgres(connection: Connection, url: str) -> None:
-    """Create or upgrade the schema in PostgreSQL, while `connection` holds the server's lock.
+    """Create or upgrade the schema in PostgreSQL, in one transaction, while `connection` holds the server's lock.
 
     Raises:
         StoreVersionError: a newer Pullcord wrote this database.
+        psycopg.Error: an upgrade failed and was undone.
     """
     there = connection.execute("SELECT to_regclass('alembic_version')").fetchone()[0]
     row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if there else None
@@ -96,9 +97,14 @@ def migrate_postgres(connection: Connection, url: str) -> None:
         raise too_new("this database", version)
     import psycopg
     from sqlalchemy import create_engine
+    from sqlalchemy.exc import DBAPIError
     from sqlalchemy.pool import NullPool
 
-    _run(create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=NullPool), "head")
+    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=NullPool)
+    try:
+        _run(engine, "head")
+    except DBAPIError as error:
+        raise error.orig or error from None
 
 
 def upgrade(connection: sqlite3.Connection, revision: str = "head") -> None:

@@ -11,13 +11,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
+import psycopg
+from psycopg.pq import TransactionStatus
+from psycopg.types.numeric import Int8Dumper
+
 from pullcord.core.errors import (
     StoreCorruptError,
     StoreError,
     StoreFullError,
     StoreLockedError,
     StoreReadOnlyError,
-    UsageError,
 )
 from pullcord.store.connection import NOTHING, Cursor, Failure
 from pullcord.store.statement import to_postgres
@@ -25,14 +28,6 @@ from pullcord.store.statement import to_postgres
 if TYPE_CHECKING:
     from pullcord.store.listener import Listener
 
-try:
-    import psycopg
-    from psycopg.pq import TransactionStatus
-    from psycopg.types.numeric import Int8Dumper
-except ImportError as error:
-    raise UsageError(
-        f"PostgreSQL needs the driver psycopg ({error}); install it with: pip install 'pullcord[postgres]'"
-    ) from None
 
 LOCK_PATIENCE: Final = 3.0
 """Seconds to wait for the lock: a server that was just killed gives it back when PostgreSQL has noticed."""
