@@ -185,7 +185,7 @@ class Store:
                     raise explained(connection, error) from error
             # It broke since the last query, and reading again changes nothing.
             self._connections.remove(connection)
-            connection = None
+            connection = self._local.connection = None
 
     def _deliver(self, answers: list[tuple[Callable[[Any], None], Any]], claimed: list[Claimed]) -> None:
         if self._loop is None or not (answers or claimed):
