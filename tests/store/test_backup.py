@@ -8,6 +8,7 @@ import json
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tarfile
 from contextlib import closing
 from hashlib import sha256
@@ -359,6 +360,63 @@ def test_no_server_starts_on_half_a_restore_and_the_next_one_completes_it(
     restore(archive, data, force=True)
     assert len(runs(data)) == 5
     assert not (data / RESTORING).exists()
+
+
+class Killed(BaseException):
+    """As far as files are concerned, the process is dead."""
+
+
+class Reaper:
+    """Kills at the first change of a name after so many; whatever is tried later, cleaning up too, does not happen."""
+
+    left: int | None = None
+
+    def __call__(self, event: str, _: object) -> None:
+        if self.left is None or event not in ("os.rename", "os.remove", "os.rmdir", "os.mkdir"):
+            return
+        if self.left == 0:
+            raise Killed
+        self.left -= 1
+
+
+reaper = Reaper()
+sys.addaudithook(reaper)
+
+
+@pytest.mark.parametrize("cut_before", [False, True])
+def test_a_restore_that_is_killed_anywhere_leaves_no_empty_folder(
+    cut_before: bool, data: Path, archive: Path, tmp_path: Path
+) -> None:
+    if cut_before:
+        shutil.copytree(data, data / RESTORING, ignore=shutil.ignore_patterns("lock"))
+    for left in range(200):
+        folder = tmp_path / f"copy{left}"
+        shutil.copytree(data, folder)
+        reaper.left = left
+        try:
+            restore(archive, folder, force=True)
+            break
+        except Killed:
+            pass
+        finally:
+            reaper.left = None
+        if (folder / RESTORING).exists():
+            with pytest.raises(StoreError, match="cut short"):
+                Store(folder, DrivenClock())
+        else:
+            assert len(runs(folder)) == 5, "it is the old data or the new, never none"
+        restore(archive, folder, force=True)
+        assert len(runs(folder)) == 5
+        assert not list(folder.glob(".restore-*")), "what the dead one left is gone"
+    assert left > 5
+
+
+def test_a_live_database_is_no_copy(data: Path, tmp_path: Path) -> None:
+    """A part of it is in its log, and would be left out."""
+    source = data / "pullcord.db"
+    (data / "pullcord.db-wal").write_bytes(b"x")
+    with pytest.raises(UsageError, match=f"pullcord backup --data-dir {data}"):
+        restore(source, tmp_path / "new")
 
 
 def test_the_digest_of_a_back_up_depends_on_its_content_alone(data: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from pullcord.store.lock import RESTORING, FolderLock
 from pullcord.store.migrate import HEAD, too_new
 
 _SQLITE: Final = b"SQLite format 3\0"
+_UNFINISHED: Final = ".restore-"
 _DATABASE_FILES: Final = (DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm")
 
 
@@ -63,12 +64,14 @@ def restore(source: Path, folder: Path, *, force: bool = False, progress: Progre
     except OSError as error:
         raise StoreReadOnlyError(f"the data folder {folder} cannot be made: {error.strerror}") from None
     with _held(folder):
+        for left in folder.glob(f"{_UNFINISHED}*"):  # by one that was killed
+            shutil.rmtree(left)
         replaced = [name for name in (*_DATABASE_FILES, LOGS, RESTORING) if (folder / name).exists()]
         if replaced and not force:
             raise UsageError(
                 f"{folder} holds data already; name another --data-dir, or give --force to replace it: it is kept aside"
             )
-        unpacked = Path(tempfile.mkdtemp(prefix=".restore-", dir=folder))
+        unpacked = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
         try:
             with source.open("rb") as file:
                 bare = file.read(len(_SQLITE)) == _SQLITE
@@ -94,6 +97,12 @@ def restore(source: Path, folder: Path, *, force: bool = False, progress: Progre
 
 
 def _take_copy(source: Path, target: Path, progress: Progress) -> None:
+    log = source.with_name(f"{source.name}-wal")
+    if log.exists() and log.stat().st_size:
+        raise UsageError(
+            f"{source} is a database in use, or one that was: a part of it is in {log.name}. Back it up with "
+            f"`pullcord backup --data-dir {source.parent}`, and restore that"
+        )
     progress("copying the database", 0, 0)
     with opened_read_only(source, immutable=True) as connection:
         copy(connection, target, progress)
@@ -102,8 +111,14 @@ def _take_copy(source: Path, target: Path, progress: Progress) -> None:
 def _swap(folder: Path, unpacked: Path, parts: tuple[str, ...]) -> Path | None:
     """Move the old parts aside and the new ones into their places."""
     restoring = folder / RESTORING
-    shutil.rmtree(restoring, ignore_errors=True)
-    unpacked.rename(restoring)
+    if restoring.exists():  # One before was cut short: the name must not be gone for a moment.
+        for path in list(restoring.iterdir()):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in list(unpacked.iterdir()):
+            path.rename(restoring / path.name)
+        sync(restoring)
+    else:
+        unpacked.rename(restoring)
     sync(folder)
     old = [name for name in parts if (folder / name).exists()]
     aside = folder / f"before-restore-{stamp()}" if old else None
