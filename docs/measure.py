@@ -94,7 +94,8 @@ def workers() -> None:
 
 async def _forks() -> None:
     loop = asyncio.get_running_loop()
-    template = Template(sys.executable, Path.cwd(), lambda *_: None, lambda: None)
+    folder = tempfile.TemporaryDirectory()
+    template = Template(sys.executable, Path.cwd(), Path(folder.name), lambda *_: None, lambda _: None)
     template.attach()
     times, pids, ends = list[float](), list[int](), list[socket.socket]()
     for _ in range(11):
@@ -113,6 +114,8 @@ async def _forks() -> None:
     template.close()
     for end in ends:
         end.close()
+    await template.ended()
+    folder.cleanup()
 
 
 def _share(pid: int) -> float:

@@ -193,3 +193,16 @@ def test_what_a_location_had_is_known_from_the_last_server_until_it_has_loaded()
     assert set(catalog.known("etl")) == {"f"}
     catalog.update("etl", manifest("g"))
     assert set(catalog.known("etl")) == {"g"}
+
+
+async def test_waiting_goes_on_while_locations_come_and_go() -> None:
+    catalog = Catalog([location("etl"), location("slow")], {})
+    waiting = asyncio.ensure_future(catalog.wait_ready())
+    await asyncio.sleep(0)
+    catalog.add(location("new"))
+    catalog.update("etl", manifest("a"))
+    catalog.remove("slow")
+    await asyncio.sleep(0)
+    assert not waiting.done(), "the new one has not reported"
+    catalog.update("new", manifest("b"))
+    await waiting

@@ -125,3 +125,11 @@ def test_the_oldest_pydantic_passes_the_tests_of_what_uses_it(tmp_path: Path) ->
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     assert done.stdout.startswith(str(OLDEST)), "it was tested with another pydantic"
+
+
+def test_the_servers_database_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PULLCORD_DATABASE_URL", "postgresql://u:secret@h/p")
+    monkeypatch.setenv("PULLCORD_API_KEY", "a flow may call a server")
+    given = variables(sys.executable)
+    assert "PULLCORD_DATABASE_URL" not in given
+    assert given["PULLCORD_API_KEY"] == "a flow may call a server"

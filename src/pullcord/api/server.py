@@ -184,6 +184,7 @@ async def _serve(
         stopping = loop.create_task(stop.wait())
         await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
+            waiting.result()
             log.info("ready", extra=fields)
             ready(url, app)
         # The import of FastAPI takes a while; whoever calls first need not wait for it, and stopping does not either.

@@ -144,8 +144,8 @@ class Catalog:
         self.states[location.name] = LocationState(location)
 
     def remove(self, name: str) -> None:
-        """A location is served no longer."""
-        del self.states[name]
+        """A location is served no longer, and nobody need wait for it."""
+        self.states.pop(name).reported.set()
 
     def known(self, name: str) -> dict[str, FlowSpec]:
         """Return the flows that a location had until now, be it under an earlier server."""
@@ -180,8 +180,9 @@ class Catalog:
 
     async def wait_ready(self) -> None:
         """Wait until every location has reported or failed."""
-        for state in self.states.values():
-            await state.reported.wait()
+        while not self.ready:  # a reload may add and remove locations meanwhile
+            for state in list(self.states.values()):
+                await state.reported.wait()
 
     async def resolve(self, name: str) -> FlowSpec:
         """Return a flow, waiting for locations that are still loading.

@@ -139,8 +139,10 @@ class Engine:
         """Drain, then end all processes; nobody waits for news any longer."""
         await self.drain(patience)
         self.hub.close()
-        for fleet in [*self.fleets.values(), *self.leaving]:
+        fleets = [*self.fleets.values(), *self.leaving]
+        for fleet in fleets:
             fleet.stop()
+        await asyncio.gather(*(fleet.ended() for fleet in fleets))
         for task in self._tasks:
             task.cancel()
         await asyncio.to_thread(self.logs.stop)

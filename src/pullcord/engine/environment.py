@@ -64,8 +64,12 @@ def command(python: str, exposed: Path, what: str, *arguments: str) -> list[str]
 
 
 def variables(python: str) -> dict[str, str]:
-    """Return the environment for an interpreter; another one's programs go before the server's, as if activated."""
+    """Return the environment for an interpreter; another one's programs go before the server's, as if activated.
+
+    The database's address is the server's own: flows have no business with its password.
+    """
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    environment.pop("PULLCORD_DATABASE_URL", None)
     programs = Path(python).parent
     if python != sys.executable and (programs.parent / "pyvenv.cfg").is_file():
         environment.pop("PYTHONHOME", None)

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import time
 from collections import Counter
 from collections.abc import Coroutine
@@ -71,6 +72,7 @@ class Fleet:
         self._cwd = cwd
         self._template: Template | None = None
         self._templates: dict[Template, set[int]] = {}
+        self._closing: set[Template] = set()
         self._born: dict[WorkerHandle, float] = {}
         self._by_pid: dict[int, WorkerHandle] = {}
         self._pause = 0.0
@@ -105,8 +107,12 @@ class Fleet:
         for worker in self.workers:
             worker.deliberate = "the server stops"
             worker.give_up("the server stops")
-        for template in self._templates:
-            template.close()
+        for template in list(self._templates):
+            self._abandon(template)
+
+    async def ended(self) -> None:
+        """Wait until the processes of a stopped location have ended."""
+        await asyncio.gather(*(template.ended() for template in self._closing))
 
     def leave(self) -> None:
         """Start nothing more: the location is served no longer. Runs finish where they are."""
@@ -162,7 +168,7 @@ class Fleet:
     def _change_over(
         self, worker: WorkerHandle, location: CodeLocation, template: Template | None, manifest: dict[str, Any]
     ) -> None:
-        self.location = location
+        self.location = self.engine.catalog.states[location.name].location = location
         self._template = template or self._template
         worker.role = CONTROL
         self.engine.deploys.take(self, manifest)
@@ -334,13 +340,10 @@ class Fleet:
             await asyncio.sleep(pause)
             if self._wanting(role) <= 0:
                 return  # a reload was faster
-            self._starting[role] += 1
             try:
                 await self._spawn(role)
             except (LocationError, OSError) as error:
                 self._could_not_start(role, str(error))
-            finally:
-                self._starting[role] -= 1
 
         self._spawn_task(spawn())
 
@@ -378,6 +381,25 @@ class Fleet:
         self, role: str, location: CodeLocation | None = None, template: Template | None = None
     ) -> WorkerHandle:
         location = location or self.location
+        self._starting[role] += 1
+        try:
+            worker, connection = await self._fork(role, location, template)
+            self.workers.append(worker)
+        finally:
+            self._starting[role] -= 1  # it is counted among the workers from now on, or it has failed
+        pid = worker.pid
+        log.debug("%s worker %d of %s was started", role, pid, self.location.name, extra=worker_fields(worker))
+        connection.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: worker, sock=connection)
+        loop.call_later(LOADING, self._overdue, worker)
+        way = "run" if role in (SHARED, ALONE) else "control"
+        worker.send([kinds.LOAD, location.name, location.kind, location.target, way])
+        return worker
+
+    async def _fork(
+        self, role: str, location: CodeLocation, template: Template | None
+    ) -> tuple[WorkerHandle, socket.socket]:
         if template is None and self._template is None:
             self._template = self._make_template(location.python)
             self._template.attach()
@@ -397,15 +419,7 @@ class Fleet:
         self._born[worker] = time.monotonic()
         self._by_pid[pid] = worker
         self._templates[template].add(pid)
-        self.workers.append(worker)
-        log.debug("%s worker %d of %s was started", role, pid, self.location.name, extra=worker_fields(worker))
-        connection.setblocking(False)
-        loop = asyncio.get_running_loop()
-        await loop.create_connection(lambda: worker, sock=connection)
-        loop.call_later(LOADING, self._overdue, worker)
-        way = "run" if role in (SHARED, ALONE) else "control"
-        worker.send([kinds.LOAD, location.name, location.kind, location.target, way])
-        return worker
+        return worker, connection
 
     def _overdue(self, worker: WorkerHandle) -> None:
         if worker in self.workers and not worker.was_ready:
@@ -443,15 +457,14 @@ class Fleet:
         if template is self._template:
             self._template = None
         template.close()
+        self._closing = {other for other in self._closing if not other.gone} | {template}
 
     def _template_died(self, template: Template) -> None:
         """Somebody killed the template, and its workers died with it: the next worker starts another."""
         pids = self._templates.pop(template, set())
         if template is self._template:
             self._template = None
-        if self._stopping:
-            return
-        if pids:
+        if pids and not self._stopping:
             log.error(
                 "the template process of %s died; starting another",
                 self.location.name,
@@ -465,3 +478,4 @@ class Fleet:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGKILL)
                 worker.ended.set()
+        self._close_templates()

@@ -69,6 +69,7 @@ class Template:
         self._waiting: dict[int, asyncio.Future[int]] = {}
         self._count = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._reaping: asyncio.Task[None] | None = None
 
     def attach(self) -> None:
         """Begin to listen, on the running event loop."""
@@ -138,6 +139,10 @@ class Template:
 
     def _end(self) -> None:
         self.close()
+        assert self._reaping is not None
+        self._reaping.add_done_callback(lambda _: self._say_why())
+
+    def _say_why(self) -> None:
         self._reason = self._reason or (
             f"the interpreter {self.python} ended with status {self._process.returncode}; its last words are in the "
             "server's log"
@@ -149,11 +154,25 @@ class Template:
         self._on_death(self)
 
     def close(self) -> None:
-        """End the template, and its workers and their programs with it."""
+        """End the template, and its workers and their programs with it; `ended` waits for that."""
         if self._loop is not None:
             self._loop.remove_reader(self._socket.fileno())
             self._loop = None
         self._socket.close()
+        if self._reaping is None:
+            self._reaping = asyncio.get_running_loop().create_task(asyncio.to_thread(self._reap))
+
+    async def ended(self) -> None:
+        """Wait until a closed template has ended."""
+        if self._reaping is not None:
+            await self._reaping
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was closed and has ended."""
+        return self._reaping is not None and self._reaping.done()
+
+    def _reap(self) -> None:
         try:
             self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
