@@ -15,9 +15,12 @@ from pullcord.core.errors import UsageError
 if TYPE_CHECKING:
     from pullcord.store.copy import Progress
 
+# `:?` lets the shell refuse an unset variable: without a name these tools take the default database of this machine.
 _POSTGRESQL: Final = {
-    "backup": ', also beside running servers: pg_dump --format=custom --file=pullcord.dump "$PULLCORD_DATABASE_URL"',
-    "restore": (' when no server runs: pg_restore --clean --if-exists --dbname="$PULLCORD_DATABASE_URL" pullcord.dump'),
+    "backup": ', also beside running servers: pg_dump --format=custom --file=pullcord.dump "${PULLCORD_DATABASE_URL:?}"',
+    "restore": (
+        ' when no server runs: pg_restore --clean --if-exists --dbname="${PULLCORD_DATABASE_URL:?}" pullcord.dump'
+    ),
 }
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from pullcord.core.errors import StoreReadOnlyError, UsageError
@@ -65,7 +66,8 @@ def restore(source: Path, folder: Path, *, force: bool = False, progress: Progre
         raise StoreReadOnlyError(f"the data folder {folder} cannot be made: {error.strerror}") from None
     with _held(folder):
         for left in folder.glob(f"{_UNFINISHED}*"):  # by one that was killed
-            shutil.rmtree(left)
+            if left.is_dir() and left.resolve() not in source.resolve().parents:
+                shutil.rmtree(left)
         replaced = [name for name in (*_DATABASE_FILES, LOGS, RESTORING) if (folder / name).exists()]
         if replaced and not force:
             raise UsageError(
@@ -99,10 +101,10 @@ def restore(source: Path, folder: Path, *, force: bool = False, progress: Progre
 def _take_copy(source: Path, target: Path, progress: Progress) -> None:
     log = source.with_name(f"{source.name}-wal")
     if log.exists() and log.stat().st_size:
-        raise UsageError(
-            f"{source} is a database in use, or one that was: a part of it is in {log.name}. Back it up with "
-            f"`pullcord backup --data-dir {source.parent}`, and restore that"
-        )
+        advice = "copy that file too, open both with sqlite3 and close it: that puts them together"
+        if source.name == DATABASE:
+            advice = f"back it up with `pullcord backup --data-dir {quote(str(source.parent))}`, and restore that"
+        raise UsageError(f"{source} is a database in use, or one that was: a part of it is in {log.name}; {advice}")
     progress("copying the database", 0, 0)
     with opened_read_only(source, immutable=True) as connection:
         copy(connection, target, progress)
