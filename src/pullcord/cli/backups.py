@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     from pullcord.store.copy import Progress
 
 # `:?` lets the shell refuse an unset variable: without a name these tools take the default database of this machine.
+_URL: Final = '"${PULLCORD_DATABASE_URL:?}"'
 _POSTGRESQL: Final = {
-    "backup": ', also beside running servers: pg_dump --format=custom --file=pullcord.dump "${PULLCORD_DATABASE_URL:?}"',
-    "restore": (
-        ' when no server runs: pg_restore --clean --if-exists --dbname="${PULLCORD_DATABASE_URL:?}" pullcord.dump'
-    ),
+    "backup": f", also beside running servers: pg_dump --format=custom --file=pullcord.dump {_URL}",
+    "restore": f" when no server runs: pg_restore --clean --if-exists --dbname={_URL} pullcord.dump",
 }
 
 
