@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 OUT = ROOT / "demo-out"
 VICTIM_STEP = "match_duplicates"
 """The step in which the worker is killed."""
+LOGGING = ["--log-format", "text", "--log-level", "warning"]
+"""How the server logs: what it says of the killed worker, in words."""
 
 console = Console()
 
@@ -35,7 +37,18 @@ def main() -> None:
     shutil.rmtree(OUT, ignore_errors=True)
     data, work = OUT / "data", OUT / "customers"
     server = subprocess.Popen(
-        [sys.executable, "-m", "pullcord", "serve", str(ROOT / "examples"), "--port", "0", "--data-dir", str(data)],
+        [
+            sys.executable,
+            "-m",
+            "pullcord",
+            "serve",
+            str(ROOT / "examples"),
+            "--port",
+            "0",
+            "--data-dir",
+            str(data),
+            *LOGGING,
+        ],
         cwd=OUT.parent,
         stdout=subprocess.PIPE,
         text=True,

@@ -55,9 +55,8 @@ def backup(
 
         emit({"file": str(target), "bytes": size} | asdict(manifest))
         return
-    typer.echo(
-        f"backed up {_runs(manifest.runs)} and {manifest.requests:,} requests to {target} ({_size(size)}), checked"
-    )
+    rows = f"{_counted(manifest.runs, 'run')} and {_counted(manifest.requests, 'request')}"
+    typer.echo(f"backed up {rows} to {target} ({_size(size)}), checked")
 
 
 def restore(
@@ -84,7 +83,9 @@ def restore(
 
         emit(asdict(done) | {"aside": None if done.aside is None else str(done.aside), "data_dir": str(folder)})
         return
-    what = "the database" if done.manifest is None else f"{_runs(done.manifest.runs)} as of {done.manifest.at}"
+    what = (
+        "the database" if done.manifest is None else f"{_counted(done.manifest.runs, 'run')} as of {done.manifest.at}"
+    )
     typer.echo(f"restored {what} to {folder}")
     if done.aside is not None:
         typer.echo(f"what was there before is in {done.aside}")
@@ -110,8 +111,8 @@ def _own_folder(command: str, data_dir: Path | None) -> Path:
     return settings.data_dir
 
 
-def _runs(count: int) -> str:
-    return "1 run" if count == 1 else f"{count:,} runs"
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def _size(size: int) -> str:
