@@ -92,7 +92,7 @@ def test_a_reload_says_what_has_changed(serve: Start, tmp_path: Path) -> None:
     assert (again["location"], again["added"], again["removed"], again["changed"]) == (
         "two.py", ["three"], ["two"], ["one"],
     )  # fmt: skip
-    assert any(line.get("cause") == "reload" for line in lines(server))
+    poll(lambda: any(line.get("cause") == "reload" for line in lines(server)))
 
 
 def test_refusals_are_told_at_debug_and_inputs_never(serve: Start) -> None:
