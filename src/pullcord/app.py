@@ -7,7 +7,7 @@ import inspect
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from pullcord.clock import Clock, SystemClock, rfc3339
 from pullcord.core.canonical import canonical_json, parse_json
@@ -24,6 +24,7 @@ from pullcord.gate.children import ChildRuns
 from pullcord.gate.gate import Gate
 from pullcord.gate.policy import LocalPolicy, Policy
 from pullcord.gate.request import OWNER, Invoker, Receipt, RefusedError, TriggerRequest
+from pullcord.services.duty import Duty
 from pullcord.services.looplag import LoopLag
 from pullcord.services.rescuer import Rescuer
 from pullcord.settings import default_workers
@@ -31,9 +32,6 @@ from pullcord.store.commands.lifecycle import CancelRun
 from pullcord.store.queries.runs import run_number
 from pullcord.store.store import Store
 from pullcord.triggers.scheduler import Scheduler
-
-if TYPE_CHECKING:
-    from pullcord.services.reloader import Reloader
 
 SWITCH_INTERVAL = 0.001
 """Seconds. The writer's thread and the event loop pass the interpreter lock to and fro; at 5 ms each would wait."""
@@ -106,7 +104,7 @@ class App:
         self.engine.child_gate = ChildRuns(self.gate, self.watch).run
         self.scheduler = Scheduler(self.gate, asyncio.get_running_loop())
         self.lag = LoopLag()
-        self._services: list[Rescuer | LoopLag | Reloader] = [Rescuer(self.engine), self.lag]
+        self._services: list[Duty] = [Rescuer(self.engine), self.lag]
         if self._reload:
             from pullcord.services.reloader import Reloader  # its library costs a server that never reloads 30 ms
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from typing import Final
 
 from pullcord.histogram import Histogram
+from pullcord.services.duty import Duty
 
 EVERY: Final = 0.5
 """Seconds between measurements."""
 
 
-class LoopLag:
+class LoopLag(Duty):
     """Measures.
 
     Attributes:
@@ -20,19 +20,8 @@ class LoopLag:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.seconds = Histogram()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        """Begin to measure."""
-        self._task = asyncio.get_running_loop().create_task(self._work())
-
-    async def stop(self) -> None:
-        """Stop measuring."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()

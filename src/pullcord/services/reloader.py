@@ -11,6 +11,7 @@ from typing import Final
 from watchfiles import PythonFilter, awatch
 
 from pullcord.engine.engine import Engine
+from pullcord.services.duty import Duty
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +19,7 @@ LOOK: Final = 500
 """Milliseconds between two looks at which locations there are; changes of files are told at once."""
 
 
-class Reloader:
+class Reloader(Duty):
     """Watches code.
 
     Args:
@@ -26,21 +27,16 @@ class Reloader:
     """
 
     def __init__(self, engine: Engine) -> None:
+        super().__init__()
         self._engine = engine
-        self._task: asyncio.Task[None] | None = None
         self._reloads: set[asyncio.Task[None]] = set()
 
-    def start(self) -> None:
-        """Begin to watch."""
-        self._task = asyncio.get_running_loop().create_task(self._work())
-
     async def stop(self) -> None:
-        """Stop watching."""
-        if self._task is not None:
-            tasks = [self._task, *self._reloads]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        """Stop watching, and the reloads that are under way."""
+        await super().stop()
+        for task in self._reloads:
+            task.cancel()
+        await asyncio.gather(*self._reloads, return_exceptions=True)
 
     async def _work(self) -> None:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import time
@@ -12,6 +11,7 @@ from typing import Final
 from pullcord.engine.engine import Engine
 from pullcord.engine.logfields import worker_fields
 from pullcord.engine.worker import ALONE, CONTROL, WorkerHandle
+from pullcord.services.duty import Duty
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ MEMORY_SHARE: Final = 0.5
 """A worker with more than this share of the machine's memory is killed; with more than half of that, replaced."""
 
 
-class Rescuer:
+class Rescuer(Duty):
     """Looks after the workers.
 
     Args:
@@ -39,20 +39,9 @@ class Rescuer:
     """
 
     def __init__(self, engine: Engine) -> None:
+        super().__init__()
         self._engine = engine
-        self._task: asyncio.Task[None] | None = None
         self._most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE
-
-    def start(self) -> None:
-        """Begin to look."""
-        self._task = asyncio.get_running_loop().create_task(self._work())
-
-    async def stop(self) -> None:
-        """Stop looking."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
 
     async def _work(self) -> None:
         while True:
