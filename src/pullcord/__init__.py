@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from pullcord.core.errors import PullcordRuntimeError as PullcordRuntimeError
     from pullcord.core.errors import StepFailedError as StepFailedError
     from pullcord.core.errors import StepTimeoutError as StepTimeoutError
+    from pullcord.core.event import Cursor as Cursor
+    from pullcord.core.event import Fire as Fire
+    from pullcord.core.event import PollError as PollError
+    from pullcord.core.event import Skip as Skip
+    from pullcord.core.event import event as event
     from pullcord.core.flow import flow as flow
     from pullcord.core.retry import Retry as Retry
     from pullcord.core.step import step as step
@@ -35,6 +40,11 @@ _HOMES = {
     "AsyncClient": "client",
     "ChildFailedError": "core.errors",
     "Client": "client",
+    "Cursor": "core.event",
+    "Fire": "core.event",
+    "PollError": "core.event",
+    "Skip": "core.event",
+    "event": "core.event",
     "PullcordError": "core.errors",
     "PullcordRuntimeError": "core.errors",
     "Receipt": "gate.request",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar, overload
@@ -16,12 +15,10 @@ from pullcord.core.inputs import InputModel
 from pullcord.core.results import ResultCodec
 from pullcord.core.retry import Retry, retry_of
 from pullcord.core.step import check_function, duration_of
+from pullcord.core.trigger import NAME_RULE, Declaration
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-NAME_RULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-"""What a flow may be called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +58,19 @@ class Flow(Generic[P, R]):
         function: the function itself.
         description: the docstring, Markdown.
         settings: what the decorator says.
+        triggers: what asks for runs besides people and programs.
         version: given by the author, or None: then it is the hash of the module's source.
         is_async: whether the function is a coroutine function.
     """
 
     def __init__(
-        self, function: Callable[P, R], *, name: str | None, version: str | None, settings: FlowSettings
+        self,
+        function: Callable[P, R],
+        *,
+        name: str | None,
+        version: str | None,
+        settings: FlowSettings,
+        triggers: Sequence[Declaration] = (),
     ) -> None:
         check_function(function, "flow")
         functools.update_wrapper(self, function)
@@ -80,6 +84,7 @@ class Flow(Generic[P, R]):
         self.description = inspect.getdoc(function) or ""
         self.version = version
         self.settings = settings
+        self.triggers = _triggers_of(triggers)
         self.is_async = inspect.iscoroutinefunction(function)
         self._inputs: InputModel | None = None
         self._codec: ResultCodec | None = None
@@ -124,6 +129,14 @@ def _tags_of(tags: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tags))
 
 
+def _triggers_of(triggers: Sequence[Declaration]) -> tuple[Declaration, ...]:
+    if not isinstance(triggers, list | tuple) or not all(isinstance(item, Declaration) for item in triggers):
+        raise DefinitionError(
+            f"triggers is a list of schedules, events and hooks, for example [pc.cron(...)], not {triggers!r}"
+        )
+    return tuple(dict.fromkeys(triggers))
+
+
 @overload
 def flow(function: Callable[P, R], /) -> Flow[P, R]: ...
 @overload
@@ -136,6 +149,7 @@ def flow(
     timeout: Duration | None = None,
     tags: Sequence[str] = (),
     isolated: bool = False,
+    triggers: Sequence[Declaration] = (),
 ) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 def flow(
     function: Callable[P, R] | None = None,
@@ -148,6 +162,7 @@ def flow(
     timeout: Duration | None = None,
     tags: Sequence[str] = (),
     isolated: bool = False,
+    triggers: Sequence[Declaration] = (),
 ) -> Flow[P, R] | Callable[[Callable[P, R]], Flow[P, R]]:
     """Declare a flow; works with and without parentheses, on `def` and `async def`.
 
@@ -159,6 +174,7 @@ def flow(
         timeout: how long one attempt may take.
         tags: words to find the flow by.
         isolated: give every run a worker process of its own.
+        triggers: schedules, events, hooks and ends of other flows that ask for runs.
 
     Raises:
         DefinitionError: the declaration cannot work.
@@ -172,6 +188,6 @@ def flow(
     )
 
     def declare(target: Callable[P, R]) -> Flow[P, R]:
-        return Flow(target, name=name, version=version, settings=settings)
+        return Flow(target, name=name, version=version, settings=settings, triggers=triggers)
 
     return declare if function is None else declare(function)
