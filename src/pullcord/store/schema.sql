@@ -11,6 +11,10 @@ CREATE TABLE audit (
 	detail TEXT, 
 	PRIMARY KEY (id)
 );
+CREATE TABLE endings (
+	run_id INTEGER NOT NULL, 
+	PRIMARY KEY (run_id)
+);
 CREATE TABLE flows (
 	name TEXT NOT NULL, 
 	location TEXT NOT NULL, 
@@ -57,7 +61,7 @@ CREATE TABLE requests (
 	dry_run SMALLINT NOT NULL, 
 	at BIGINT NOT NULL, 
 	last_at BIGINT, 
-	count INTEGER NOT NULL, 
+	count INTEGER NOT NULL, scheduled_for BIGINT, 
 	PRIMARY KEY (id)
 );
 CREATE TABLE runs (
@@ -90,7 +94,7 @@ CREATE TABLE runs (
 	error TEXT, 
 	cancel TEXT, 
 	waiting_for TEXT, 
-	partial TEXT, 
+	partial TEXT, dedup TEXT, 
 	PRIMARY KEY (id)
 );
 CREATE TABLE slots (
@@ -112,6 +116,49 @@ CREATE TABLE steps (
 	PRIMARY KEY (run_id, identity)
 )
  WITHOUT ROWID;
+CREATE TABLE trigger_history (
+	id INTEGER NOT NULL, 
+	trigger_id INTEGER NOT NULL, 
+	outcome TEXT NOT NULL, 
+	reason TEXT, 
+	detail TEXT, 
+	at BIGINT NOT NULL, 
+	last_at BIGINT NOT NULL, 
+	count INTEGER NOT NULL, 
+	PRIMARY KEY (id)
+);
+CREATE TABLE trigger_state (
+	trigger_id INTEGER NOT NULL, 
+	generation INTEGER NOT NULL, 
+	cursor TEXT, 
+	next_due BIGINT, 
+	last_poll_at BIGINT, 
+	last_fired_at BIGINT, 
+	errors INTEGER NOT NULL, 
+	error TEXT, 
+	PRIMARY KEY (trigger_id)
+);
+CREATE TABLE triggers (
+	id INTEGER NOT NULL, 
+	uuid TEXT NOT NULL, 
+	name TEXT NOT NULL, 
+	kind TEXT NOT NULL, 
+	location TEXT NOT NULL, 
+	place TEXT NOT NULL, 
+	description TEXT NOT NULL, 
+	flows TEXT NOT NULL, 
+	enabled SMALLINT NOT NULL, 
+	parameters TEXT NOT NULL, 
+	settings TEXT NOT NULL, 
+	override TEXT, 
+	registered_at BIGINT NOT NULL, 
+	removed_at BIGINT, 
+	PRIMARY KEY (id)
+);
+CREATE TABLE watched_flows (
+	flow TEXT NOT NULL, 
+	PRIMARY KEY (flow)
+);
 CREATE INDEX keys_request ON keys (request_id);
 CREATE INDEX requests_at ON requests (at);
 CREATE INDEX requests_flow ON requests (flow, id);
@@ -119,7 +166,9 @@ CREATE INDEX requests_invoker ON requests (invoker, id);
 CREATE INDEX requests_outcome ON requests (outcome, id);
 CREATE UNIQUE INDEX requests_repeat_key ON requests (repeat_key) WHERE repeat_key IS NOT NULL;
 CREATE INDEX requests_trigger_kind ON requests (trigger_kind, id);
+CREATE INDEX requests_trigger_name ON requests (trigger_name, id);
 CREATE INDEX requests_uuid ON requests (uuid);
+CREATE UNIQUE INDEX runs_dedup ON runs (dedup) WHERE dedup IS NOT NULL AND state IN ('scheduled', 'queued', 'running', 'waiting', 'cancelling');
 CREATE INDEX runs_due ON runs (not_before) WHERE state = 'scheduled';
 CREATE INDEX runs_flow ON runs (flow, id);
 CREATE INDEX runs_invoker ON runs (invoker, id);
@@ -131,4 +180,7 @@ CREATE INDEX runs_slot_queue ON runs (slot, priority DESC, id) WHERE state = 'qu
 CREATE INDEX runs_state ON runs (state, id);
 CREATE INDEX runs_trigger_kind ON runs (trigger_kind, id);
 CREATE UNIQUE INDEX runs_uuid ON runs (uuid);
-INSERT INTO alembic_version VALUES ('0001');
+CREATE INDEX trigger_history_trigger ON trigger_history (trigger_id, id);
+CREATE UNIQUE INDEX triggers_name ON triggers (name);
+CREATE UNIQUE INDEX triggers_uuid ON triggers (uuid);
+INSERT INTO alembic_version VALUES ('0002');

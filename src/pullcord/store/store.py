@@ -137,6 +137,10 @@ class Store:
         self._dispatch = dispatch
         self._writer.serve(claimant)
 
+    def watch_endings(self, noted: Callable[[Any], None]) -> None:
+        """From now on call this on the event loop after a commit that noted ends which start others."""
+        self._writer.watch_endings(noted)
+
     def nudge(self) -> None:
         """Claim again: there is more room."""
         self._writer.nudge()

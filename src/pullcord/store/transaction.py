@@ -19,16 +19,20 @@ class Hints:
         lanes: lanes that may hold queued runs without a limit.
         orphans: whether there may be active runs without a worker.
         anything: whether all queues must be looked at.
+        watched: whether the end of any flow starts others.
+        endings: whether this transaction noted such an end.
     """
 
     slots: set[str] = field(default_factory=set)
     lanes: set[str] = field(default_factory=set)
     orphans: bool = False
     anything: bool = False
+    watched: bool = False
+    endings: bool = False
 
     def copy(self) -> Hints:
         """Return an independent copy."""
-        return Hints(set(self.slots), set(self.lanes), self.orphans, self.anything)
+        return Hints(set(self.slots), set(self.lanes), self.orphans, self.anything, self.watched)
 
     def add(self, other: Hints) -> None:
         """Take over what another one says."""

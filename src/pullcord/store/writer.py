@@ -25,15 +25,17 @@ from pullcord.store.commands.journal import FinishRuns, RecordSteps
 from pullcord.store.commands.ledger import Note
 from pullcord.store.commands.lifecycle import CancelRun, LoseRuns, QueueDue, SetWaiting, Start, rebuild_hints
 from pullcord.store.commands.probe import Probe
+from pullcord.store.commands.triggers import ChangeTrigger, FireTrigger, RegisterTriggers, TrimHistory
 from pullcord.store.connection import Connection, Failure
 from pullcord.store.notification import hints_of, notification
 from pullcord.store.statistics import WriteStatistics
-from pullcord.store.transaction import Command, Hints, Transaction
+from pullcord.store.transaction import Command, Hints, Transaction, ignore
 
 log = logging.getLogger(__name__)
 
 ORDER: Sequence[type[Any]] = (
-    Start, RecordSteps, FinishRuns, LoseRuns, SetWaiting, CancelRun, QueueDue, Admit, RegisterFlows, Note, Probe,
+    Start, RecordSteps, FinishRuns, LoseRuns, SetWaiting, CancelRun, QueueDue, Admit, FireTrigger, RegisterFlows,
+    RegisterTriggers, ChangeTrigger, TrimHistory, Note, Probe,
 )  # fmt: skip
 """The order of the kinds within a transaction: records before the end they belong to, ends before admissions, and
 these before a registration, which gives all runs that have not ended the limits of today (design rule 8)."""
@@ -99,6 +101,7 @@ class Writer:
         self._stopped = False
         self._claim_failed = False
         self._doubtful: _Outcome | None = None
+        self._endings: Callable[[Any], None] = ignore
         self.commits = 0
         self.statistics = WriteStatistics()
 
@@ -126,6 +129,10 @@ class Writer:
         """From now on end each transaction by claiming runs for this claimant."""
         self._claimant = claimant
         self.nudge()
+
+    def watch_endings(self, noted: Callable[[Any], None]) -> None:
+        """From now on call this on the event loop after a commit that noted ends which start others."""
+        self._endings = noted
 
     def nudge(self) -> None:
         """Claim again: there is more room."""
@@ -231,9 +238,13 @@ class Writer:
                     results = kind.apply(tx, commands)
                     answers += [(command.done, result) for command, result in zip(commands, results, strict=True)]
                     if kind is Admit:
-                        admitted = list(zip(commands, results, strict=True))
+                        admitted += zip(commands, results, strict=True)
+                    elif kind is FireTrigger:
+                        admitted += [pair for fired in results if fired for pair in fired.admitted]
             claimed = self._claim(tx)
             _settle(tx, admitted, claimed)
+            if tx.hints.endings:
+                answers.append((self._endings, None))
             hit("writer.before_commit")
         except BaseException:
             connection.rollback()

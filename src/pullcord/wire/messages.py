@@ -1,4 +1,4 @@
-"""The vocabulary, version 2. Each message is a JSON array: its kind, then these fields in this order.
+"""The vocabulary, version 3. Each message is a JSON array: its kind, then these fields in this order.
 
 `run` is the run's number in the store, `token` its fencing token: a message about a run that carries an
 older token than the store's is refused (design rule 6). Times are microseconds since 1970 UTC. Fields called
@@ -8,8 +8,11 @@ Server to worker:
 
 | kind | fields |
 | --- | --- |
-| `load` | location name, kind (`module`, `file`, `folder`), target, role (`control`, `run`) |
+| `load` | location name, kind (`module`, `file`, `folder`), target, role (`control`, `run`, `poll`) |
 | `validate` | ticket, flow, inputs_json |
+| `poll` | polls: `[ticket, trigger, cursor_json or null, parameters_json, preview]` each; a preview is polled beside the others and keeps nothing |
+| `forget` | names of triggers that are not polled any more: what they hold open is closed |
+| `map` | ticket, trigger, payload_json: what a hook received, or the run that has ended |
 | `run` | run, token, id, flow, version of the code that it was admitted with, inputs_json, attempt, info (object: invoker, trigger, scheduled_for, test, request_id), recorded steps, and those seen running (`[identity, name, seq, attempt, state, result_json, error_json]`) |
 | `ack` | run, token, record number: this record and all before it are on disk |
 | `refuse` | run, token: the token is stale; stop without a further word |
@@ -23,8 +26,11 @@ Worker to server:
 | kind | fields |
 | --- | --- |
 | `hello` | protocol version, pid, Python version, pydantic version |
-| `manifest` | object: versions (of each flow by name); from control workers also flows, failures |
+| `manifest` | object: versions (of each flow by name); from control workers also flows, triggers, failures, and with those that poll marks (a descriptor: what is polled right now) |
 | `validated` | ticket, inputs_json or null, errors or null; both null: the flow is not there |
+| `polling` | ticket: this poll has begun, and all before it |
+| `polled` | results: `[ticket, outcome, cursor_json or null, detail, microseconds, stuck]` each. The detail of `fire` is a list of `[context_json, key or null]`, that of `skip` a reason or null, that of `failed` an object: type, message, traceback, permanent, retry_after. `stuck`: its thread cannot be stopped |
+| `mapped` | ticket, `[outcome, detail]` as in `polled` |
 | `step` | run, token, record number, identity, seq, name, attempt, state, started, ended or null, result_json or null, error_json or null |
 | `finished` | run, token, state (`succeeded`, `failed`, `cancelled`), result_json or null, error_json or null |
 | `released` | run, token: not ended; it goes on in another worker |
@@ -40,10 +46,13 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 LOAD: Final = "load"
 VALIDATE: Final = "validate"
+POLL: Final = "poll"
+FORGET: Final = "forget"
+MAP: Final = "map"
 RUN: Final = "run"
 ACK: Final = "ack"
 REFUSE: Final = "refuse"
@@ -55,6 +64,9 @@ STOP: Final = "stop"
 HELLO: Final = "hello"
 MANIFEST: Final = "manifest"
 VALIDATED: Final = "validated"
+POLLING: Final = "polling"
+POLLED: Final = "polled"
+MAPPED: Final = "mapped"
 STEP: Final = "step"
 FINISHED: Final = "finished"
 RELEASED: Final = "released"

@@ -90,6 +90,16 @@ _FLOW: Final = _keys(
     name=_text, version=_text, place=_text, description=_text, input_schema=_dictionary, settings=_dictionary,
     is_async=lambda value: type(value) is bool,
 )  # fmt: skip
+_TRIGGER: Final = _keys(
+    name=_text, kind=_text, flows=_listed(_text), place=_text, description=_text,
+    enabled=lambda value: type(value) is bool, parameters=_dictionary, settings=_dictionary,
+)  # fmt: skip
+_CURSOR: Final = _maybe(_json(_anything))
+_FIRES: Final = _listed(_row(_json(_dictionary), _maybe(_text)))
+_TROUBLE: Final = _keys(
+    type=_text, message=_text, permanent=lambda value: type(value) is bool, retry_after=_maybe(_number)
+)
+_SEEN: Final[Mapping[str, Fits]] = {"fire": _FIRES, "skip": _maybe(_text), "failed": _TROUBLE}
 _FAILURE: Final = _keys(place=_text, message=_text, traceback=_text)
 
 
@@ -97,15 +107,30 @@ def _manifest(value: Any) -> bool:
     if type(value) is not dict:
         return False
     # Only a control worker says what is in its location.
-    flows, failures = value.get("flows"), value.get("failures")
-    return (type(flows) is not list or all(map(_FLOW, flows))) and (
-        type(failures) is not list or all(map(_FAILURE, failures))
-    )
+    parts = (("flows", _FLOW), ("triggers", _TRIGGER), ("failures", _FAILURE))
+    return all(type(value.get(name)) is not list or all(map(fits, value[name])) for name, fits in parts)
+
+
+_SEEING: Final = _row(_text, _anything)
+
+
+def _seen(value: Any) -> bool:
+    return _SEEING(value) and value[0] in _SEEN and _SEEN[value[0]](value[1])
+
+
+_RESULT_OF_POLL: Final = _row(_whole, _text, _CURSOR, _anything, _whole, lambda stuck: type(stuck) is bool)
+
+
+def _polled(value: Any) -> bool:
+    return _RESULT_OF_POLL(value) and _seen([value[1], value[3]])
 
 
 SHAPES: Final[Mapping[str, Sequence[Fits]]] = {
     kinds.MANIFEST: (_manifest,),
     kinds.VALIDATED: (_whole, _maybe(_json(_dictionary)), _maybe(_listed(_FIELD_ERROR))),
+    kinds.POLLING: (_whole,),
+    kinds.POLLED: (_listed(_polled),),
+    kinds.MAPPED: (_whole, _seen),
     kinds.STEP: (
         _whole, _whole, _whole, _text, _whole, _text, _whole, _STEP_STATES.__contains__, _time, _maybe(_time), _RESULT,
         _ERROR,

@@ -16,7 +16,7 @@ from pullcord.store.transaction import Transaction
 
 _RUN_COLUMNS = (
     "id:int uuid flow flow_version state inputs trigger_kind invoker lane slot priority:int test:int parent_id:int "
-    "rerun_of:int not_before:int"
+    "rerun_of:int not_before:int scheduled_for:int dedup"
 )
 _INSERT_RUNS = f"""
 INSERT INTO runs ({names(_RUN_COLUMNS)}, token, attempt, takeovers, losses, queued_at)
@@ -34,6 +34,9 @@ SELECT count(*) FROM runs WHERE slot = :slot AND state IN ('running', 'waiting',
 _WAITING = """
 SELECT count(*) FROM (SELECT 1 FROM runs INDEXED BY runs_slot_queue
     WHERE slot = :slot AND state = 'queued' LIMIT :capacity) AS waiting"""
+_DUPLICATES = """
+SELECT EACH[dedup, id, uuid, state] FROM runs WHERE dedup IN VALUES[wanted]
+AND state IN ('scheduled', 'queued', 'running', 'waiting', 'cancelling')"""
 _HELD_BY_ANCESTORS = """
 WITH RECURSIVE chain(id, parent_id, slot, state) AS (
     SELECT id, parent_id, slot, state FROM runs WHERE id = :parent
@@ -57,6 +60,8 @@ class NewRun:
         parent_id: number of the parent run.
         rerun_of: number of the run this one repeats.
         not_before: microseconds; it stays `scheduled` until then.
+        scheduled_for: the time a schedule meant, microseconds.
+        dedup: no other run with the same one exists that has not ended (design rule 5).
     """
 
     uuid: str
@@ -69,6 +74,8 @@ class NewRun:
     parent_id: int | None = None
     rerun_of: int | None = None
     not_before: int | None = None
+    scheduled_for: int | None = None
+    dedup: str | None = None
 
     @property
     def first_state(self) -> RunState:
@@ -81,7 +88,7 @@ class Decision:
     """What the transaction decided.
 
     Attributes:
-        outcome: `admitted`, `replayed` or `rejected`.
+        outcome: `admitted`, `replayed`, `deduplicated` or `rejected`.
         code: why it was rejected, for programs.
         reason: the same for people.
         request_uuid: the request's id; the original's when replayed or in conflict.
@@ -139,6 +146,7 @@ class Admit:
             if command.identities and not command.dry_run
         }
         losers = claim_keys(tx, list(claimants.values()))
+        holders = _holders(tx, [run.dedup for command in commands if (run := command.run).dedup is not None])
         stuck: set[int] = set()
         before: Counter[str] = Counter()
         decisions: list[Decision] = []
@@ -152,6 +160,9 @@ class Admit:
                 original = known_original(tx, command.identities, claimants)
             if original is not None and original.id not in stuck:
                 entry, decision = _late(entry.become(entry.outcome, uuid=run.uuid), original)
+            elif run.dedup is not None and run.dedup in holders:
+                stuck.add(number)
+                entry, decision = _duplicate(entry, holders[run.dedup])
             elif original is not None or _would_deadlock(tx, run, before):
                 stuck.add(number)
                 reason = "an ancestor of this run holds the slot it would wait for; raise the flow's concurrency"
@@ -163,6 +174,8 @@ class Admit:
                 state = run.first_state
                 decision = Decision(Outcome.ADMITTED, entry.uuid, run.uuid, state, id=number)
                 run_rows.append(_row(number, entry, run, state))
+                if run.dedup is not None:
+                    holders[run.dedup] = (number, run.uuid, state)
                 audit_rows.append([len(audit_rows), entry.invoker, number])
                 if run.slot is None:
                     tx.hints.lanes.add(run.lane)
@@ -197,7 +210,25 @@ def _row(number: int, entry: LedgerEntry, run: NewRun, state: RunState) -> list[
         run.parent_id,
         run.rerun_of,
         run.not_before,
+        run.scheduled_for,
+        run.dedup,
     ]
+
+
+def _holders(tx: Transaction, wanted: list[str]) -> dict[str, tuple[int, str, str]]:
+    """Return number, id and state of the run that holds each of these contexts."""
+    if not wanted:
+        return {}
+    return {row[0]: (row[1], row[2], row[3]) for row in tx.array(_DUPLICATES, {"wanted": dump(wanted)})}
+
+
+def _duplicate(entry: LedgerEntry, holder: tuple[int, str, str]) -> tuple[LedgerEntry, Decision]:
+    """Return the ledger row and the decision for a fire whose context a run holds."""
+    number, run_uuid, state = holder
+    reason = f"run {run_uuid} has the same context and has not ended"
+    key = f"dedup:{number}"
+    entry = entry.become(Outcome.DEDUPLICATED, reason=reason, original_id=number, repeat_key=key)
+    return entry, Decision(Outcome.DEDUPLICATED, entry.uuid, run_uuid, state, reason=reason, id=number)
 
 
 def place(tx: Transaction, run_id: int, slot: str, priority: int) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from pullcord.core.errors import StoreError
 from pullcord.core.states import StepState
+from pullcord.store.commands.endings import note_endings
 from pullcord.store.statement import dump, rows
 from pullcord.store.transaction import Transaction
 
@@ -164,6 +165,7 @@ class FinishRuns:
             stale = _stale_ends(tx, messages)
         if any(message[6] is not None for message in messages):
             tx.execute(_REOPEN, {"ids": ids})
+        note_endings(tx, [message[1] for message in messages])
         ends: dict[int, Ended] = {}
         for run_id, token, state, slot in tx.array(_ENDS, {"ids": ids}):
             ends[run_id] = Ended(run_id, token, state)

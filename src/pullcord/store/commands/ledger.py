@@ -14,7 +14,7 @@ from pullcord.store.transaction import Transaction
 
 _FIELDS = (
     "uuid flow inputs outcome code reason errors original_id:int trigger_kind trigger_name invoker invoker_kind "
-    "on_behalf_of source note idempotency_key repeat_key dry_run:int"
+    "on_behalf_of source note idempotency_key repeat_key dry_run:int scheduled_for:int"
 )
 _NAMES = names(_FIELDS).split(", ")
 _INSERT = f"""
@@ -48,6 +48,8 @@ class LedgerEntry:
         idempotency_key: as sent.
         repeat_key: requests with the same one share a row with first, last and count.
         dry_run: 1 when nothing was to be run.
+        scheduled_for: the time a schedule meant, microseconds.
+        times: how many equal requests this row stands for.
     """
 
     uuid: str
@@ -68,6 +70,8 @@ class LedgerEntry:
     idempotency_key: str | None = None
     repeat_key: str | None = None
     dry_run: int = 0
+    scheduled_for: int | None = None
+    times: int = 1
 
     def become(self, outcome: Outcome, **changes: Any) -> LedgerEntry:
         """Return the entry with another outcome."""
@@ -85,9 +89,9 @@ def insert_requests(tx: Transaction, entries: list[tuple[int, LedgerEntry]]) -> 
     for number, entry in entries:
         first = None if entry.repeat_key is None else shared.get(entry.repeat_key)
         if first is not None:
-            first[0] += 1
+            first[0] += entry.times
             continue
-        row = [1, number, *_values(entry)]
+        row = [entry.times, number, *_values(entry)]
         rows_.append(row)
         if entry.repeat_key is not None:
             shared[entry.repeat_key] = row

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 from pullcord.core.errors import NotCancellableError, NotFoundError, StoreError
 from pullcord.core.manifest import ISOLATED
 from pullcord.core.states import ACTIVE, ENDED, RunState
+from pullcord.store.commands.endings import note_endings
 from pullcord.store.commands.journal import IN_WORKER, Ended
 from pullcord.store.statement import dump, rows
 from pullcord.store.transaction import Transaction
@@ -75,6 +76,7 @@ class LoseRuns:
         lost = [run for command in commands for run in command.runs]
         tx.execute(_LOSE, {"rows": dump(lost), "now": tx.now})
         tx.hints.orphans = True
+        note_endings(tx, [run[0] for run in lost])
         found = states_of(tx, [run[0] for run in lost])
         return [[found[run[0]] for run in command.runs if run[0] in found] for command in commands]
 
@@ -217,6 +219,7 @@ def _cancel(tx: Transaction, command: CancelRun) -> list[tuple[str, Ended]] | No
         changed.append((uuid, Ended(run_id, token, after)))
         if slot is not None:
             tx.hints.slots.add(slot)
+    note_endings(tx, [ended.id for _, ended in changed])
     tx.execute(
         "INSERT INTO audit (id, at, invoker, action, subject_id, detail) "
         "VALUES (:id, :now, :invoker, 'run.cancel', :run, :detail)",
@@ -253,10 +256,13 @@ class Start:
     @classmethod
     def apply(cls, tx: Transaction, commands: Sequence[Start]) -> list[int | None]:
         """Orphan active runs and rebuild the hints from the rows."""
+        tx.hints.watched = bool(tx.value("SELECT count(*) FROM watched_flows", {}))
+        stopped = [row[0] for row in tx.array("SELECT EACH[id] FROM runs WHERE state = 'cancelling'", {})]
         tx.execute(
             "UPDATE runs SET state = 'cancelled', ended_at = :now, owner = NULL WHERE state = 'cancelling'",
             {"now": tx.now},
         )
+        note_endings(tx, stopped)
         tx.execute(
             "UPDATE runs SET state = 'running', owner = NULL, takeovers = takeovers + 1, waiting_for = NULL "
             "WHERE state IN ('running', 'waiting') AND owner IS NOT NULL",

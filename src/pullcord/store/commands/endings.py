@@ -1,0 +1,21 @@
+"""Runs that have ended and whose end starts others: noted with the end itself, so that no end is ever missed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pullcord.store.statement import dump
+from pullcord.store.transaction import Transaction
+
+_NOTE = """
+INSERT INTO endings (run_id)
+SELECT id FROM runs WHERE id IN VALUES[ids:int] AND state IN ('succeeded', 'failed', 'cancelled') AND test = 0
+    AND flow IN (SELECT flow FROM watched_flows)
+ON CONFLICT (run_id) DO NOTHING"""
+
+
+def note_endings(tx: Transaction, ids: Sequence[int]) -> None:
+    """Note those of these runs that have ended and whose flow a completion trigger watches. Test runs keep quiet."""
+    if tx.hints.watched and ids:
+        tx.execute(_NOTE, {"ids": dump(list(ids))})
+        tx.hints.endings = True
