@@ -23,6 +23,8 @@ from typing import Final
 POINTS: Final = {
     "gate.before_write": "a request is decided on and valid, and nothing of it is written",
     "gate.after_write": "a request is on disk, and its caller has no receipt",
+    "fire.before_write": "a trigger has seen something to run, and nothing of it is written",
+    "fire.after_write": "what a trigger has seen is on disk with how far it has come, and the trigger does not know it",
     "gate.before_child": "a run has called a flow, and the child run is not asked for",
     "gate.after_child": "a child run is on disk, and its parent does not know it",
     "cancel.before_write": "somebody asks to cancel, and nothing is written",

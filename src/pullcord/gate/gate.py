@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pydantic_core import to_json
@@ -12,23 +13,52 @@ from uuid_utils import uuid7
 
 from pullcord.clock import Clock, rfc3339
 from pullcord.core.canonical import canonical_json, fingerprint, parse_json
-from pullcord.core.errors import FieldError, InvalidInputsError, PullcordError, UsageError
+from pullcord.core.errors import FieldError, InvalidInputsError, PullcordError, UnavailableError, UsageError
 from pullcord.core.states import Outcome, RunState
+from pullcord.core.trigger import EVENT
 from pullcord.engine.engine import Engine
 from pullcord.failpoints import hit
 from pullcord.gate.policy import Policy
 from pullcord.gate.request import Invoker, Receipt, TriggerRequest
 from pullcord.store.commands.admit import Admit, Decision, NewRun
-from pullcord.store.commands.keys import REQUEST_ID, Identity, Original
+from pullcord.store.commands.keys import DELIVERY, REQUEST_ID, Identity, Original
 from pullcord.store.commands.ledger import LedgerEntry, Note
+from pullcord.store.commands.triggers import Fired, FireTrigger
 from pullcord.store.gather import Gather
 from pullcord.store.queries.requests import find_originals
 from pullcord.store.store import Store
+from pullcord.store.transaction import ignore
 
 log = logging.getLogger(__name__)
 
 MAX_INPUTS: Final = 1024 * 1024
 """No inputs are longer as JSON, in bytes; larger data belongs into a file that the inputs name."""
+
+
+TRANSIENT: Final = frozenset({UnavailableError.code, "flow_paused", "queue_full", "rate_limited"})
+"""Codes of refusals that pass: what was refused is worth asking for again."""
+
+
+@dataclass(slots=True)
+class Refusal:
+    """Why a request becomes no run.
+
+    Attributes:
+        code: for programs.
+        reason: for people.
+        errors: what is wrong with the inputs.
+        entry: the ledger row that says so.
+    """
+
+    code: str
+    reason: str
+    errors: list[FieldError] = field(default_factory=list)
+    entry: LedgerEntry | None = None
+
+    @property
+    def transient(self) -> bool:
+        """Whether asking again later makes sense."""
+        return self.code in TRANSIENT
 
 
 class Gate:
@@ -60,35 +90,96 @@ class Gate:
             StoreError: nothing could be written, and nothing was.
         """
         entry = self._entry(request)
-        if not self._policy.may(request.invoker, "run", request.flow):
-            return await self.refuse(entry, "forbidden", f"{request.invoker.id} may not run {request.flow}")
-        try:
-            sent = _text_of_inputs(request.inputs)
-        except InvalidInputsError as error:
-            return await self.refuse(entry, error.code, error.message, error.errors)
-        size = len(sent) if sent.isascii() else len(sent.encode())
-        if size > MAX_INPUTS:
-            reason = f"the inputs are {size:,} bytes of JSON, over the limit of {MAX_INPUTS:,}; pass a path instead"
-            return await self.refuse(entry, "too_large", reason)
-        entry.inputs = sent
+        sent = self._sent(request, entry)
+        if isinstance(sent, Refusal):
+            return await self.refuse(entry, sent.code, sent.reason, sent.errors)
         identities = _identities(request, sent)
         original = await self._original(identities) if identities else None
         if original is not None and original.matches:
             return await self._replay(entry, original)
+        run = await self._validated(request, sent)
+        if isinstance(run, Refusal):
+            if original is not None and run.code == InvalidInputsError.code:
+                return await self._conflict(entry, original)
+            return await self.refuse(entry, run.code, run.reason, run.errors)
+        identities = tuple(_seal(identity, request.flow, run.inputs) for identity in identities)
+        hit("gate.before_write")
+        decision: Decision = await self._store.write(lambda done: Admit(entry, run, done, identities, request.dry_run))
+        hit("gate.after_write")
+        return self._decided(request, entry, decision)
+
+    async def prepare(self, request: TriggerRequest) -> Admit | Refusal:
+        """Decide on all of a trigger's request but what the store decides, and write nothing.
+
+        What was prepared is written together with how far the trigger has come (`write`).
+        """
+        entry = self._entry(request)
+        sent = self._sent(request, entry)
+        run = sent if isinstance(sent, Refusal) else await self._validated(request, sent)
+        if isinstance(run, Refusal):
+            errors = to_json(run.errors).decode() if run.errors else None
+            run.entry = entry.become(
+                Outcome.REJECTED,
+                code=run.code,
+                reason=_storable(run.reason),
+                errors=errors,
+                repeat_key=_repeated(request, run) if request.trigger.kind == EVENT else None,
+            )
+            return run
+        return Admit(entry, run, ignore)
+
+    async def write(self, command: FireTrigger) -> list[Receipt] | None:
+        """Write what a trigger has seen, and return the receipts of the requests that were to be admitted.
+
+        Returns:
+            None when the trigger was changed meanwhile; then nothing was written.
+
+        Raises:
+            StoreError: nothing could be written, and nothing was.
+        """
+        hit("fire.before_write")
+        fired: Fired | None = await self._store.write(lambda done: replace(command, done=done))
+        hit("fire.after_write")
+        if fired is None:
+            return None
+        for note in command.notes:
+            self._count(note, note.outcome, note.code, note.times)
+        for admit, decision in fired.admitted:
+            self._count(admit.entry, decision.outcome, decision.code)
+        return [_receipt_of(decision, admit.entry.flow or "") for admit, decision in fired.admitted]
+
+    def note(self, request: TriggerRequest, outcome: Outcome, reason: str, times: int = 1) -> LedgerEntry:
+        """Return the ledger row of a request that becomes no run, for `write`."""
+        entry = self._entry(request)
+        entry.inputs = canonical_json(request.inputs)
+        return entry.become(outcome, reason=reason, times=times)
+
+    def _sent(self, request: TriggerRequest, entry: LedgerEntry) -> str | Refusal:
+        """Return the inputs as sent, canonical, and note them in the ledger row."""
+        if not self._policy.may(request.invoker, "run", request.flow):
+            return Refusal("forbidden", f"{request.invoker.id} may not run {request.flow}")
+        try:
+            sent = _text_of_inputs(request.inputs)
+        except InvalidInputsError as error:
+            return Refusal(error.code, error.message, error.errors)
+        size = len(sent) if sent.isascii() else len(sent.encode())
+        if size > MAX_INPUTS:
+            reason = f"the inputs are {size:,} bytes of JSON, over the limit of {MAX_INPUTS:,}; pass a path instead"
+            return Refusal("too_large", reason)
+        entry.inputs = sent
+        return sent
+
+    async def _validated(self, request: TriggerRequest, sent: str) -> NewRun | Refusal:
+        """Return the run that valid inputs make."""
         try:
             spec = await self._engine.catalog.resolve(request.flow)
             inputs = await self._engine.fleets[spec.location].validator.validate(request.flow, sent)
         except PullcordError as error:
-            if original is not None and isinstance(error, InvalidInputsError):
-                return await self._conflict(entry, original)
             errors = error.errors if isinstance(error, InvalidInputsError) else []
-            return await self.refuse(entry, error.code, error.message, errors)
+            return Refusal(error.code, error.message, errors)
         # Code may have been loaded anew meanwhile. What is written now goes by what is registered now (design rule 8).
         spec = self._engine.catalog.get(request.flow) or spec
-        if identities:
-            validated = fingerprint(f"{request.flow}\n{canonical_json(parse_json(inputs))}")
-            identities = tuple(Identity(i.scope, i.invoker, i.key, i.sent, validated) for i in identities)
-        run = NewRun(
+        return NewRun(
             uuid=str(uuid7()),
             flow_version=spec.version,
             inputs=inputs,
@@ -99,10 +190,11 @@ class Gate:
             parent_id=request.parent_id,
             rerun_of=request.rerun_of,
             not_before=request.not_before,
+            scheduled_for=request.scheduled_for,
+            dedup=_dedup(request),
         )
-        hit("gate.before_write")
-        decision: Decision = await self._store.write(lambda done: Admit(entry, run, done, identities, request.dry_run))
-        hit("gate.after_write")
+
+    def _decided(self, request: TriggerRequest, entry: LedgerEntry, decision: Decision) -> Receipt:
         if decision.state == RunState.SCHEDULED and decision.outcome is Outcome.ADMITTED:
             self._engine.due.look()
         self._count(entry, decision.outcome, decision.code)
@@ -130,8 +222,7 @@ class Gate:
     ) -> Receipt:
         """Write a rejection to the ledger and return its receipt."""
         errors_json = to_json(errors).decode() if errors else None
-        # A reason may repeat the name of a field that the caller made up, and the database ends a text at a NUL.
-        reason = reason.replace("\0", "\N{REPLACEMENT CHARACTER}")
+        reason = _storable(reason)
         # The id of a request in conflict names the original's row; this row gets one of its own.
         uuid = str(uuid7()) if code.endswith("_conflict") else entry.uuid
         row = entry.become(Outcome.REJECTED, code=code, reason=reason, errors=errors_json, uuid=uuid)
@@ -148,9 +239,9 @@ class Gate:
             log.debug("request %s is refused: %s", uuid, reason, extra=fields)
         return Receipt(uuid, Outcome.REJECTED, reason, code, entry.flow or "", errors=errors or [])
 
-    def _count(self, entry: LedgerEntry, outcome: Outcome, code: str | None) -> None:
+    def _count(self, entry: LedgerEntry, outcome: Outcome, code: str | None, times: int = 1) -> None:
         if not entry.dry_run:
-            self.decided[outcome, code, entry.trigger_kind] += 1
+            self.decided[outcome, code, entry.trigger_kind] += times
 
     async def _original(self, identities: tuple[Identity, ...]) -> Original | None:
         for identity in identities:
@@ -190,7 +281,13 @@ class Gate:
             note=request.note,
             idempotency_key=request.idempotency_key,
             dry_run=int(request.dry_run),
+            scheduled_for=request.scheduled_for,
         )
+
+
+def _storable(reason: str) -> str:
+    """Return a reason without NULs: it may repeat a name that the caller made up, and a database ends a text there."""
+    return reason.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _text_of_inputs(inputs: object) -> str:
@@ -207,15 +304,38 @@ def _text_of_inputs(inputs: object) -> str:
 
 
 def _identities(request: TriggerRequest, sent: str) -> tuple[Identity, ...]:
-    if request.request_id is None and request.idempotency_key is None:
-        return ()
-    mark = fingerprint(f"{request.flow}\n{sent}")
     found: list[Identity] = []
+    if request.delivery is not None:
+        key, body = request.delivery
+        found.append(Identity(f"{DELIVERY}{request.trigger.name}:{request.flow}", "", key, body))
+    if request.request_id is None and request.idempotency_key is None:
+        return tuple(found)
+    mark = fingerprint(f"{request.flow}\n{sent}")
     if request.request_id is not None:
         found.append(Identity(REQUEST_ID, request.invoker.id, request.request_id, mark))
     if request.idempotency_key is not None:
         found.append(Identity(request.flow, request.invoker.id, request.idempotency_key, mark))
     return tuple(found)
+
+
+def _seal(identity: Identity, flow: str, inputs: str) -> Identity:
+    """Add the fingerprint of the validated inputs. A delivery is known by its body alone."""
+    if identity.scope.startswith(DELIVERY):
+        return identity
+    return replace(identity, validated=fingerprint(f"{flow}\n{canonical_json(parse_json(inputs))}"))
+
+
+def _dedup(request: TriggerRequest) -> str | None:
+    """Return what a fire's run is known by: trigger, flow and key (design rule 5)."""
+    if request.dedup is None:
+        return None
+    return f"{request.trigger.name}:{request.flow}:{fingerprint(request.dedup)}"
+
+
+def _repeated(request: TriggerRequest, refusal: Refusal) -> str:
+    """Return what equal refusals of an event's fires share a row under: it may fire the same again at every poll."""
+    mark = fingerprint(f"{refusal.reason}\n{request.dedup}")[:32]
+    return f"event:{request.trigger.name}:{request.flow}:{refusal.code}:{mark}"
 
 
 def _receipt(decision: Decision, request: TriggerRequest) -> Receipt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
-from pullcord.gate.request import Invoker
+from pullcord.gate.request import TRIGGER, Invoker
 
 Action = Literal["run", "cancel", "read"]
 
@@ -17,8 +17,8 @@ class Policy(Protocol):
 
 
 class LocalPolicy:
-    """The owner of the data folder may do everything, and nobody else anything."""
+    """The owner of the data folder may do everything, a trigger may ask for runs, and nobody else may do anything."""
 
     def may(self, invoker: Invoker, action: Action, flow: str | None) -> bool:
-        """Say whether the invoker is the owner."""
-        return invoker.kind == "local"
+        """Say whether the invoker is the owner, or a trigger that wants a run."""
+        return invoker.kind == "local" or (invoker.kind == TRIGGER and action == "run")

@@ -31,12 +31,16 @@ ANONYMOUS: Final = Invoker("anonymous", "none")
 """A call without a valid credential."""
 
 
+TRIGGER: Final = "trigger"
+"""The kind of an invoker that is no person and no program but a trigger."""
+
+
 @dataclass(frozen=True, slots=True)
 class TriggerRef:
     """What asked.
 
     Attributes:
-        kind: `manual`, or `flow` for a flow called inside a flow.
+        kind: `manual`, `flow` for a flow called inside a flow, or a trigger's kind.
         name: its name, where it has one.
     """
 
@@ -55,7 +59,7 @@ class TriggerRequest:
         flow: the flow's name.
         inputs: a JSON object.
         invoker: who asks.
-        source: where the call came in: `cli`, `http`, `python`, `flow`.
+        source: where the call came in: `cli`, `http`, `python`, `flow`, `server`.
         trigger: what asked.
         request_id: a UUID minted by the client.
         idempotency_key: any text.
@@ -66,6 +70,9 @@ class TriggerRequest:
         dry_run: say what would happen.
         parent_id: number of the parent run.
         rerun_of: number of the run this one repeats.
+        scheduled_for: the time that a schedule meant, microseconds.
+        dedup: the key of a fire: it is one with others of this trigger as long as a run of theirs has not ended.
+        delivery: id of a hook's delivery and fingerprint of its body.
     """
 
     flow: str
@@ -82,6 +89,9 @@ class TriggerRequest:
     dry_run: bool = False
     parent_id: int | None = None
     rerun_of: int | None = None
+    scheduled_for: int | None = None
+    dedup: str | None = None
+    delivery: tuple[str, str] | None = None
 
 
 @dataclass(slots=True)

@@ -15,6 +15,9 @@ RETENTION: Final = 30 * 86_400 * 1_000_000
 REQUEST_ID: Final = ""
 """The scope of request ids; an idempotency key's scope is its flow."""
 
+DELIVERY: Final = "hook:"
+"""What the scope of a hook's deliveries begins with; no flow's name does."""
+
 _COLUMNS = "scope invoker key request_id:int sent validated"
 _CLAIM = f"""
 INSERT INTO keys (scope, invoker, key, request_id, sent, validated, at)
@@ -73,10 +76,17 @@ class Original:
     @property
     def conflict(self) -> str:
         """The code of a request that asks for something else under this identity."""
+        if self.identity.scope.startswith(DELIVERY):
+            return "duplicate_delivery"
         return "request_id_conflict" if self.identity.scope == REQUEST_ID else "idempotency_conflict"
 
     def explain(self) -> str:
         """Return the reason of a conflict for people."""
+        if self.identity.scope.startswith(DELIVERY):
+            return (
+                f"the delivery {self.identity.key!r} came with another body before, as request {self.request_uuid}"
+                f" (run {self.run_uuid}); a sender gives each delivery an id of its own"
+            )
         what = "request id" if self.identity.scope == REQUEST_ID else "idempotency key"
         return (
             f"the {what} {self.identity.key!r} was used with other inputs by request {self.request_uuid}"
