@@ -103,6 +103,7 @@ class App:
         self.gate = Gate(self.store, self.engine, self.policy, self.clock)
         self.engine.child_gate = ChildRuns(self.gate, self.watch).run
         self.scheduler = Scheduler(self.gate, asyncio.get_running_loop())
+        self.triggers = Triggers(self)
         self.lag = LoopLag()
         self._services: list[Duty] = [Rescuer(self.engine), self.lag]
         if self._reload:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.errors import DefinitionError, PullcordError, UsageError
-from pullcord.core.trigger import EVENT, Declaration
+from pullcord.core.trigger import EVENT, Declaration, flow_names
 
 if TYPE_CHECKING:
     from pullcord.core.flow import Flow
@@ -113,7 +113,7 @@ class EventTrigger(Declaration):
         super().__init__(name or target.__name__.strip("_").replace("_", "-"), parameters, enabled)
         self.__doc__ = target.__doc__
         self.target = target
-        self.flows = _names_of(flow)
+        self.flows = flow_names(flow, "flow=")
         self.every = _length(every, "every", SHORTEST)
         self.timeout = _length(timeout, "timeout", 0.01)
         self.allow_concurrent = bool(allow_concurrent)
@@ -157,15 +157,6 @@ def _count(value: int | None) -> int | None:
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise DefinitionError(f"max_errors is a whole number of at least 1, or None for no limit, not {value!r}")
     return value
-
-
-def _names_of(flow: Flow[..., Any] | str | Sequence[Flow[..., Any] | str]) -> list[str]:
-    given = [flow] if isinstance(flow, str) or not isinstance(flow, Sequence) else list(flow)
-    names = [item if isinstance(item, str) else getattr(item, "name", None) for item in given]
-    for name, item in zip(names, given, strict=True):
-        if not isinstance(name, str):
-            raise DefinitionError(f"flow= takes a flow, a flow's name or a list of them, not {item!r}")
-    return list(dict.fromkeys(str(name) for name in names))
 
 
 @overload

@@ -88,3 +88,30 @@ class LoadFailure:
 def lane(location: str, way: str) -> str:
     """Name a dispatch lane."""
     return f"{location}#{way}"
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerSpec:
+    """A trigger as the code declares it, without the code.
+
+    Attributes:
+        name: unique among all locations.
+        kind: `cron`, `interval`, `at`, `event`, `webhook` or `completion`.
+        location: name of the code location it comes from.
+        flows: what it asks for, by name.
+        place: `file:line` of the declaration.
+        description: Markdown.
+        enabled: whether it asks from the start.
+        parameters: fixed inputs, or the arguments of an event, canonical JSON.
+        settings: what is particular to its kind, canonical JSON.
+    """
+
+    name: str
+    kind: str
+    location: str
+    flows: tuple[str, ...]
+    place: str
+    description: str
+    enabled: bool
+    parameters: str
+    settings: str

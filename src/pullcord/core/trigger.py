@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pullcord.core.canonical import canonical_json
 from pullcord.core.errors import DefinitionError, UsageError
+
+if TYPE_CHECKING:
+    from pullcord.core.flow import Flow
 
 NAME_RULE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 """What a flow or a trigger may be called."""
@@ -59,3 +62,17 @@ def _json_object(parameters: Mapping[str, Any]) -> dict[str, Any]:
     except UsageError as error:
         raise DefinitionError(f"parameters must be JSON: {error.message}") from None
     return given
+
+
+def flow_names(flow: Flow[..., Any] | str | Sequence[Flow[..., Any] | str], what: str) -> list[str]:
+    """Return the names of the flows that somebody gave as flows, names, or a list of them.
+
+    Raises:
+        DefinitionError: something else was given as `what`.
+    """
+    given = [flow] if isinstance(flow, str) or not isinstance(flow, Sequence) else list(flow)
+    names = [item if isinstance(item, str) else getattr(item, "name", None) for item in given]
+    for name, item in zip(names, given, strict=True):
+        if not isinstance(name, str):
+            raise DefinitionError(f"{what} takes a flow, a flow's name or a list of them, not {item!r}")
+    return list(dict.fromkeys(str(name) for name in names))

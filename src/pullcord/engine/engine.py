@@ -24,6 +24,7 @@ from pullcord.engine.journal import Journal
 from pullcord.engine.locations import CodeLocation
 from pullcord.engine.logfields import run_fields, worker_fields
 from pullcord.engine.logfiles import LogFiles
+from pullcord.engine.marks import Marks
 from pullcord.engine.room import Room
 from pullcord.engine.statistics import RunStatistics
 from pullcord.engine.worker import CONTROL, TRIAL, Assignment, WorkerHandle
@@ -40,6 +41,9 @@ log = logging.getLogger(__name__)
 
 GRACE: Final = 10.0
 """Seconds that the neighbours in a doomed worker get to reach a step boundary and move."""
+
+Declare = Callable[[str, list[dict[str, Any]], bool], None]
+"""Takes `(location, triggers, complete)`: what a location declares, and whether all of its files loaded."""
 
 ChildGate = Callable[[Claimed, str, str, str], Awaitable[dict[str, Any]]]
 """Submits a child run for `(parent, flow, inputs, identity)` and returns how it ended."""
@@ -64,9 +68,11 @@ class Engine:
         fleets: the workers of each location that is served, by its name.
         leaving: the workers of locations that are served no longer, until their runs have ended.
         child_gate: set by the composition root.
+        declared: likewise.
     """
 
     child_gate: ChildGate
+    declared: Declare
 
     def __init__(
         self, store: Store, clock: Clock, locations: list[CodeLocation], workers: int, cwd: Path, only_new: bool = False
@@ -244,6 +250,12 @@ class Engine:
         kind = message[0]
         if kind == kinds.VALIDATED:
             worker.fleet.validator.answer(message)
+        elif kind == kinds.POLLING:
+            worker.fleet.polls.taken(worker, message[1])
+        elif kind == kinds.POLLED:
+            worker.fleet.polls.answer(worker, message[1])
+        elif kind == kinds.MAPPED:
+            worker.fleet.polls.mapped(message[1], message[2])
         elif kind == kinds.BEAT:
             worker.last_beat = time.monotonic()
             worker.resident, worker.behind = message[1], message[2]
@@ -272,6 +284,8 @@ class Engine:
     def _loaded(self, worker: WorkerHandle, manifest: dict[str, Any]) -> None:
         versions: dict[str, str] = manifest["versions"]
         worker.last_beat, worker.behind = time.monotonic(), 0.0  # its loop stood still while it imported
+        if "marks" in manifest:
+            worker.marks = Marks.open(worker.pid, manifest["marks"])
         if worker.role == TRIAL:
             worker.ready = worker.was_ready = True
             worker.manifest.set_result(manifest)

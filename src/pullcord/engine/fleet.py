@@ -18,9 +18,10 @@ from pullcord.core.errors import LocationError
 from pullcord.core.manifest import ISOLATED, SHARED_ASYNC, SHARED_SYNC, lane
 from pullcord.engine.locations import CodeLocation
 from pullcord.engine.logfields import run_fields, worker_fields
+from pullcord.engine.polls import Polls
 from pullcord.engine.template import Template
 from pullcord.engine.validation import Validator
-from pullcord.engine.worker import ALONE, CONTROL, SHARED, TRIAL, Assignment, WorkerHandle
+from pullcord.engine.worker import ALONE, APART, CONTROL, SHARED, TRIAL, Assignment, WorkerHandle
 from pullcord.wire import messages as kinds
 from pullcord.wire.frames import Message
 
@@ -60,13 +61,15 @@ class Fleet:
         cwd: their working folder.
 
     Attributes:
-        validator: asks the control worker.
+        validator: has the control worker validate inputs.
+        polls: has it poll events.
     """
 
     def __init__(self, engine: Engine, location: CodeLocation, size: int, cwd: Path) -> None:
         self.engine = engine
         self.location = location
         self.validator = Validator()
+        self.polls = Polls(self)
         self.workers: list[WorkerHandle] = []
         self._size = size
         self._cwd = cwd
@@ -102,6 +105,7 @@ class Fleet:
         """End all processes of this location."""
         self._stopping = True
         self.validator.close()
+        self.polls.close()
         for task in self._tasks:
             task.cancel()
         for worker in self.workers:
@@ -118,11 +122,12 @@ class Fleet:
         """Start nothing more: the location is served no longer. Runs finish where they are."""
         self._stopping = True
         self.validator.close()
+        self.polls.close()
         for task in self._tasks:
             task.cancel()
         self.engine.room.grow(lane(self.location.name, ISOLATED), -ALONE_ROOM)
         for worker in list(self.workers):
-            if worker.role in (CONTROL, TRIAL):
+            if worker.role in (CONTROL, TRIAL, APART):
                 self._dismiss(worker)
             elif worker.role == SHARED:
                 self.retire(worker, "its location is served no longer", "reload")
@@ -149,7 +154,7 @@ class Fleet:
                 template = self._make_template(location.python)
                 template.attach()
                 self._templates[template].add(_HELD)
-            self._candidate = worker = await self._spawn(TRIAL, location, template)
+            self._candidate = worker = await self.spawn(TRIAL, location, template)
             manifest = await worker.manifest
         except (LocationError, OSError) as error:
             if number == self._reloads and not self._stopping:
@@ -175,6 +180,8 @@ class Fleet:
         self.became_ready(worker)
         for other in [other for other in self.workers if other.role == SHARED]:
             self.retire(other, "its code was reloaded", "reload")
+        for other in [other for other in self.workers if other.role == APART]:
+            self._dismiss(other)
         for _ in range(self._wanting(SHARED)):  # what could not be started before, or did not last
             self._spawn_soon(SHARED)
         self.engine.place_again()
@@ -185,7 +192,7 @@ class Fleet:
         Raises:
             LocationError: it cannot be loaded at all.
         """
-        worker = await self._spawn(TRIAL)
+        worker = await self.spawn(TRIAL)
         try:
             return await worker.manifest
         finally:
@@ -196,6 +203,7 @@ class Fleet:
         worker.retired = worker.replaced = True
         worker.cause = worker.cause or "reload"
         self.validator.detach(worker)
+        self.polls.detach(worker)
         if worker.was_ready:
             worker.send([kinds.STOP])
         else:
@@ -225,11 +233,11 @@ class Fleet:
     async def place_alone(self, assignment: Assignment, message: Message) -> None:
         """Execute a run in a process of its own."""
         try:
-            worker = await self._spawn(ALONE)
+            worker = await self.spawn(ALONE)
         except (LocationError, OSError) as error:
             fields = run_fields(assignment.run)
             log.warning("no process for run %s: %s", assignment.run.uuid, error, extra=fields)
-            await asyncio.sleep(self._longer_pause())
+            await asyncio.sleep(self.longer_pause())
             if assignment in self.engine.unplaced:
                 self.engine.lose_unplaced(assignment)
             return
@@ -285,6 +293,9 @@ class Fleet:
             for other in [other for other in self.workers if other.role == CONTROL and other is not worker]:
                 self._dismiss(other)
             self.validator.attach(worker)
+            self.polls.attach(worker)
+        elif worker.role == APART:
+            self.polls.attach(worker)
         elif not worker.retired:
             self._make_room(worker, True)
 
@@ -294,6 +305,7 @@ class Fleet:
         if worker in self.workers:
             self.workers.remove(worker)
         self.validator.lost(worker)
+        self.polls.lost(worker)
         if self._stopping:
             return
         if worker.cause is None and not (worker.role == ALONE and worker.retired):
@@ -301,10 +313,10 @@ class Fleet:
         if worker.cause is not None and worker.role != TRIAL:
             self.engine.statistics.replacements[self.location.name, worker.cause] += 1
         self._make_room(worker, False)
-        if worker.replaced or worker.role in (ALONE, TRIAL):
+        if worker.replaced or worker.role in (ALONE, TRIAL, APART):
             return
         lasting = worker.was_ready and time.monotonic() - born >= STABLE
-        self._spawn_soon(worker.role, self._pause if lasting else self._longer_pause())
+        self._spawn_soon(worker.role, self._pause if lasting else self.longer_pause())
 
     def buried(self, worker: WorkerHandle) -> None:
         """A worker's process has ended, and it is known how."""
@@ -322,7 +334,8 @@ class Fleet:
         self.validator.trouble = why
         self.engine.catalog.fail(self.location.name, why)
 
-    def _longer_pause(self) -> float:
+    def longer_pause(self) -> float:
+        """Return how long to wait before another process is started, in seconds: longer every time."""
         self._pause = min(LONGEST_PAUSE, max(0.1, self._pause * 2))
         return self._pause
 
@@ -341,16 +354,16 @@ class Fleet:
             if self._wanting(role) <= 0:
                 return  # a reload was faster
             try:
-                await self._spawn(role)
+                await self.spawn(role)
             except (LocationError, OSError) as error:
                 self._could_not_start(role, str(error))
 
-        self._spawn_task(spawn())
+        self.spawn_task(spawn())
 
     def _wanting(self, role: str) -> int:
         """Return how many workers of a role should be there, and are neither there nor about to come."""
         there = sum(worker.role == role and not worker.retired for worker in self.workers)
-        return (1 if role == CONTROL else self._size) - there - self._starting[role]
+        return {CONTROL: 1, SHARED: self._size}.get(role, 0) - there - self._starting[role]
 
     def _could_not_start(self, role: str, reason: str) -> None:
         """There is no process to be had: say so, once, and try again in a while for all that are missing."""
@@ -364,22 +377,34 @@ class Fleet:
             else:
                 self._fail(reason)
         if len(self._missing) == 1:
-            self._spawn_task(self._start_missing())
+            self.spawn_task(self._start_missing())
 
     async def _start_missing(self) -> None:
-        await asyncio.sleep(self._longer_pause())
+        await asyncio.sleep(self.longer_pause())
         missing, self._missing = self._missing, []
         for role in missing:
             self._spawn_soon(role)
 
-    def _spawn_task(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn_task(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine until the location is stopped."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _spawn(
+    async def spawn(
         self, role: str, location: CodeLocation | None = None, template: Template | None = None
     ) -> WorkerHandle:
+        """Start a worker process.
+
+        Args:
+            role: what it is for.
+            location: what it loads; this one unless given.
+            template: what it is forked from; the present one unless given.
+
+        Raises:
+            LocationError: the interpreter starts no worker.
+            OSError: there is no process to be had.
+        """
         location = location or self.location
         self._starting[role] += 1
         try:
@@ -393,7 +418,7 @@ class Fleet:
         loop = asyncio.get_running_loop()
         await loop.create_connection(lambda: worker, sock=connection)
         loop.call_later(LOADING, self._overdue, worker)
-        way = "run" if role in (SHARED, ALONE) else "control"
+        way = {SHARED: "run", ALONE: "run", APART: "poll"}.get(role, "control")
         worker.send([kinds.LOAD, location.name, location.kind, location.target, way])
         return worker
 

@@ -21,11 +21,13 @@ from pullcord.wire.messages import CANCEL, RUN
 
 if TYPE_CHECKING:
     from pullcord.engine.fleet import Fleet
+    from pullcord.engine.marks import Marks
 
 log = logging.getLogger(__name__)
 
-CONTROL, SHARED, ALONE, TRIAL = "control", "shared", "alone", "trial"
-"""What a worker is for: a location's control duties, many runs, one run at a time, or to see whether code loads."""
+CONTROL, SHARED, ALONE, TRIAL, APART = "control", "shared", "alone", "trial", "apart"
+"""What a worker is for: a location's control duties, many runs, one run at a time, to see whether code loads, or events
+that must not be polled beside others."""
 
 
 @dataclass(eq=False, slots=True)
@@ -60,7 +62,7 @@ class WorkerHandle(asyncio.Protocol):
 
     Args:
         fleet: the location's workers.
-        role: `control`, `shared`, `alone` or `trial`.
+        role: `control`, `shared`, `alone`, `trial` or `apart`.
         pid: its process id.
         receive: called with the messages of each frame.
         lost: called once when the channel is gone.
@@ -77,6 +79,7 @@ class WorkerHandle(asyncio.Protocol):
         stuck: numbers of its runs that are in a thread that cannot be stopped.
         ended: set when the template has seen its end.
         deliberate: why we killed it, where its runs are not to blame.
+        marks: what it is polling right now, where it says so.
         cause: why another one takes its place, as a class for counting.
         assigned: its runs, by number.
         last_beat: when it last showed a sign of life, monotonic seconds.
@@ -104,6 +107,7 @@ class WorkerHandle(asyncio.Protocol):
         self.stuck: set[int] = set()
         self.ended = asyncio.Event()
         self.deliberate: str | None = None
+        self.marks: Marks | None = None
         self.cause: str | None = None
         self.exit_status: int | None = None
         self.assigned: dict[int, Assignment] = {}

@@ -126,10 +126,11 @@ class Gate:
                 repeat_key=_repeated(request, run) if request.trigger.kind == EVENT else None,
             )
             return run
-        return Admit(entry, run, ignore)
+        identities = tuple(_seal(identity, request.flow, run.inputs) for identity in _identities(request, entry.inputs))
+        return Admit(entry, run, ignore, identities)
 
-    async def write(self, command: FireTrigger) -> list[Receipt] | None:
-        """Write what a trigger has seen, and return the receipts of the requests that were to be admitted.
+    async def write(self, command: FireTrigger) -> Fired | None:
+        """Write what a trigger has seen, and return what was decided.
 
         Returns:
             None when the trigger was changed meanwhile; then nothing was written.
@@ -146,7 +147,7 @@ class Gate:
             self._count(note, note.outcome, note.code, note.times)
         for admit, decision in fired.admitted:
             self._count(admit.entry, decision.outcome, decision.code)
-        return [_receipt_of(decision, admit.entry.flow or "") for admit, decision in fired.admitted]
+        return fired
 
     def note(self, request: TriggerRequest, outcome: Outcome, reason: str, times: int = 1) -> LedgerEntry:
         """Return the ledger row of a request that becomes no run, for `write`."""
@@ -303,7 +304,7 @@ def _text_of_inputs(inputs: object) -> str:
         ) from None
 
 
-def _identities(request: TriggerRequest, sent: str) -> tuple[Identity, ...]:
+def _identities(request: TriggerRequest, sent: str | None) -> tuple[Identity, ...]:
     found: list[Identity] = []
     if request.delivery is not None:
         key, body = request.delivery

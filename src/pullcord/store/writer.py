@@ -25,7 +25,7 @@ from pullcord.store.commands.journal import FinishRuns, RecordSteps
 from pullcord.store.commands.ledger import Note
 from pullcord.store.commands.lifecycle import CancelRun, LoseRuns, QueueDue, SetWaiting, Start, rebuild_hints
 from pullcord.store.commands.probe import Probe
-from pullcord.store.commands.triggers import ChangeTrigger, FireTrigger, RegisterTriggers, TrimHistory
+from pullcord.store.commands.triggers import ChangeTrigger, DropEndings, FireTrigger, RegisterTriggers, TrimHistory
 from pullcord.store.connection import Connection, Failure
 from pullcord.store.notification import hints_of, notification
 from pullcord.store.statistics import WriteStatistics
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 ORDER: Sequence[type[Any]] = (
     Start, RecordSteps, FinishRuns, LoseRuns, SetWaiting, CancelRun, QueueDue, Admit, FireTrigger, RegisterFlows,
-    RegisterTriggers, ChangeTrigger, TrimHistory, Note, Probe,
+    RegisterTriggers, ChangeTrigger, DropEndings, TrimHistory, Note, Probe,
 )  # fmt: skip
 """The order of the kinds within a transaction: records before the end they belong to, ends before admissions, and
 these before a registration, which gives all runs that have not ended the limits of today (design rule 8)."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
+
+from pydantic_core import from_json
 
 from pullcord.core.errors import StoreError
+from pullcord.core.states import Outcome
 from pullcord.store.commands.admit import Admit, Decision
 from pullcord.store.commands.ledger import LedgerEntry, insert_requests
 from pullcord.store.statement import dump, names, rows
@@ -18,11 +22,14 @@ INSERT INTO triggers ({names(_DECLARED)}, registered_at)
 SELECT {names(_DECLARED)}, :now FROM {rows(_DECLARED)} AS s WHERE true
 ON CONFLICT (name) DO UPDATE SET kind = excluded.kind, location = excluded.location, place = excluded.place,
     description = excluded.description, flows = excluded.flows, enabled = excluded.enabled,
-    parameters = excluded.parameters, settings = excluded.settings, removed_at = NULL"""
+    parameters = excluded.parameters, settings = excluded.settings, removed_at = NULL,
+    override = CASE WHEN triggers.kind = excluded.kind THEN triggers.override END"""
 _START = f"""
-INSERT INTO trigger_state (trigger_id, generation, cursor, next_due, errors)
-SELECT id, 0, cursor, next_due, 0 FROM {rows("id:int cursor next_due:int")} AS s WHERE true
-ON CONFLICT (trigger_id) DO UPDATE SET next_due = excluded.next_due, generation = trigger_state.generation + 1"""
+INSERT INTO trigger_state (trigger_id, generation, next_due, errors)
+SELECT id, generation, next_due, 0 FROM {rows("id:int generation:int next_due:int")} AS s WHERE true
+ON CONFLICT (trigger_id) DO UPDATE SET next_due = excluded.next_due, generation = excluded.generation"""
+_MOVE = f"""
+UPDATE trigger_state SET cursor = s.cursor FROM {rows("id:int cursor")} AS s WHERE trigger_id = s.id"""
 _STATE = "id:int cursor next_due:int last_poll_at:int last_fired_at:int errors:int error"
 _GO_ON = f"""
 UPDATE trigger_state SET cursor = s.cursor, next_due = s.next_due, last_poll_at = s.last_poll_at,
@@ -34,6 +41,10 @@ _REMEMBER = f"INSERT INTO trigger_history ({names(_HISTORY)}) SELECT {names(_HIS
 _REPEAT = f"""
 UPDATE trigger_history SET last_at = s.last_at, count = count + s.times
 FROM {rows("row:int last_at:int times:int")} AS s WHERE trigger_history.id = s.row"""
+
+
+SHOWN: Final = 20
+"""So many runs are named in a line of a history; the ledger has them all."""
 
 
 @dataclass(slots=True)
@@ -57,18 +68,27 @@ class TriggerState:
     error: str | None = None
 
 
+FIRED, DEDUPLICATED, REFUSED = "fired", "deduplicated", "refused"
+"""Outcomes of lines in a trigger's history: it made runs, only repeated what runs do already, or was refused."""
+
+_OUTCOMES: Final = {Outcome.ADMITTED: FIRED, Outcome.DEDUPLICATED: DEDUPLICATED}
+
+Line = tuple[int, str, str | None]
+"""A line of a trigger's history: its number, outcome and reason."""
+
+
 @dataclass(slots=True)
 class HistoryRow:
     """A line in a trigger's history.
 
     Attributes:
-        outcome: `fired`, `skipped`, `failed`, `missed`, `changed`, `disabled` or `orphaned`.
+        outcome: `fired`, `deduplicated`, `refused`, `skipped`, `missed`, `failed`, `changed` or `disabled`.
         reason: for people.
         detail: JSON, for programs.
         at: when, microseconds.
         last_at: when the last of equal ones was.
         count: how many equal ones the line stands for.
-        repeats: number of the line that this one repeats, which it is added to.
+        previous: number, outcome and reason of the latest line there is: an equal one is added to it.
     """
 
     outcome: str
@@ -77,12 +97,17 @@ class HistoryRow:
     last_at: int
     count: int = 1
     detail: str | None = None
-    repeats: int | None = None
+    previous: Line | None = None
+
+    @property
+    def repeats(self) -> bool:
+        """Whether it says the same as the line before. What made runs has a line of its own."""
+        return self.previous is not None and self.previous[1:] == (self.outcome, self.reason) and self.outcome != FIRED
 
 
 @dataclass(slots=True)
 class Declared:
-    """A trigger as it is to be written; `state` is None where what is known goes on."""
+    """A trigger as it is to be written; `cursor` is a list of one, or None, which leaves it where it is."""
 
     id: int
     uuid: str
@@ -95,8 +120,9 @@ class Declared:
     enabled: bool
     parameters: str
     settings: str
-    cursor: str | None = None
-    next_due: int | None = None
+    generation: int
+    cursor: list[str | None] | None
+    next_due: int | None
 
 
 @dataclass(slots=True)
@@ -136,13 +162,15 @@ class RegisterTriggers:
                 for d in command.declared
             ]  # fmt: skip
             tx.execute(_DECLARE, {"rows": dump(declared), "now": tx.now})
-            tx.execute(_START, {"rows": dump([[d.id, d.cursor, d.next_due] for d in command.declared])})
             if command.restarted:
                 tx.execute(
-                    "UPDATE trigger_state SET cursor = NULL, errors = 0, error = NULL "
-                    "WHERE trigger_id IN VALUES[ids:int]",
-                    {"ids": dump(command.restarted)},
+                    "DELETE FROM trigger_state WHERE trigger_id IN VALUES[ids:int]", {"ids": dump(command.restarted)}
                 )
+            states = [[d.id, d.generation, d.next_due] for d in command.declared]
+            tx.execute(_START, {"rows": dump(states)})
+            moved = [[d.id, d.cursor[0]] for d in command.declared if d.cursor is not None]
+            if moved:
+                tx.execute(_MOVE, {"rows": dump(moved)})
             if command.removed:
                 tx.execute(
                     "UPDATE triggers SET removed_at = :now WHERE id IN VALUES[ids:int]",
@@ -162,20 +190,24 @@ class ChangeTrigger:
     Attributes:
         id: its number.
         override: JSON, or None where the code's values hold.
-        state: how far it has come, from now on.
+        cursor: where it goes on from, JSON, as a list of one; None leaves it where it is.
+        next_due: when it is to be looked at next, microseconds.
+        errors: how many polls have failed in a row, from now on.
         history: what the history says of it.
         invoker: who changed it.
-        action: the same for the audit.
+
+    The result is its new generation and its cursor.
     """
 
     keep_trying: ClassVar[bool] = False
 
     id: int
     override: str | None
-    state: TriggerState
+    cursor: list[str | None] | None
+    next_due: int | None
+    errors: int
     history: HistoryRow
     invoker: str
-    action: str
     done: Callable[[Any], None]
 
     def split(self) -> Sequence[ChangeTrigger]:
@@ -187,32 +219,38 @@ class ChangeTrigger:
         return error
 
     @classmethod
-    def apply(cls, tx: Transaction, commands: Sequence[ChangeTrigger]) -> list[int]:
-        """Write one change after the other; the results are the new generations."""
-        generations = []
-        for command in commands:
-            tx.execute(
-                "UPDATE triggers SET override = :override WHERE id = :id",
-                {"override": command.override, "id": command.id},
-            )
-            tx.execute(
-                "UPDATE trigger_state SET generation = generation + 1 WHERE trigger_id = :id", {"id": command.id}
-            )
-            _write_states(tx, [(command.id, command.state)])
-            _write_history(tx, [(command.id, command.history)])
-            tx.execute(
-                "INSERT INTO audit (id, at, invoker, action, detail) VALUES (:id, :now, :invoker, :action, :detail)",
-                {
-                    "id": tx.next_id("audit"),
-                    "now": tx.now,
-                    "invoker": command.invoker,
-                    "action": command.action,
-                    "detail": command.history.detail,
-                },
-            )
-            found = tx.array(_GENERATIONS, {"ids": dump([command.id])})
-            generations.append(int(found[0][1]))
-        return generations
+    def apply(cls, tx: Transaction, commands: Sequence[ChangeTrigger]) -> list[tuple[int, str | None]]:
+        """Write one change after the other."""
+        return [_change(tx, command) for command in commands]
+
+
+def _change(tx: Transaction, command: ChangeTrigger) -> tuple[int, str | None]:
+    tx.execute(
+        "UPDATE triggers SET override = :override WHERE id = :id", {"override": command.override, "id": command.id}
+    )
+    tx.execute(
+        "UPDATE trigger_state SET generation = generation + 1, next_due = :due, errors = :errors, "
+        "error = CASE WHEN :errors > 0 THEN error END WHERE trigger_id = :id",
+        {"due": command.next_due, "errors": command.errors, "id": command.id},
+    )
+    if command.cursor is not None:
+        tx.execute(_MOVE, {"rows": dump([[command.id, command.cursor[0]]])})
+    _write_history(tx, [(command.id, command.history)])
+    tx.execute(
+        "INSERT INTO audit (id, at, invoker, action, subject_id, detail) "
+        "VALUES (:id, :now, :invoker, 'trigger.change', :subject, :detail)",
+        {
+            "id": tx.next_id("audit"),
+            "now": tx.now,
+            "invoker": command.invoker,
+            "subject": command.id,
+            "detail": command.history.detail,
+        },
+    )
+    generation, cursor = tx.array(
+        "SELECT EACH[generation, cursor] FROM trigger_state WHERE trigger_id = :id", {"id": command.id}
+    )[0]
+    return generation, cursor
 
 
 @dataclass(slots=True)
@@ -221,11 +259,11 @@ class Fired:
 
     Attributes:
         admitted: each request that was to be admitted, and what was decided.
-        row: number of the line in the history, or None where none was asked for.
+        line: the line in the history, or None where none was asked for.
     """
 
     admitted: list[tuple[Admit, Decision]]
-    row: int | None
+    line: Line | None
 
 
 @dataclass(slots=True)
@@ -269,21 +307,21 @@ class FireTrigger:
         found = dict(tx.array(_GENERATIONS, {"ids": dump([command.id for command in commands])}))
         good = [command for command in commands if found.get(command.id) == command.generation]
         decisions = iter(Admit.apply(tx, [admit for command in good for admit in command.admits]))
+        fired = {id(command): Fired([(admit, next(decisions)) for admit in command.admits], None) for command in good}
         base = tx.next_id("requests")
         notes = [note for command in good for note in command.notes]
         if notes:
             insert_requests(tx, [(base + offset, note) for offset, note in enumerate(notes)])
         _write_states(tx, [(command.id, command.state) for command in good])
-        lines = iter(_write_history(tx, [(c.id, c.history) for c in good if c.history is not None]))
-        endings = [run for command in good for run in command.endings]
-        if endings:
-            tx.execute("DELETE FROM endings WHERE run_id IN VALUES[ids:int]", {"ids": dump(endings)})
-        fired = {
-            id(command): Fired(
-                [(admit, next(decisions)) for admit in command.admits], None if command.history is None else next(lines)
-            )
-            for command in good
-        }
+        written: list[tuple[int, HistoryRow]] = []
+        for command in good:
+            if command.history is not None:
+                _tell(command.history, fired[id(command)].admitted)
+                written.append((command.id, command.history))
+        lines = iter(_write_history(tx, written))
+        for command in good:
+            fired[id(command)].line = None if command.history is None else next(lines)
+        _forget(tx, [run for command in good for run in command.endings])
         return [fired.get(id(command)) for command in commands]
 
 
@@ -297,27 +335,73 @@ def _write_states(tx: Transaction, states: list[tuple[int, TriggerState]]) -> No
         tx.execute(_GO_ON, {"rows": dump(list(last.values()))})
 
 
-def _write_history(tx: Transaction, lines: list[tuple[int, HistoryRow]]) -> list[int]:
-    """Write lines of histories and return their numbers."""
+def _tell(history: HistoryRow, admitted: list[tuple[Admit, Decision]]) -> None:
+    """Say in the history what became of the requests; the reason that it has is about those that became none."""
+    if not admitted:
+        return
+    counts = Counter(decision.outcome for _, decision in admitted)
+    words = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    history.reason = words if history.reason is None else f"{words}; {history.reason}"
+    history.outcome = next((name for outcome, name in _OUTCOMES.items() if counts[outcome]), REFUSED)
+    runs = [decision.run_uuid for _, decision in admitted if decision.outcome is Outcome.ADMITTED]
+    history.detail = dump({"runs": runs[:SHOWN], **from_json(history.detail or "{}")})
+
+
+def _write_history(tx: Transaction, lines: list[tuple[int, HistoryRow]]) -> list[Line]:
+    """Write lines of histories and return them."""
     if not lines:
         return []
     base = tx.next_id("trigger_history")
-    numbers: list[int] = []
+    written: list[Line] = []
     fresh: list[list[Any]] = []
-    repeats: list[list[int]] = []
+    repeats: dict[int, list[int]] = {}
     for trigger, line in lines:
-        if line.repeats is not None:
-            numbers.append(line.repeats)
-            repeats.append([line.repeats, line.last_at, line.count])
-            continue
-        number = base + len(fresh)
-        numbers.append(number)
-        fresh.append([number, trigger, line.outcome, line.reason, line.detail, line.at, line.last_at, line.count])
+        if line.repeats and line.previous is not None:
+            number = line.previous[0]
+            before = repeats.setdefault(number, [number, 0, 0])
+            before[1:] = [line.last_at, before[2] + line.count]
+        else:
+            number = base + len(fresh)
+            fresh.append([number, trigger, line.outcome, line.reason, line.detail, line.at, line.last_at, line.count])
+        written.append((number, line.outcome, line.reason))
     if fresh:
         tx.execute(_REMEMBER, {"rows": dump(fresh)})
     if repeats:
-        tx.execute(_REPEAT, {"rows": dump(repeats)})
-    return numbers
+        tx.execute(_REPEAT, {"rows": dump(list(repeats.values()))})
+    return written
+
+
+@dataclass(slots=True)
+class DropEndings:
+    """Forget ends of runs that start nothing.
+
+    Attributes:
+        runs: numbers of the runs.
+    """
+
+    keep_trying: ClassVar[bool] = False
+
+    runs: list[int]
+    done: Callable[[Any], None]
+
+    def split(self) -> Sequence[DropEndings]:
+        """Numbers poison nothing."""
+        return [self]
+
+    def failure(self, error: StoreError) -> StoreError:
+        """Return the result when nothing could be written."""
+        return error
+
+    @classmethod
+    def apply(cls, tx: Transaction, commands: Sequence[DropEndings]) -> list[None]:
+        """Delete the notes."""
+        _forget(tx, [run for command in commands for run in command.runs])
+        return [None] * len(commands)
+
+
+def _forget(tx: Transaction, endings: list[int]) -> None:
+    if endings:
+        tx.execute("DELETE FROM endings WHERE run_id IN VALUES[ids:int]", {"ids": dump(endings)})
 
 
 @dataclass(slots=True)

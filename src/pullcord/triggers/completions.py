@@ -1,0 +1,223 @@
+"""Completions: the end of a run starts another, once, whatever crashes in between.
+
+The end of a run whose flow is watched is noted in the transaction that ends it, and the note is taken away in the one
+that writes what it started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from pydantic_core import from_json, to_json
+
+from pullcord.clock import Clock
+from pullcord.core.errors import PullcordError, UnavailableError, UsageError
+from pullcord.core.states import ENDED, Outcome
+from pullcord.core.trigger import COMPLETION
+from pullcord.engine.engine import Engine
+from pullcord.engine.polls import Seen, failed
+from pullcord.engine.watch import Watch
+from pullcord.gate.gate import Gate, Refusal
+from pullcord.gate.request import TRIGGER, Invoker, TriggerRequest
+from pullcord.store.commands.admit import Admit
+from pullcord.store.commands.ledger import LedgerEntry
+from pullcord.store.commands.triggers import REFUSED, DropEndings, FireTrigger, HistoryRow
+from pullcord.store.queries.triggers import ended_runs
+from pullcord.store.store import Store
+from pullcord.store.transaction import ignore
+from pullcord.triggers.backoff import after_refusals
+from pullcord.triggers.record import TriggerRecord
+from pullcord.triggers.registry import Registry
+
+log = logging.getLogger(__name__)
+
+AT_A_TIME: Final = 200
+"""So many ended runs are dealt with together."""
+
+
+class Completions:
+    """Starts flows when others have ended; a `Trigger`."""
+
+    kind = COMPLETION
+
+    def init(self, deps: Mapping[str, Any]) -> None:
+        """Take the gate, the engine, the store, the registry and the clock."""
+        self._gate: Gate = deps["gate"]
+        self._engine: Engine = deps["engine"]
+        self._store: Store = deps["store"]
+        self._watch: Watch = deps["watch"]
+        self._registry: Registry = deps["registry"]
+        self._clock: Clock = deps["clock"]
+        self._registry.kinds[COMPLETION] = self
+        self._records: dict[int, TriggerRecord] = {}
+        self._news = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._refusals = 0
+
+    def start(self) -> None:
+        """Begin with the ends that an earlier server noted."""
+        self._store.watch_endings(lambda _: self._news.set())
+        self._news.set()
+        self._task = asyncio.get_running_loop().create_task(self._work())
+
+    async def stop(self) -> None:
+        """Stop; what is noted is dealt with by the next server."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def routes(self) -> list[Any]:
+        """Return no routes."""
+        return []
+
+    # --- what the registry says ----------------------------------------------------------------------
+
+    def begin(self, record: TriggerRecord, anew: bool) -> tuple[list[str | None] | None, int | None]:
+        """Return nothing: it waits for ends."""
+        return None, None
+
+    async def settle(self, record: TriggerRecord) -> None:
+        """Do nothing: ends that are noted go by what is declared when they are dealt with."""
+
+    def check(self, record: TriggerRecord) -> None:
+        """Check changed settings.
+
+        Raises:
+            UsageError: a state is none that a run ends in, or something else was to be changed.
+        """
+        declared, wanted = from_json(record.spec.settings), record.settings()
+        fixed = next((name for name in wanted if name != "on" and wanted[name] != declared.get(name)), None)
+        if fixed is not None:
+            raise UsageError(f"{fixed!r} of a completion is changed in the code; on, parameters and enabled can be here")
+        states = wanted["on"]
+        if not isinstance(states, list) or not states or any(state not in ENDED for state in states):
+            raise UsageError(f"on is a list of states that a run ends in: {', '.join(sorted(ENDED))}")
+
+    def adopt(self, record: TriggerRecord) -> None:
+        """Start its flows from now on."""
+        self._records[record.id] = record
+        self._news.set()
+
+    def drop(self, record: TriggerRecord) -> None:
+        """Start its flows no longer."""
+        self._records.pop(record.id, None)
+
+    # --- ends ----------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        await self._engine.catalog.wait_ready()  # before, it is not known who waits for an end
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                while await self._deal_with_some():
+                    pass
+                self._refusals = 0
+            except PullcordError as error:
+                self._refusals += 1
+                log.warning("ends of runs could not be dealt with, and are tried again: %s", error)
+                await asyncio.sleep(after_refusals(0.5, self._refusals))
+                self._news.set()
+
+    async def _deal_with_some(self) -> bool:
+        """Deal with the oldest ends; say whether there were any."""
+        ended = await self._store.read(ended_runs, AT_A_TIME)
+        for number, uuid, flow, state in ended:
+            waiting = [
+                record
+                for record in self._records.values()
+                if flow in (settings := record.settings())["of"] and state in settings["on"]
+            ]
+            item = await self._watch.run(uuid) if waiting else None
+            for position, record in enumerate(waiting):
+                assert item is not None
+                await self._start(record, item, [number] if position == len(waiting) - 1 else [])
+            if not waiting:
+                await self._store.write(lambda done, run=number: DropEndings([run], done))
+        return bool(ended)
+
+    async def _start(self, record: TriggerRecord, item: dict[str, Any], endings: list[int]) -> None:
+        """Ask for what the end of a run starts.
+
+        Raises:
+            UnavailableError: it passes by itself; nothing was written.
+        """
+        now = self._clock.now()
+        admits: list[Admit] = []
+        notes: list[LedgerEntry] = []
+        history = HistoryRow(REFUSED, None, now, now, detail=to_json({"run": item["id"]}).decode())
+        source = f"{item['flow']} ended: run {item['id']} {item['state']}"
+        if not record.enabled(now):
+            notes = [self._note(record, flow, item, Outcome.SKIPPED, record.why_off()) for flow in record.spec.flows]
+            history.outcome, history.reason = "skipped", f"{source}; {record.why_off()}"
+        else:
+            seen = await self._inputs(record, item)
+            if seen.outcome == "skip":
+                reason = seen.detail or "its function skipped it"
+                notes = [self._note(record, flow, item, Outcome.SKIPPED, reason) for flow in record.spec.flows]
+                history.outcome, history.reason = "skipped", f"{source}; {reason}"
+            elif seen.outcome == "failed":
+                reason = f"{seen.detail['type']}: {seen.detail['message']}"
+                notes = [self._note(record, flow, item, Outcome.ERRORED, reason) for flow in record.spec.flows]
+                history.outcome, history.reason = "failed", f"{source}; {reason}"
+            else:
+                requests = [
+                    self._request(record, flow, item, from_json(context), key)
+                    for context, key in seen.detail
+                    for flow in record.spec.flows
+                ]
+                for prepared in await asyncio.gather(*map(self._gate.prepare, requests)):
+                    if isinstance(prepared, Admit):
+                        admits.append(prepared)
+                    elif prepared.transient:
+                        raise UnavailableError(prepared.reason)
+                    else:
+                        notes += [prepared.entry] if prepared.entry is not None else []
+                        history.reason = f"rejected: {prepared.reason}"
+        state = replace(record.state, last_fired_at=now if admits else record.state.last_fired_at)
+        fired = await self._gate.write(
+            FireTrigger(record.id, record.generation, state, ignore, admits, notes, history, endings)
+        )
+        if fired is None:
+            raise UnavailableError(f"{record.name} was changed just now")
+        record.state, record.line = state, fired.line
+        self._registry.trim(record)
+
+    async def _inputs(self, record: TriggerRecord, item: dict[str, Any]) -> Seen:
+        fixed: dict[str, Any] = from_json(record.parameters)
+        if record.settings()["mapped"]:
+            fleet = self._engine.fleets.get(record.spec.location)
+            if fleet is None:
+                return failed("unavailable", f"{record.spec.location} is not served")
+            seen = await fleet.polls.map(record.name, to_json(item).decode())
+            if seen.outcome != "fire":
+                return seen
+            return Seen("fire", [[to_json(fixed | from_json(context)).decode(), key] for context, key in seen.detail])
+        result = item["result"]
+        inputs = result if isinstance(result, dict) else {} if result is None else {"result": result}
+        return Seen("fire", [[to_json(fixed | inputs).decode(), None]])
+
+    def _request(
+        self, record: TriggerRecord, flow: str, item: dict[str, Any], inputs: dict[str, Any], key: str | None = None
+    ) -> TriggerRequest:
+        """Return a request in the name of the trigger, on behalf of who asked for the run that ended."""
+        asked = item["invoker"]
+        chain = (*(asked["on_behalf_of"] or ()), asked["id"])
+        return TriggerRequest(
+            flow=flow,
+            inputs=inputs,
+            invoker=Invoker(record.invoker.id, TRIGGER, chain),
+            source="server",
+            trigger=record.ref,
+            note=f"run {item['id']} of {item['flow']} {item['state']}",
+            dedup=None if key is None else f"key:{key}",
+        )
+
+    def _note(
+        self, record: TriggerRecord, flow: str, item: dict[str, Any], outcome: Outcome, reason: str
+    ) -> LedgerEntry:
+        return self._gate.note(self._request(record, flow, item, {}), outcome, reason)
