@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from pullcord.core.flow import flow as flow
     from pullcord.core.retry import Retry as Retry
     from pullcord.core.step import step as step
+    from pullcord.core.timetable.kinds import at as at
+    from pullcord.core.timetable.kinds import cron as cron
+    from pullcord.core.timetable.kinds import interval as interval
     from pullcord.gate.request import Receipt as Receipt
     from pullcord.gate.request import RefusedError as RefusedError
 
@@ -53,8 +56,11 @@ _HOMES = {
     "RunInfo": "core.context",
     "StepFailedError": "core.errors",
     "StepTimeoutError": "core.errors",
+    "at": "core.timetable.kinds",
     "cancelled": "core.context",
+    "cron": "core.timetable.kinds",
     "flow": "core.flow",
+    "interval": "core.timetable.kinds",
     "progress": "core.context",
     "run": "core.context",
     "sleep": "core.context",
