@@ -31,6 +31,9 @@ from pullcord.settings import default_workers
 from pullcord.store.commands.lifecycle import CancelRun
 from pullcord.store.queries.runs import run_number
 from pullcord.store.store import Store
+from pullcord.triggers.control import TriggerControl
+from pullcord.triggers.kinds import TriggerKinds
+from pullcord.triggers.registry import Registry
 from pullcord.triggers.scheduler import Scheduler
 
 SWITCH_INTERVAL = 0.001
@@ -103,7 +106,21 @@ class App:
         self.gate = Gate(self.store, self.engine, self.policy, self.clock)
         self.engine.child_gate = ChildRuns(self.gate, self.watch).run
         self.scheduler = Scheduler(self.gate, asyncio.get_running_loop())
-        self.triggers = Triggers(self)
+        self.registry = Registry(self.store, self.engine, self.clock)
+        self.kinds = TriggerKinds(
+            {
+                "scheduler": self.scheduler,
+                "gate": self.gate,
+                "engine": self.engine,
+                "store": self.store,
+                "watch": self.watch,
+                "registry": self.registry,
+                "clock": self.clock,
+            }
+        )
+        self.triggers = TriggerControl(
+            self.registry, self.kinds.schedules, self.kinds.events, self.gate, self.policy, self.store, self.clock
+        )
         self.lag = LoopLag()
         self._services: list[Duty] = [Rescuer(self.engine), self.lag]
         if self._reload:
@@ -112,15 +129,23 @@ class App:
             self._services.append(Reloader(self.engine))
         self._started = True
         try:
+            # Somebody's single run has no business with schedules and events.
+            if self._only_new:
+                self.engine.declared = ignore_declarations
+            else:
+                await self.registry.load()
             await self.engine.start()
         except BaseException:
             await self.stop()
             raise
         for service in self._services:
             service.start()
+        if not self._only_new:
+            self.kinds.start()
 
     async def drain(self) -> None:
         """Start nothing new, and give active runs time to end; callers are still answered."""
+        await self.kinds.stop()
         await self.engine.drain(self._patience)
 
     async def stop(self) -> None:
@@ -129,6 +154,7 @@ class App:
             return
         self._started = False
         try:
+            await self.kinds.stop()
             for service in self._services:
                 await service.stop()
             for task in self._reloads:
@@ -310,6 +336,10 @@ class App:
     def _check(self) -> None:
         if not self._started:
             raise PullcordRuntimeError("the app is not running; use `async with pullcord.App(...) as app:`")
+
+
+def ignore_declarations(location: str, triggers: list[dict[str, Any]], complete: bool) -> None:
+    """Leave what code declares besides its flows alone."""
 
 
 def locations_of(flows: Iterable[str | Path | Flow[..., Any]], code: Sequence[CodeLocation] = ()) -> list[CodeLocation]:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
+from uuid import UUID, uuid5
 
 from pydantic_core import from_json, to_json
 
@@ -21,7 +22,7 @@ from pullcord.core.trigger import COMPLETION
 from pullcord.engine.engine import Engine
 from pullcord.engine.polls import Seen, failed
 from pullcord.engine.watch import Watch
-from pullcord.gate.gate import Gate, Refusal
+from pullcord.gate.gate import Gate
 from pullcord.gate.request import TRIGGER, Invoker, TriggerRequest
 from pullcord.store.commands.admit import Admit
 from pullcord.store.commands.ledger import LedgerEntry
@@ -92,7 +93,9 @@ class Completions:
         declared, wanted = from_json(record.spec.settings), record.settings()
         fixed = next((name for name in wanted if name != "on" and wanted[name] != declared.get(name)), None)
         if fixed is not None:
-            raise UsageError(f"{fixed!r} of a completion is changed in the code; on, parameters and enabled can be here")
+            raise UsageError(
+                f"{fixed!r} of a completion is changed in the code; on, parameters and enabled can be here"
+            )
         states = wanted["on"]
         if not isinstance(states, list) or not states or any(state not in ENDED for state in states):
             raise UsageError(f"on is a list of states that a run ends in: {', '.join(sorted(ENDED))}")
@@ -137,8 +140,11 @@ class Completions:
                 assert item is not None
                 await self._start(record, item, [number] if position == len(waiting) - 1 else [])
             if not waiting:
-                await self._store.write(lambda done, run=number: DropEndings([run], done))
+                await self._forget(number)
         return bool(ended)
+
+    async def _forget(self, run: int) -> None:
+        await self._store.write(lambda done: DropEndings([run], done))
 
     async def _start(self, record: TriggerRecord, item: dict[str, Any], endings: list[int]) -> None:
         """Ask for what the end of a run starts.
@@ -166,8 +172,8 @@ class Completions:
                 history.outcome, history.reason = "failed", f"{source}; {reason}"
             else:
                 requests = [
-                    self._request(record, flow, item, from_json(context), key)
-                    for context, key in seen.detail
+                    self._request(record, flow, item, from_json(context), f"{number}/{flow}", key)
+                    for number, (context, key) in enumerate(seen.detail)
                     for flow in record.spec.flows
                 ]
                 for prepared in await asyncio.gather(*map(self._gate.prepare, requests)):
@@ -202,9 +208,18 @@ class Completions:
         return Seen("fire", [[to_json(fixed | inputs).decode(), None]])
 
     def _request(
-        self, record: TriggerRecord, flow: str, item: dict[str, Any], inputs: dict[str, Any], key: str | None = None
+        self,
+        record: TriggerRecord,
+        flow: str,
+        item: dict[str, Any],
+        inputs: dict[str, Any],
+        which: str | None = None,
+        key: str | None = None,
     ) -> TriggerRequest:
-        """Return a request in the name of the trigger, on behalf of who asked for the run that ended."""
+        """Return a request in the name of the trigger, on behalf of who asked for the run that ended.
+
+        Its id follows from that run and from `which`, so that it is the same when a crash has it asked for again.
+        """
         asked = item["invoker"]
         chain = (*(asked["on_behalf_of"] or ()), asked["id"])
         return TriggerRequest(
@@ -213,6 +228,7 @@ class Completions:
             invoker=Invoker(record.invoker.id, TRIGGER, chain),
             source="server",
             trigger=record.ref,
+            request_id=None if which is None else str(uuid5(UUID(item["id"]), f"{record.name}/{which}")),
             note=f"run {item['id']} of {item['flow']} {item['state']}",
             dedup=None if key is None else f"key:{key}",
         )

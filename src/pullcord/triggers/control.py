@@ -66,7 +66,7 @@ class TriggerControl:
         self._store = store
         self._clock = clock
 
-    def list(
+    def listed(
         self, flow: str | None = None, kind: str | None = None, enabled: bool | None = None
     ) -> list[Mapping[str, Any]]:
         """Return triggers by name, those that have left the code too.

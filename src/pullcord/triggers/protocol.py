@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, Protocol
 
 
@@ -17,10 +17,10 @@ class Trigger(Protocol):
         """
 
     def start(self) -> None:
-        """Begin to ask."""
+        """Begin to ask. It is called on the server's event loop."""
 
-    def stop(self) -> None:
-        """Stop asking."""
+    def stop(self) -> Awaitable[None] | None:
+        """Stop asking; what is returned is awaited."""
 
     def routes(self) -> list[Any]:
-        """Return HTTP routes it wants served."""
+        """Return HTTP routes it wants served (Starlette's)."""

@@ -115,7 +115,7 @@ class Schedules:
         """Return where a schedule goes on from: a new or changed one from now, an interval from its last tick."""
         schedule, now = self.schedule(record), self._clock.now()
         cursor = _cursor(record)
-        moved = None
+        moved: list[str | None] | None = None
         if anew or cursor is None:
             if record.kind == AT:
                 cursor = 0
@@ -344,7 +344,9 @@ class Schedules:
         self._registry.trim(record)
         self._refusals.pop(record.id, None)
         if admits and what.run:
-            self.lateness.observe(max(0.0, (self._clock.now() - self.schedule(record).due(what.run[-1], record.name)) / 1e6))
+            self.lateness.observe(
+                max(0.0, (self._clock.now() - self.schedule(record).due(what.run[-1], record.name)) / 1e6)
+            )
         if what.next_due is not None:
             self._arm(record, what.next_due)
 

@@ -17,7 +17,6 @@ ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 def upgrade() -> None:
     """Add the tables of triggers, and what requests and runs keep of them."""
     op.add_column("requests", sa.Column("scheduled_for", sa.BigInteger))
-    op.create_index("requests_trigger_name", "requests", ["trigger_name", "id"])
     op.add_column("runs", sa.Column("dedup", sa.Text))
     unended = sa.text("dedup IS NOT NULL AND state IN ('scheduled', 'queued', 'running', 'waiting', 'cancelling')")
     op.create_index("runs_dedup", "runs", ["dedup"], unique=True, sqlite_where=unended, postgresql_where=unended)
