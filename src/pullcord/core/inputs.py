@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from typing import Annotated, Any, cast, get_type_hints
 
 from pydantic import (
@@ -34,15 +34,17 @@ class InputModel:
 
     Args:
         function: the flow's function.
+        without: names of parameters that are no inputs.
 
     Raises:
         DefinitionError: a parameter cannot come from JSON (`*args`, `**kwargs`, positional-only, a type
             pydantic does not know).
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], *, without: Collection[str] = ()) -> None:
         self._name = getattr(function, "__qualname__", repr(function))
-        self._parameters = list(inspect.signature(function).parameters.values())
+        signature = inspect.signature(function)
+        self._parameters = [item for name, item in signature.parameters.items() if name not in without]
         try:
             hints = get_type_hints(function, include_extras=True)
         except NameError as error:
@@ -123,7 +125,7 @@ class InputModel:
         if not self._has_sets:
             return model.model_dump_json(by_alias=True)
         dumped = model.model_dump(mode="json")
-        ordered = {name: _in_order(getattr(model, field), dumped[field]) for name, field in self._fields}
+        ordered = {name: in_order(getattr(model, field), dumped[field]) for name, field in self._fields}
         return to_json(ordered, inf_nan_mode="null").decode()
 
     def _read(self, text: str) -> BaseModel:
@@ -154,7 +156,7 @@ class InputModel:
             raise InvalidInputsError(f"the inputs of {self._name} are not valid", field_errors(error)) from None
 
 
-def _in_order(value: Any, dumped: Any) -> Any:
+def in_order(value: Any, dumped: Any) -> Any:
     """Return the JSON form of a value with its sets sorted: a set's own order is another in every process.
 
     Args:
@@ -163,11 +165,11 @@ def _in_order(value: Any, dumped: Any) -> Any:
     """
     if isinstance(value, BaseModel) and isinstance(dumped, dict):
         fields = {key: getattr(value, key, None) for key in dumped}
-        return {key: _in_order(fields[key], item) for key, item in dumped.items()}
+        return {key: in_order(fields[key], item) for key, item in dumped.items()}
     if isinstance(value, Mapping) and isinstance(dumped, dict):
-        return {key: _in_order(inner, item) for inner, (key, item) in zip(value.values(), dumped.items(), strict=True)}
+        return {key: in_order(inner, item) for inner, (key, item) in zip(value.values(), dumped.items(), strict=True)}
     if isinstance(value, Set | list | tuple) and isinstance(dumped, list):
-        items = [_in_order(inner, item) for inner, item in zip(value, dumped, strict=True)]
+        items = [in_order(inner, item) for inner, item in zip(value, dumped, strict=True)]
         return sorted(items, key=to_json) if isinstance(value, Set) else items
     return dumped
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from pullcord.core.errors import DefinitionError
 from pullcord.core.flow import Flow
+from pullcord.worker.declarations import Declarations, collect
 from pullcord.worker.failures import cut_traceback
 
 _SKIPPED = {"__pycache__", "node_modules", "venv", ".venv"}
@@ -27,11 +28,13 @@ class Location:
         flows: by name.
         specs: what the manifest says of each, JSON.
         failures: `{"place", "message", "traceback"}` for what could not be loaded.
+        triggers: what asks for runs, when it was to be looked for.
     """
 
     flows: dict[str, Flow[..., Any]] = field(default_factory=dict)
     specs: list[dict[str, Any]] = field(default_factory=list)
     failures: list[dict[str, str]] = field(default_factory=list)
+    triggers: Declarations = field(default_factory=Declarations)
 
     @property
     def versions(self) -> dict[str, str]:
@@ -39,12 +42,13 @@ class Location:
         return {spec["name"]: spec["version"] for spec in self.specs}
 
 
-def load(kind: str, target: str) -> Location:
+def load(kind: str, target: str, *, triggers: bool = False) -> Location:
     """Import a location and register its flows.
 
     Args:
         kind: `module`, `file` or `folder`.
         target: the module's name, or the path.
+        triggers: whether to look for triggers too, which only costs where nobody polls them.
     """
     location = Location()
     if kind != "module" and not Path(target).exists():
@@ -73,6 +77,9 @@ def load(kind: str, target: str) -> Location:
                 value.function.__module__ == module.__name__ or value.function.__module__ not in own
             ):
                 _register(location, value)
+    if triggers:
+        location.triggers = collect(modules, {flow: _place(flow) for flow in location.flows.values()})
+        location.failures += location.triggers.failures
     return location
 
 

@@ -31,6 +31,7 @@ from pullcord.worker.execution import Execution, RunAbandoned, RunCancelled
 from pullcord.worker.failures import clean, describe
 from pullcord.worker.location import Location, load
 from pullcord.worker.moment import now
+from pullcord.worker.polling import Polls
 from pullcord.worker.stepping import StepCall
 from pullcord.worker.threads import ThreadPool, carry_context
 
@@ -68,6 +69,7 @@ class Worker:
         self._location = Location()
         self._executions: dict[tuple[int, int], Execution] = {}
         self._threads = ThreadPool()
+        self._polls: Polls | None = None
         self._streams = logs.capture()
         self._tasks: set[asyncio.Task[None]] = set()
         self._noisy: set[Execution] = set()
@@ -108,21 +110,54 @@ class Worker:
             call = self.calls.pop(message[3], None)
             if call is not None:
                 call.take(message[4])
+        elif kind in (kinds.POLL, kinds.FORGET, kinds.MAP):
+            self._poll(message)
         elif kind == kinds.LOAD:
             self._load(message)
         elif kind == kinds.DRAIN:
             self.draining = True
         elif kind == kinds.STOP:
-            self.channel.flush()
-            leave()
+            if self._polls is not None and self._polls.busy:
+                task = self.loop.create_task(self._close())
+                self._tasks.add(task)
+            else:
+                self._leave()
 
     def _load(self, message: Message) -> None:
         _, name, kind, target, role = message
-        self._location = load(kind, target)
-        manifest = {"location": name, "versions": self._location.versions}
+        polls = role in ("control", "poll")
+        self._location = load(kind, target, triggers=polls)
+        manifest: dict[str, Any] = {"location": name, "versions": self._location.versions}
+        if polls:
+            self._polls = Polls(self.loop, self._threads, self.channel.send)
+            self._polls.take(self._location.triggers)
+            manifest["marks"] = self._polls.marks.descriptor
         if role == "control":
-            manifest |= {"flows": self._location.specs, "failures": self._location.failures}
+            manifest |= {
+                "flows": self._location.specs,
+                "triggers": self._location.triggers.specs,
+                "failures": self._location.failures,
+            }
         self.channel.send([kinds.MANIFEST, manifest])
+
+    def _poll(self, message: Message) -> None:
+        if self._polls is None:
+            raise NotFoundError("this worker does not poll: it was loaded to execute runs")
+        if message[0] == kinds.POLL:
+            self._polls.poll(message[1])
+        elif message[0] == kinds.FORGET:
+            self._polls.forget(message[1])
+        else:
+            self._polls.map(*message[1:])
+
+    async def _close(self) -> None:
+        if self._polls is not None:
+            await self._polls.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        self.channel.flush()
+        leave()
 
     def _flow(self, name: str) -> Flow[..., Any]:
         flow = self._location.flows.get(name)
