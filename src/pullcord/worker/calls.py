@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final
@@ -74,15 +73,9 @@ class Call:
         self.task: asyncio.Task[None] | None = None
 
     def start(self, body: Coroutine[Any, Any, Any]) -> None:
-        """Begin with the body, in a context in which there is no run; a body that never waits is through at once."""
-        coroutine, context = self._run(body), contextvars.Context()
-        if sys.version_info >= (3, 12):
-            task = asyncio.Task(coroutine, loop=self._loop, context=context, eager_start=True)
-        else:
-            task = self._loop.create_task(coroutine, context=context)
-        if not self._settled:
-            self.task = task
-            self._timer = self._loop.call_later(self._limit, self._expire)
+        """Begin with the body, in a context in which there is no run."""
+        self.task = self._loop.create_task(self._run(body), context=contextvars.Context())
+        self._timer = self._loop.call_later(self._limit, self._expire)
 
     async def function(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a function of the user's from the body: a coroutine function here, any other in a thread."""

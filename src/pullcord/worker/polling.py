@@ -1,7 +1,7 @@
 """Polling: looks whether events have happened, and tells the server.
 
-Each poll is a task with a deadline of its own, so none holds up another. A poll that never waits is through before
-the next one begins, and results travel together: that keeps thousands of polls a second cheap.
+Each poll is a task with a deadline of its own, so none holds up another. Results travel together: that keeps
+thousands of polls a second cheap.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Polls:
         for ticket, name, cursor, parameters, preview in polls:
             self._begin(ticket, name, cursor, parameters, preview)
         if polls:
-            # Where tasks begin in the next turn of the loop this comes after their first lines too.
+            # It is queued behind the first lines of the polls.
             self._loop.call_soon(self._send, [kinds.POLLING, polls[-1][0]])
 
     def forget(self, names: list[str]) -> None:
