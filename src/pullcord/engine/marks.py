@@ -25,6 +25,30 @@ class Marks:
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
 
+    @classmethod
+    def open(cls, pid: int, descriptor: Any) -> Marks | None:
+        """Open the marks of a worker.
+
+        Args:
+            pid: its process.
+            descriptor: what its manifest says under `marks`.
+
+        Returns:
+            The marks, or None when there are none to be had: the worker is gone, or what it says is not true.
+        """
+        if type(descriptor) is not int or descriptor < 0:
+            return None
+        try:
+            # Whatever the worker has put there, opening it must not wait.
+            ours = os.open(f"/proc/{pid}/fd/{descriptor}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        except OSError:
+            return None
+        state = os.fstat(ours)
+        if not stat.S_ISREG(state.st_mode) or state.st_size < SIZE:
+            os.close(ours)
+            return None
+        return cls(ours)
+
     def running(self) -> list[int]:
         """Return the tickets of the polls whose code executes at this moment; the loop's own poll comes first."""
         if self._descriptor < 0:
@@ -39,26 +63,3 @@ class Marks:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
-
-
-def open_marks(pid: int, descriptor: Any) -> Marks | None:
-    """Open the marks of a worker.
-
-    Args:
-        pid: its process.
-        descriptor: what its manifest says under `marks`.
-
-    Returns:
-        The marks, or None when there are none to be had: the worker is gone, or what it says is not true.
-    """
-    if type(descriptor) is not int or descriptor < 0:
-        return None
-    try:
-        # Whatever the worker has put there, opening it must not wait.
-        ours = os.open(f"/proc/{pid}/fd/{descriptor}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    except OSError:
-        return None
-    if not stat.S_ISREG(os.fstat(ours).st_mode) or os.fstat(ours).st_size < SIZE:
-        os.close(ours)
-        return None
-    return Marks(ours)
