@@ -41,14 +41,11 @@ class Call:
         finish: gets the end.
         marks: where it is marked while its code executes, if at all.
         ticket: the mark.
-
-    Attributes:
-        task: what awaits the body.
     """
 
     __slots__ = (
         "_expired", "_finish", "_in_thread", "_late", "_limit", "_loop", "_marks", "_settled", "_threads", "_ticket",
-        "_timer", "task",
+        "_task", "_timer",
     )  # fmt: skip
 
     def __init__(
@@ -70,11 +67,11 @@ class Call:
         self._ticket = ticket
         self._timer: asyncio.TimerHandle | None = None
         self._settled = self._expired = self._in_thread = False
-        self.task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     def start(self, body: Coroutine[Any, Any, Any]) -> None:
         """Begin with the body, in a context in which there is no run."""
-        self.task = self._loop.create_task(self._run(body), context=contextvars.Context())
+        self._task = self._loop.create_task(self._run(body), context=contextvars.Context())
         self._timer = self._loop.call_later(self._limit, self._expire)
 
     async def function(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -125,8 +122,13 @@ class Call:
             self._end(None, self._too_late(), True)
         else:
             self._timer = self._loop.call_later(GRACE, self._give_up)
-        if self.task is not None:
-            self.task.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    @property
+    def over(self) -> bool:
+        """Whether the call has been given up while its code may still run."""
+        return self._settled
 
     def _give_up(self) -> None:
         self._end(None, self._too_late(), True)

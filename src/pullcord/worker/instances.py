@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Any, Final
 
-from pullcord.worker.calls import Call
+from pullcord.worker.calls import Call, PollTimeoutError
 from pullcord.worker.declarations import Event
 from pullcord.worker.threads import ThreadPool
 
@@ -23,18 +23,26 @@ class Instance:
         parameters: JSON text that it was made with.
         lock: held by whoever is in it.
         value: the user's object; None until it is set up.
+        stuck: whether a thread is in it for good, so that nobody else may enter.
     """
 
-    __slots__ = ("_event", "lock", "parameters", "value")
+    __slots__ = ("_event", "lock", "parameters", "stuck", "value")
 
     def __init__(self, event: Event, parameters: str) -> None:
         self._event = event
         self.parameters = parameters
         self.lock = asyncio.Lock()
         self.value: Any = None
+        self.stuck = False
 
     async def open(self, call: Call) -> None:
-        """Make the object and set it up, unless that has been done. What fails is tried anew next time."""
+        """Make the object and set it up, unless that has been done. What fails is tried anew next time.
+
+        Raises:
+            PollTimeoutError: an earlier poll is in it still.
+        """
+        if self.stuck:
+            raise PollTimeoutError("an earlier poll has not come to its end")
         if self.value is not None:
             return
         signature = self._event.signature
@@ -49,12 +57,11 @@ class Instance:
         self.value = value
 
     async def close(self, call: Call) -> None:
-        """Tear the object down when nobody is in it."""
-        async with self.lock:
-            value, self.value = self.value, None
-            teardown = getattr(value, "teardown", None)
-            if teardown is not None:
-                await call.function(teardown)
+        """Tear the object down; the caller holds the lock."""
+        value, self.value = self.value, None
+        teardown = getattr(value, "teardown", None)
+        if teardown is not None and not self.stuck:
+            await call.function(teardown)
 
 
 async def _make(target: Any, arguments: dict[str, Any]) -> Any:
@@ -89,25 +96,28 @@ class Instances:
         return kept
 
     def drop(self, name: str, instance: Instance) -> None:
-        """Leave an instance to the thread that is stuck in it."""
+        """Leave an instance to the code that is stuck in it."""
+        instance.stuck = True
         if self._kept.get(name) is instance:
             del self._kept[name]
 
     def forget(self, name: str) -> None:
         """Close the instance of a trigger, if there is one."""
         instance = self._kept.pop(name, None)
-        if instance is None:
-            return
+        if instance is not None:
+            task = self._loop.create_task(self._close(name, instance))
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
 
-        def closed(_: object, error: BaseException | None, stuck: bool) -> None:
-            if error is not None:
-                log.warning("teardown() of the event %s failed: %s: %s", name, type(error).__qualname__, error)
-
-        call = Call(self._loop, self._threads, TEARDOWN, f"it took longer than {TEARDOWN:g} s", closed)
-        call.start(instance.close(call))
-        if call.task is not None:
-            self._closing.add(call.task)
-            call.task.add_done_callback(self._closing.discard)
+    async def _close(self, name: str, instance: Instance) -> None:
+        async with instance.lock:
+            ended: asyncio.Future[BaseException | None] = self._loop.create_future()
+            late = f"it took longer than {TEARDOWN:g} s"
+            call = Call(self._loop, self._threads, TEARDOWN, late, lambda _, error, __: ended.set_result(error))
+            call.start(instance.close(call))
+            error = await ended
+        if error is not None:
+            log.warning("teardown() of the event %s failed: %s: %s", name, type(error).__qualname__, error)
 
     async def close(self) -> None:
         """Close all instances, and wait for them as long as a teardown may take."""

@@ -129,8 +129,7 @@ class Worker:
         self._location = load(kind, target, triggers=polls)
         manifest: dict[str, Any] = {"location": name, "versions": self._location.versions}
         if polls:
-            self._polls = Polls(self.loop, self._threads, self.channel.send)
-            self._polls.take(self._location.triggers)
+            self._polls = Polls(self.loop, self._threads, self.channel.send, self._location.triggers)
             manifest["marks"] = self._polls.marks.descriptor
         if role == "control":
             manifest |= {
@@ -156,6 +155,8 @@ class Worker:
         self._leave()
 
     def _leave(self) -> None:
+        if self._polls is not None:
+            self._polls.flush()
         self.channel.flush()
         leave()
 

@@ -77,14 +77,14 @@ def outcome_of(value: Any, what: str = "an event") -> Outcome:
     for fire in value:
         if not isinstance(fire, Fire):
             raise _wrong(fire, what)
-        context = context_of(fire.context)
-        size += len(context)
+        context, key = context_of(fire.context), _key_of(fire.key)
+        size += len(context) + len(key or "")
         if size > MOST_TEXT:
             raise OutcomeError(
                 f"the contexts have more than {MOST_TEXT} characters; return fewer and go on with the cursor, "
                 "or pass where the data is instead of the data"
             )
-        fires.append([context, _key_of(fire.key)])
+        fires.append([context, key])
     return Outcome("fire", fires, size)
 
 

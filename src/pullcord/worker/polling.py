@@ -38,26 +38,29 @@ class Polls:
         loop: the worker's loop.
         threads: where plain functions run.
         send: queues a message for the server.
+        declarations: the triggers that the worker has loaded.
 
     Attributes:
         marks: what is polled right now.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, threads: ThreadPool, send: Callable[[Message], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        threads: ThreadPool,
+        send: Callable[[Message], None],
+        declarations: Declarations,
+    ) -> None:
         self.marks = Marks()
         self._loop = loop
         self._threads = threads
         self._send = send
-        self._declarations = Declarations()
+        self._declarations = declarations
         self._instances = Instances(loop, threads)
         self._results: list[list[Any]] = []
         self._size = 0
         self._timer: asyncio.Handle | None = None
         self._urgent = False
-
-    def take(self, declarations: Declarations) -> None:
-        """Take over what the worker has loaded."""
-        self._declarations = declarations
 
     def poll(self, polls: list[list[Any]]) -> None:
         """Begin polls, as the message `poll` has them, and say so."""
@@ -125,19 +128,20 @@ class Polls:
     def _report(self, ticket: int, outcome: Outcome, cursor: str | None, length: int, stuck: bool) -> None:
         size = outcome.size + len(cursor or "")
         if self._results and self._size + size > MOST_TEXT:
-            self._flush()
+            self.flush()
         self._size += size
         self._results.append([ticket, outcome.kind, cursor, outcome.detail, length, stuck])
         if outcome.kind == "skip":
             if self._timer is None:
-                self._timer = self._loop.call_later(GATHER, self._flush)
+                self._timer = self._loop.call_later(GATHER, self.flush)
         elif not self._urgent:
             self._urgent = True
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._loop.call_soon(self._flush)
+            self._timer = self._loop.call_soon(self.flush)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send the results that wait for company."""
         results, self._results = self._results, []
         if self._timer is not None:
             self._timer.cancel()
@@ -172,12 +176,15 @@ async def _preview(event: Event, instance: Instance, call: Call, text: str | Non
     try:
         return await _poll_instance(event, instance, call, text)
     finally:
-        await instance.close(call)
+        if not call.over:
+            await instance.close(call)
 
 
 def _concluded(value: Any, cursor: Cursor | None, text: str | None) -> tuple[Outcome, str | None]:
     outcome = outcome_of(value)
     moved = text if cursor is None else text_of(cursor)
-    if moved is not None and len(moved) > MOST_TEXT:
-        raise OutcomeError(f"the cursor has more than {MOST_TEXT} characters; keep a position in it, not the data")
+    if outcome.size + len(moved or "") > MOST_TEXT:
+        raise OutcomeError(
+            f"contexts and cursor have more than {MOST_TEXT} characters; keep a position in the cursor, not the data"
+        )
     return outcome, moved
