@@ -317,7 +317,8 @@ def _number(value: Any) -> str:
 # --- Python --------------------------------------------------------------------------------------
 
 PYTHON: dict[str, list[str]] = {
-    "Declare": ["flow", "step", "Retry", "event"],
+    "Declare": ["flow", "step", "Retry"],
+    "Triggers": ["cron", "interval", "at", "event", "completion"],
     "Events": ["Cursor", "Fire", "Skip", "PollError"],
     "Inside a run": ["run", "RunInfo", "progress", "sleep", "cancelled"],
     "Embed a server": ["App"],

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pullcord.app import App as App
     from pullcord.client import AsyncClient as AsyncClient
     from pullcord.client import Client as Client
+    from pullcord.core.completion import completion as completion
     from pullcord.core.context import RunInfo as RunInfo
     from pullcord.core.context import cancelled as cancelled
     from pullcord.core.context import progress as progress
@@ -58,6 +59,7 @@ _HOMES = {
     "StepTimeoutError": "core.errors",
     "at": "core.timetable.kinds",
     "cancelled": "core.context",
+    "completion": "core.completion",
     "cron": "core.timetable.kinds",
     "flow": "core.flow",
     "interval": "core.timetable.kinds",

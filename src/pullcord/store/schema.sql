@@ -166,7 +166,6 @@ CREATE INDEX requests_invoker ON requests (invoker, id);
 CREATE INDEX requests_outcome ON requests (outcome, id);
 CREATE UNIQUE INDEX requests_repeat_key ON requests (repeat_key) WHERE repeat_key IS NOT NULL;
 CREATE INDEX requests_trigger_kind ON requests (trigger_kind, id);
-CREATE INDEX requests_trigger_name ON requests (trigger_name, id);
 CREATE INDEX requests_uuid ON requests (uuid);
 CREATE UNIQUE INDEX runs_dedup ON runs (dedup) WHERE dedup IS NOT NULL AND state IN ('scheduled', 'queued', 'running', 'waiting', 'cancelling');
 CREATE INDEX runs_due ON runs (not_before) WHERE state = 'scheduled';

@@ -44,8 +44,18 @@ class Call:
     """
 
     __slots__ = (
-        "_expired", "_finish", "_in_thread", "_late", "_limit", "_loop", "_marks", "_settled", "_threads", "_ticket",
-        "_task", "_timer",
+        "_expired",
+        "_finish",
+        "_in_thread",
+        "_late",
+        "_limit",
+        "_loop",
+        "_marks",
+        "_settled",
+        "_task",
+        "_threads",
+        "_ticket",
+        "_timer",
     )  # fmt: skip
 
     def __init__(
