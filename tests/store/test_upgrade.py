@@ -1,6 +1,6 @@
 """Upgrading a database with data in it: copied aside first, all or nothing, whatever happens in the middle.
 
-There is one released migration, so the next one is the tests' own.
+The next migration is the tests' own.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import pytest
 from pullcord.core.errors import StoreError, StoreFullError, StoreVersionError
 from pullcord.store import migrate as migrate_module
 from pullcord.store.copy import KEPT, check
+from pullcord.store.migrate import HEAD
 from pullcord.store.restore import restore
 from pullcord.store.store import Store
 from tests.store.harness import DrivenClock, Server, SQLiteDatabase, admit, spec
@@ -30,8 +31,8 @@ NEXT = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "9001"
+down_revision = "{head}"
 
 def upgrade():
     op.add_column("runs", sa.Column("colour", sa.Text))
@@ -47,7 +48,7 @@ from pathlib import Path
 from pullcord.clock import SystemClock
 from pullcord.store import migrate
 from pullcord.store.store import Store
-migrate.HEAD, migrate.MIGRATIONS = "0002", sys.argv[2]
+migrate.HEAD, migrate.MIGRATIONS = "9001", sys.argv[2]
 Store(Path(sys.argv[1]), SystemClock())
 """
 
@@ -56,7 +57,7 @@ Next = Callable[..., str]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Make a data folder of schema 0001 with three active runs, left by a server that was killed."""
+    """Make a data folder of the present schema with three active runs, left by a server that was killed."""
     data = tmp_path / "data"
     server = Server(SQLiteDatabase(data))
     server.register(spec("f", None))
@@ -74,9 +75,9 @@ def newer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Next:
     def make(then: str = "pass") -> str:
         scripts = tmp_path / "migrations"
         shutil.copytree(str(files("pullcord.store").joinpath("migrations")), scripts, dirs_exist_ok=True)
-        (scripts / "versions" / "0002_colour.py").write_text(NEXT.format(then=then))
+        (scripts / "versions" / "9001_colour.py").write_text(NEXT.format(then=then, head=HEAD))
         monkeypatch.setattr(migrate_module, "MIGRATIONS", str(scripts))
-        monkeypatch.setattr(migrate_module, "HEAD", "0002")
+        monkeypatch.setattr(migrate_module, "HEAD", "9001")
         return str(scripts)
 
     return make
@@ -107,12 +108,12 @@ async def test_an_older_database_is_copied_aside_and_upgraded(
     with caplog.at_level(logging.WARNING):
         await start_and_stop(folder)
     (copied,) = copies(folder)
-    assert f"from schema 0001 to 0002; a copy of it is {copied}" in caplog.text
-    assert copied.name.startswith("pullcord-0001-")
+    assert f"from schema {HEAD} to 9001; a copy of it is {copied}" in caplog.text
+    assert copied.name.startswith(f"pullcord-{HEAD}-")
     check(copied)
     with closing(sqlite3.connect(folder / "pullcord.db")) as connection:
         assert connection.execute("SELECT DISTINCT colour, state FROM runs").fetchall() == [("red", "succeeded")]
-        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("9001",)]
     restore(copied, folder, force=True)
     assert content(folder) == before
 
@@ -148,7 +149,7 @@ async def test_the_older_pullcord_goes_on_after_a_failed_upgrade(
         newer("raise RuntimeError")
         with pytest.raises(StoreError):
             Store(folder, DrivenClock())
-        upgraded.setattr(migrate_module, "HEAD", "0001")
+        upgraded.setattr(migrate_module, "HEAD", HEAD)
         await start_and_stop(folder)
 
 
@@ -157,7 +158,7 @@ async def test_after_an_upgrade_the_older_pullcord_is_refused(
 ) -> None:
     newer()
     await start_and_stop(folder)
-    monkeypatch.setattr(migrate_module, "HEAD", "0001")
+    monkeypatch.setattr(migrate_module, "HEAD", HEAD)
     before = content(folder)
     with pytest.raises(StoreVersionError, match="install the newer version"):
         Store(folder, DrivenClock())

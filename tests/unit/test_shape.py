@@ -14,6 +14,7 @@ from pullcord.wire.shape import SHAPES, misfit
 
 AT = 1_700_000_000_000_000
 ERROR = '{"type":"ValueError","message":"m","traceback":null}'
+TROUBLE = {"type": "ValueError", "message": "no", "traceback": None, "permanent": False, "retry_after": 1.5}
 GOOD: list[list[Any]] = [
     [kinds.HELLO, 1, 4711, "3.11.7", "2.12.0"],
     [kinds.HELLO, 2],
@@ -37,6 +38,12 @@ GOOD: list[list[Any]] = [
     [kinds.LOG, 1, 1, [[AT, "info", "flow", "a\0b"]]],
     [kinds.DOOMED, "a thread", 1, 1, None],
     [kinds.BEAT, 50_000_000, 0.001],
+    [kinds.POLLING, 7],
+    [kinds.POLLED, []],
+    [kinds.POLLED, [[1, "skip", None, None, 12, False], [2, "fire", "3", [['{"a":1}', None], ["{}", "k"]], 9, False]]],
+    [kinds.POLLED, [[3, "failed", '"x"', TROUBLE, 30_000_000, True]]],
+    [kinds.MAPPED, 4, ["fire", [["{}", None]]]],
+    [kinds.MAPPED, 5, ["skip", "not for us"]],
 ]
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=10),
