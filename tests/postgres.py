@@ -147,7 +147,10 @@ class PostgresServer:
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND pid != pg_backend_pid()"
             )
-            connection.execute("TRUNCATE requests, runs, steps, keys, slots, flows, audit, meta")
+            tables = connection.execute(
+                "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename != 'alembic_version'"
+            ).fetchall()
+            connection.execute(f"TRUNCATE {', '.join(row[0] for row in tables)}")
 
     def __enter__(self) -> Self:
         return self
