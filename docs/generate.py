@@ -38,6 +38,7 @@ from pullcord.triggers.protocol import Trigger
 from pullcord.wire import messages
 
 sys.path.insert(0, str(Path(__file__).parent))
+import clocks
 import docstrings
 from commands import command_line
 
@@ -492,6 +493,7 @@ OUTPUTS: dict[str, Callable[[], str]] = {
     "docs/reference/openapi.json": openapi,
     "docs/reference/invariants.md": invariants_page,
     "docs/reference/fail-points.md": fail_points_page,
+    "docs/images/daylight-saving.svg": clocks.picture,
     "src/pullcord/store/schema.sql": schema,
 }
 """Each file and what it should hold."""
