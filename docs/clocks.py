@@ -63,7 +63,8 @@ def _night(title: str, begin: datetime, height: int) -> str:
         if number and local.utcoffset() != shown[number - 1].utcoffset():
             x = _x(number) - STEP / 2
             parts.append(
-                f'<line x1="{x:g}" x2="{x:g}" y1="{TOP - 34}" y2="{height - 8}" stroke="#e5c067" stroke-dasharray="4 3"/>'
+                f'<line x1="{x:g}" x2="{x:g}" y1="{TOP - 34}" y2="{height - 8}" '
+                'stroke="#e5c067" stroke-dasharray="4 3"/>'
             )
     for row, (name, schedule) in enumerate(SCHEDULES.items()):
         y = TOP + row * ROW + 16

@@ -192,6 +192,13 @@ def test_a_single_time(when: str | datetime, tz: str, expected: str) -> None:
     assert schedule.upcoming(5, after=fire) == []
 
 
+def test_slots_that_clocks_always_leave_out_are_not_looked_for_without_end() -> None:
+    never = pc.cron("*/30 2 * 3 0L", tz="Europe/Berlin", start="2000-01-01")
+    assert never.upcoming(1, after=datetime(2026, 1, 1, tzinfo=UTC)) == []
+    (fire,) = pc.cron("30 2 * 3 0L", tz="Europe/Berlin").upcoming(1, after=datetime(2026, 1, 1, tzinfo=UTC))
+    assert str(fire) == "2026-03-29 03:00:00+02:00"
+
+
 def test_start_and_end_are_bounds_that_belong_to_the_time() -> None:
     schedule = pc.cron("@hourly", tz="Europe/Berlin", start="2026-05-01T10:00", end="2026-05-01T12:00")
     fires = schedule.upcoming(9, after=datetime(2026, 1, 1, tzinfo=UTC))

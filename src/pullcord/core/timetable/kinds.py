@@ -137,8 +137,8 @@ def cron(
 
     Args:
         expression: minute, hour, day of month, month and day of week; six fields begin with the second. Names, lists,
-            ranges and steps; `L` and `LW` for the last day and the last weekday of a month, `5L` for its last Friday,
-            `1#2` for its second Monday. Or `@hourly`, `@daily`, `@midnight`, `@weekly`, `@monthly`, `@yearly`,
+            ranges and steps; `L` and `LW` for the last day and the last working day of a month, `5L` for its last
+            Friday, `1#2` for its second Monday. Or `@hourly`, `@daily`, `@midnight`, `@weekly`, `@monthly`, `@yearly`,
             `@annually`.
         tz: IANA name of the zone in which it is meant.
         name: called after its flow and its kind unless given.
@@ -183,7 +183,8 @@ def interval(
     Args:
         every: the distance, at least 100 ms.
         tz: IANA name of the zone for `blackout`, `start` and `end`.
-        start: the first tick; unless given, it is `every` after the server first saw the schedule.
+        start: the first tick; unless given, it is `every` after the server first saw the schedule, and `upcoming`
+            counts from `after`.
 
     The others are as for `cron()`.
 
