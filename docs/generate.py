@@ -26,6 +26,7 @@ from pullcord.client.sync import Flows, Requests, Runs
 from pullcord.core import errors
 from pullcord.core.errors import PullcordError
 from pullcord.core.states import ACTIVE, ENDED, TRANSITIONS, Outcome, RunState, StepState
+from pullcord.core.timetable import Schedule, Tick
 from pullcord.engine.statistics import MOST_FLOWS, OTHER
 from pullcord.failpoints import POINTS
 from pullcord.gate.request import OWNER
@@ -38,6 +39,7 @@ from pullcord.triggers.protocol import Trigger
 from pullcord.wire import messages
 
 sys.path.insert(0, str(Path(__file__).parent))
+import clocks
 import docstrings
 from commands import command_line
 
@@ -350,6 +352,10 @@ def python_page() -> str:
     parts += [
         docstrings.markdown(kind, 3, f"`{kind.__name__}`") for kind in (ServerUnreachableError, UnexpectedAnswerError)
     ]
+    parts.append("## What schedules answer")
+    parts.append("`pc.cron`, `pc.interval` and `pc.at` return schedules, which tell their times without a server.")
+    parts += [_method("schedule", Schedule, name) for name in ("upcoming", "preview")]
+    parts.append(docstrings.markdown(Tick, 3, "`Tick`"))
     parts.append("## `pullcord.triggers`")
     for kind in (ManualTrigger, Trigger):
         parts.append(docstrings.markdown(kind, 3, f"`{kind.__name__}`"))
@@ -492,6 +498,7 @@ OUTPUTS: dict[str, Callable[[], str]] = {
     "docs/reference/openapi.json": openapi,
     "docs/reference/invariants.md": invariants_page,
     "docs/reference/fail-points.md": fail_points_page,
+    "docs/images/daylight-saving.svg": clocks.picture,
     "src/pullcord/store/schema.sql": schema,
 }
 """Each file and what it should hold."""

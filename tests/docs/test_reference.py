@@ -35,3 +35,10 @@ def test_the_picture_is_whole() -> None:
     assert "error:" in shown
     assert "Traceback" not in shown
     assert "docs/images/run.svg" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_picture_of_clocks_shows_both_nights() -> None:
+    picture = ElementTree.parse(DOCS / "images" / "daylight-saving.svg").getroot()
+    (spring, autumn) = picture.findall("{http://www.w3.org/2000/svg}g")
+    circles = "{http://www.w3.org/2000/svg}circle"
+    assert (len(spring.findall(circles)), len(autumn.findall(circles))) == (1 + 11 + 0 + 6, 1 + 11 + 4 + 6)

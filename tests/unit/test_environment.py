@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zoneinfo
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.environments import OLDEST, PYDANTIC, Environment
 
 PACKAGE = Path(str(pullcord.__path__[0]))
 ROOT = Path(__file__).parents[2]
+LENT = {"pullcord", "cronsim"} if any(map(os.path.isdir, zoneinfo.TZPATH)) else {"pullcord", "cronsim", "tzdata"}
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +35,28 @@ def asked(line: list[str], cwd: Path, environment: dict[str, str] | None = None)
     return json.loads(done.stdout)
 
 
-def test_nothing_but_the_package_is_exposed(tmp_path: Path) -> None:
+def test_nothing_but_the_package_and_what_it_needs_is_exposed(tmp_path: Path) -> None:
     exposed = expose_package(tmp_path)
-    assert [entry.name for entry in exposed.iterdir()] == ["pullcord"]
+    assert {entry.name for entry in exposed.iterdir()} == LENT
     assert (exposed / "pullcord").resolve() == PACKAGE.resolve()
+
+
+def test_a_system_without_a_zone_database_lends_its_package(tmp_path: Path, lean: Environment) -> None:
+    everywhere = zoneinfo.TZPATH
+    zoneinfo.reset_tzpath([])
+    try:
+        exposed = expose_package(tmp_path)
+    finally:
+        zoneinfo.reset_tzpath(everywhere)
+    assert {entry.name for entry in exposed.iterdir()} == {"pullcord", "cronsim", "tzdata"}
+    ask = """
+import json, zoneinfo
+zoneinfo.reset_tzpath([])
+import pullcord as pc
+print(json.dumps(pc.cron("30 2 * * *", tz="Europe/Berlin").settings()["tz"]))
+"""
+    line = command(str(lean.python), exposed, ask)
+    assert asked(line, tmp_path, variables(str(lean.python))) == "Europe/Berlin"
 
 
 def test_another_installation_takes_the_place_of_the_last_one(tmp_path: Path) -> None:
@@ -46,7 +66,7 @@ def test_another_installation_takes_the_place_of_the_last_one(tmp_path: Path) ->
     exposed = expose_package(tmp_path)
     assert (exposed / "pullcord").resolve() == PACKAGE.resolve()
     assert expose_package(tmp_path) == exposed
-    assert [entry.name for entry in exposed.iterdir()] == ["pullcord"]
+    assert {entry.name for entry in exposed.iterdir()} == LENT
 
 
 def test_what_is_installed_beside_the_package_stays_hidden(tmp_path: Path, lean: Environment) -> None:
@@ -77,23 +97,25 @@ sys.exit(subprocess.run(line, env=variables(sys.argv[1])).returncode)
     assert str(installed) not in path
 
 
-def test_a_worker_needs_pydantic_and_the_standard_library(tmp_path: Path, lean: Environment) -> None:
+def test_a_worker_needs_pydantic_cronsim_and_the_standard_library(tmp_path: Path, lean: Environment) -> None:
     everything = """
 import importlib, json, pkgutil, pullcord.core, pullcord.wire, pullcord.worker
 names = [
     module.name
     for package in (pullcord.core, pullcord.wire, pullcord.worker)
-    for module in pkgutil.iter_modules(package.__path__, package.__name__ + ".")
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + ".")
 ]
 for name in names:
     importlib.import_module(name)
+pullcord.cron("@daily")
 homes = {name.partition(".")[0] for name in sys.modules} - sys.stdlib_module_names
 print(json.dumps([names, sorted(home for home in homes if not home.startswith("_"))]))
 """
     line = command(str(lean.python), expose_package(tmp_path), everything)
     names, homes = asked(line, tmp_path, variables(str(lean.python)))
     assert "pullcord.worker.main" in names
-    assert set(homes) <= {"pullcord", *PYDANTIC}
+    assert "pullcord.core.timetable.kinds" in names
+    assert set(homes) <= {"pullcord", "cronsim", *PYDANTIC}
 
 
 def test_the_folder_that_it_starts_in_hides_no_module(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import zoneinfo
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-import pullcord
+from pullcord.core.errors import PullcordRuntimeError
 
 START: Final = "from pullcord.worker.start import main; main(int(sys.argv[2]), int(sys.argv[3]))"
 """What a template process executes; its arguments are a descriptor and the server's process id."""
@@ -28,7 +30,10 @@ sys.path.insert(0, sys.argv[1])
 
 
 def expose_package(folder: Path) -> Path:
-    """Make a folder in which a foreign interpreter finds the `pullcord` package and nothing else; return it.
+    """Make a folder in which a foreign interpreter finds the `pullcord` package and what that needs; return it.
+
+    What it needs is cronsim, which is a few files of plain Python, and the zone database's package on a system that has
+    no zone database.
 
     The package's own folder would do only where nothing else is in it: beside an installed package is everything that
     the server has installed, which would hide what the other environment has.
@@ -37,17 +42,28 @@ def expose_package(folder: Path) -> Path:
         folder: the data folder; it must be this process's own.
 
     Raises:
-        OSError: the link cannot be made.
+        OSError: a link cannot be made.
+        PullcordRuntimeError: what it needs is not installed.
     """
     exposed = folder.absolute() / "lib"
     exposed.mkdir(mode=0o700, exist_ok=True)
-    link, home = exposed / "pullcord", Path(str(pullcord.__path__[0])).absolute()
-    if not (link.is_symlink() and link.readlink() == home):
-        fresh = exposed / "pullcord.new"
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(home, target_is_directory=True)
-        fresh.replace(link)
+    lent = ["cronsim"] if any(map(os.path.isdir, zoneinfo.TZPATH)) else ["cronsim", "tzdata"]
+    for name in ("pullcord", *lent):
+        link, home = exposed / name, _home(name)
+        if not (link.is_symlink() and link.readlink() == home):
+            fresh = exposed / f"{name}.new"
+            fresh.unlink(missing_ok=True)
+            fresh.symlink_to(home, target_is_directory=True)
+            fresh.replace(link)
     return exposed
+
+
+def _home(name: str) -> Path:
+    """Return the folder of an installed package."""
+    found = find_spec(name)
+    if found is None or not found.submodule_search_locations:
+        raise PullcordRuntimeError(f"{name} is not installed beside Pullcord; install Pullcord anew")
+    return Path(found.submodule_search_locations[0]).absolute()
 
 
 def command(python: str, exposed: Path, what: str, *arguments: str) -> list[str]:

@@ -161,8 +161,6 @@ def expression(text: str) -> Expression:
     Raises:
         DefinitionError: it is not one, or names a date that never comes; the message says what to write instead.
     """
-    if not isinstance(text, str):
-        raise DefinitionError(f"a cron expression is a text like '30 2 * * *', not {text!r}")
     plain = " ".join(text.split())
     _refuse_other_dialects(plain)
     return Expression(plain, _read(MACROS.get(plain.lower(), plain)))

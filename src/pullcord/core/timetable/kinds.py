@@ -32,6 +32,8 @@ class Cron(Schedule):
         self, text: str, options: Options, name: str | None, parameters: Mapping[str, Any] | None, enabled: bool
     ) -> None:
         super().__init__(options, name, parameters, enabled)
+        if not isinstance(text, str):
+            raise DefinitionError(f"a cron expression is a text like '30 2 * * *', not {text!r}")
         self.expression = text
         self._ticks = cron_ticks(text, options.zone.name, options.start, options.end)
 
@@ -44,7 +46,7 @@ class Cron(Schedule):
 
     def settings(self) -> dict[str, Any]:
         """Return expression and options as a JSON object."""
-        return {"expression": self.expression, **self.options.written}
+        return {"expression": self.expression, **self.options.settings()}
 
     def notes(self, tick: int) -> list[str]:
         """Return what the clocks do to a tick, in words."""
@@ -76,7 +78,7 @@ class Interval(Schedule):
 
     def settings(self) -> dict[str, Any]:
         """Return distance (in seconds) and options as a JSON object."""
-        return {"every": self.every / SECOND, **self.options.written}
+        return {"every": self.every / SECOND, **self.options.settings()}
 
 
 class At(Schedule):
@@ -104,7 +106,7 @@ class At(Schedule):
 
     def settings(self) -> dict[str, Any]:
         """Return time and options as a JSON object."""
-        return {"when": self.when, **self.options.written}
+        return {"when": self.when, **self.options.settings()}
 
     def notes(self, tick: int) -> list[str]:
         """Return what the clocks do to the time, in words."""
@@ -135,8 +137,8 @@ def cron(
 
     Args:
         expression: minute, hour, day of month, month and day of week; six fields begin with the second. Names, lists,
-            ranges and steps; `L` and `LW` for the last day and the last weekday of a month, `5L` for its last Friday,
-            `1#2` for its second Monday. Or `@hourly`, `@daily`, `@midnight`, `@weekly`, `@monthly`, `@yearly`,
+            ranges and steps; `L` and `LW` for the last day and the last working day of a month, `5L` for its last
+            Friday, `1#2` for its second Monday. Or `@hourly`, `@daily`, `@midnight`, `@weekly`, `@monthly`, `@yearly`,
             `@annually`.
         tz: IANA name of the zone in which it is meant.
         name: called after its flow and its kind unless given.
@@ -181,7 +183,8 @@ def interval(
     Args:
         every: the distance, at least 100 ms.
         tz: IANA name of the zone for `blackout`, `start` and `end`.
-        start: the first tick; unless given, it is `every` after the server first saw the schedule.
+        start: the first tick; unless given, it is `every` after the server first saw the schedule, and `upcoming`
+            counts from `after`.
 
     The others are as for `cron()`.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import lru_cache
@@ -35,7 +35,7 @@ class Options:
         blackout: days that are left out.
         start: no tick is earlier; None for no limit.
         end: no tick is later; None for no limit.
-        written: the same as JSON, as manifests carry it.
+        written: the same as JSON.
     """
 
     zone: Zone
@@ -46,7 +46,11 @@ class Options:
     blackout: Blackout
     start: int | None
     end: int | None
-    written: dict[str, Any]
+    written: Mapping[str, Any]
+
+    def settings(self) -> dict[str, Any]:
+        """Return the same as a JSON object, as manifests carry it."""
+        return {**self.written, "blackout": list(self.written["blackout"])}
 
 
 def options(
@@ -64,7 +68,7 @@ def options(
     Raises:
         DefinitionError: one of them cannot be; the message says which and what it takes.
     """
-    if isinstance(blackout, str) or not isinstance(blackout, list | tuple | set | frozenset):
+    if not isinstance(blackout, list | tuple):
         raise DefinitionError(f"blackout is a list of dates like ['2026-12-25', '12-24/12-26'], not {blackout!r}")
     days = tuple(day.isoformat() if type(day) is date else day for day in blackout) if blackout else ()
     try:
@@ -102,7 +106,7 @@ def _options(
         "max_catch_up": max_catch_up,
         "misfire_grace": grace / SECOND,
         "jitter": spread / SECOND if spread else None,
-        "blackout": list(days),
+        "blackout": days,
         "start": None if start is None else text_of(start),
         "end": None if end is None else text_of(end),
     }

@@ -17,6 +17,8 @@ from pullcord.core.trigger import Declaration
 
 _MOST: Final = 10_000
 """How many ticks are told at once."""
+_SILENCE: Final = 50 * 366 * 86_400 * 1_000_000
+"""A schedule whose every tick is blacked out is looked at for so long, in microseconds (50 years)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class Schedule(Declaration):
         """Return the next times at which the schedule asks for a run, without jitter and without what is blacked out.
 
         Args:
-            n: how many, at most 10,000; there are fewer when the schedule ends.
+            n: how many, at most 10,000; there are fewer when the schedule ends, or when blackouts leave out all of it.
             after: an aware datetime; now unless given.
 
         Returns:
@@ -117,23 +119,23 @@ class Schedule(Declaration):
             after = datetime.now(UTC)
         if not isinstance(after, datetime) or after.utcoffset() is None:
             raise UsageError(f"after must be a datetime with a time zone, such as datetime.now(UTC), not {after!r}")
-        position = microseconds(after)
+        position = fired = microseconds(after)
         ticks, place, days = self.ticks(position), self.options.zone, self.options.blackout
         found: list[Tick] = []
         while n > 0:
             tick = ticks.next_after(position)
-            if tick is None:
+            if tick is None or tick - fired > _SILENCE:
                 break
             piece = days.piece(place, tick) if days else None
             notes = list(self.notes(tick))
-            if piece is not None and piece.reason is not None:
+            fires = piece is None or piece.reason is None
+            if piece is not None and not fires:
                 count = ticks.count(tick - 1, piece.until)
                 notes.append(f"left out: {piece.reason}" + (f" ({count} ticks)" if count > 1 else ""))
                 position = piece.until
             else:
-                position = tick
+                position = fired = tick
                 n -= 1
-            fires = position == tick
             found.append(Tick(tick, self._local(tick), self.due(tick, name or self.name or ""), fires, tuple(notes)))
         return found
 

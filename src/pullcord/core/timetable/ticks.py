@@ -16,6 +16,8 @@ EARLIEST: Final = -2_208_988_800 * SECOND
 """1900; no schedule has ticks before."""
 LATEST: Final = 221_845_392_000 * SECOND
 """The year 9000; no schedule has ticks later."""
+_HORIZON: Final = 50 * 366 * 86_400
+"""So far a slot is looked for that clocks show, in seconds (50 years): all may be in hours that they leave out."""
 
 
 class Ticks(ABC):
@@ -107,7 +109,7 @@ class CronTicks(Ticks):
 
     def _slot(self, second: int) -> int | None:
         start = second + 1
-        while True:
+        while start - second < _HORIZON:
             stretch = self._zone.stretch(start)
             local = self._expression.following(start + stretch.offset)
             if local is None:
@@ -115,6 +117,7 @@ class CronTicks(Ticks):
             if local - stretch.offset < stretch.end:
                 return local - stretch.offset
             start = stretch.end
+        return None
 
     def _count(self, after: int, until: int) -> int:
         first, last = after // SECOND + 1, until // SECOND + 1

@@ -6,7 +6,6 @@ The standard library's zones tell the offset of a moment, not when it changes. T
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from functools import cache
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
@@ -18,6 +17,9 @@ _BLOCK: Final = 25
 """Stretches are looked up in blocks of 2^25 s, about 388 days."""
 _PROBE: Final = 1 << 18
 """How far apart the zone is asked, in seconds (3 days); a test compares this with the whole zone database."""
+_LOCAL: Final = {"localtime", "posixrules", "Factory"}
+"""Names that mean something else on each machine; `right/` counts leap seconds, `posix/` is the zone itself."""
+_EXAMPLES: Final = "write a name of the IANA database, for example 'Europe/Berlin' or 'UTC'"
 
 
 class Stretch(NamedTuple):
@@ -117,24 +119,30 @@ def zone(name: str) -> Zone:
         DefinitionError: there is none of that name; the message names similar ones.
     """
     try:
+        if name in _LOCAL or name.startswith(("posix/", "right/")):
+            raise ZoneInfoNotFoundError
         return Zone(name, ZoneInfo(name))
-    except (ZoneInfoNotFoundError, ValueError, OSError, TypeError):
+    except (ZoneInfoNotFoundError, ValueError, OSError, TypeError, AttributeError):
         raise DefinitionError(f"{name!r} is no time zone; {_similar(name)}") from None
 
 
 def _similar(name: object) -> str:
-    known = {each.lower(): each for each in available_timezones()}
-    wanted = str(name).strip().lower().replace(" ", "_")
+    if not isinstance(name, str):
+        return _EXAMPLES
+    from difflib import get_close_matches
+
+    known = {each.lower(): each for each in available_timezones() - _LOCAL}
+    wanted = name.strip().lower().replace(" ", "_")
     cities: dict[str, list[str]] = {}
     for lower in known:
         cities.setdefault(lower.rpartition("/")[2], []).append(lower)
-    close = get_close_matches(wanted, known, 3, 0.75)
-    for city in get_close_matches(wanted.rpartition("/")[2], cities, 3, 0.75):
+    close = get_close_matches(wanted, known, 3, 0.8)
+    for city in get_close_matches(wanted.rpartition("/")[2], cities, 3, 0.8):
         close += cities[city]
     names = [known[each] for each in dict.fromkeys(close)]
     if names:
         return f"did you mean {' or '.join(repr(each) for each in names[:3])}?"
-    return "write a name of the IANA database, for example 'Europe/Berlin' or 'UTC'"
+    return _EXAMPLES
 
 
 def utc_second(moment: datetime) -> int:
