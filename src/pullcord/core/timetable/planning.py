@@ -7,7 +7,7 @@ not on how long nobody looked.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
@@ -88,15 +88,21 @@ def plan(schedule: Schedule, name: str, cursor: int, now: int) -> Plan:
         reset = cursor - now > ASTRAY
         if reset:
             cursor, ticks = now, schedule.ticks(now)
-        return _plan(schedule, name, ticks, cursor, reset=reset)
+        return _idle(schedule, name, ticks, cursor, reset=reset)
+    idle = _idle(schedule, name, ticks, cursor)
+    first = idle.next_tick
+    if first is None or idle.next_due is None or idle.next_due > now:
+        return idle
+    if idle.next_due >= now - schedule.options.grace and schedule.left_out(first) is None:
+        rest = _idle(schedule, name, ticks, first)
+        if rest.next_due is None or rest.next_due > now:  # as nearly always: one tick, on time
+            return replace(rest, run=(first,))
     jitter = schedule.options.jitter
     until = max(cursor, now - jitter)  # what is not later is due without a doubt
     for tick in ticks.between(until, now):
         if schedule.due(tick, name) > now:
             break
         until = tick
-    if not ticks.count(cursor, until):
-        return _plan(schedule, name, ticks, cursor)
 
     days = schedule.options.blackout
     pieces = list(days.pieces(schedule.options.zone, cursor, until)) if days else [Piece(cursor, until, None)]
@@ -105,12 +111,9 @@ def plan(schedule: Schedule, name: str, cursor: int, now: int) -> Plan:
     late = sum(ticks.count(piece.after, piece.until) for piece in free) - on_time
     extra = 0 if days and schedule.left_out(now) else _caught_up(schedule, late, on_time)
     run = _newest(ticks, free, on_time + extra)
-    return _plan(
-        schedule,
-        name,
-        ticks,
-        ticks.newest(cursor, until, 1)[0],
-        run=run,
+    return replace(
+        _idle(schedule, name, ticks, ticks.newest(cursor, until, 1)[0]),
+        run=tuple(run),
         late=extra,
         missed=_omitted(ticks, _before(free, run), LATE),
         skipped=tuple(
@@ -121,21 +124,11 @@ def plan(schedule: Schedule, name: str, cursor: int, now: int) -> Plan:
     )
 
 
-def _plan(
-    schedule: Schedule,
-    name: str,
-    ticks: Ticks,
-    cursor: int,
-    *,
-    run: Sequence[int] = (),
-    late: int = 0,
-    missed: Omitted | None = None,
-    skipped: tuple[Omitted, ...] = (),
-    reset: bool = False,
-) -> Plan:
+def _idle(schedule: Schedule, name: str, ticks: Ticks, cursor: int, *, reset: bool = False) -> Plan:
+    """Return the plan that settles nothing."""
     following = ticks.next_after(cursor)
     due = None if following is None else schedule.due(following, name)
-    return Plan(tuple(run), late, missed, skipped, cursor, following, due, reset)
+    return Plan((), 0, None, (), cursor, following, due, reset)
 
 
 def _on_time(schedule: Schedule, name: str, ticks: Ticks, free: Sequence[Piece], now: int) -> int:
