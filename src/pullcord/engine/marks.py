@@ -51,12 +51,8 @@ class Marks:
 
     def running(self) -> list[int]:
         """Return the tickets of the polls whose code executes at this moment; the loop's own poll comes first."""
-        if self._descriptor < 0:
-            return []
-        data = os.pread(self._descriptor, SIZE, 0)
-        if len(data) < SIZE:
-            return []
-        return [ticket for ticket in _LAYOUT.unpack(data) if ticket]
+        data = b"" if self._descriptor < 0 else os.pread(self._descriptor, SIZE, 0)
+        return [ticket for ticket in _LAYOUT.unpack(data) if ticket] if len(data) == SIZE else []
 
     def close(self) -> None:
         """Let go of the memory; further calls do nothing."""

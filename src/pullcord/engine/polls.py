@@ -292,24 +292,34 @@ class Polls:
             return
         now = (set(worker.marks.running()) if worker.marks is not None else set()), activity(worker.pid)
         if before is not None:
-            culprits = [self._open[number] for number in before[0] & now[0] if number in self._open]
-            if culprits and stalled(before[1], now[1], LOOK):
-                self._kill(worker, culprits)
+            suspects = [self._open[number] for number in before[0] & now[0] if number in self._open]
+            if suspects and stalled(before[1], now[1], LOOK):
+                self._kill(worker, suspects)
                 return
         self._watch = self._loop.call_later(LOOK, self._look, worker, sent, now)
 
-    def _kill(self, worker: WorkerHandle, culprits: list[Poll]) -> None:
-        names = ", ".join(sorted(poll.trigger for poll in culprits))
+    def _kill(self, worker: WorkerHandle, suspects: list[Poll]) -> None:
+        """Kill a worker that one of these keeps from everything else, and poll them apart from now on.
+
+        With the interpreter lock held by a thread, the poll that the loop has begun looks just as guilty. Apart, where
+        one is polled after the other, the innocent ones are soon let back.
+        """
+        names = ", ".join(sorted({poll.trigger for poll in suspects}))
         why = f"polling {names} held up all other polls: it held the interpreter lock or blocked the event loop"
         log.warning("worker %d is replaced: %s", worker.pid, why, extra=worker_fields(worker) | {"triggers": names})
         blame = (
             f"the poll kept its process from everything else for {TAKEN + LOOK:g} s: it holds the interpreter lock, or "
             "blocks the event loop in an `async def`; it is polled in a process apart from now on"
         )
-        for poll in culprits:
+        for poll in suspects:
             self._set_apart.setdefault(poll.trigger, 0)
-            self._close(poll, failed("poll_blocked", blame, poll.cursor))
+            if len(suspects) == 1:
+                self._close(poll, failed("poll_blocked", blame, poll.cursor))
+            else:
+                del self._open[poll.number]
+                self._queue.append(poll)
         worker.kill(why, "blocked")
+        self._next_apart()
 
     def _stuck(self, worker: WorkerHandle, poll: Poll) -> None:
         """A thread of a worker cannot be stopped: another worker takes its place."""

@@ -10,7 +10,7 @@ from typing import Final
 
 from pullcord.engine.engine import Engine
 from pullcord.engine.logfields import worker_fields
-from pullcord.engine.worker import ALONE, CONTROL, WorkerHandle
+from pullcord.engine.worker import ALONE, APART, CONTROL, WorkerHandle
 from pullcord.services.duty import Duty
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Rescuer(Duty):
             worker.kill(None, "memory")
         elif worker.resident > self._most / 2:
             worker.fleet.retire(worker, f"it uses {worker.resident // 1_000_000:,} MB of memory", "memory")
-        elif worker.role == ALONE or not worker.was_ready:
+        elif worker.role in (ALONE, APART) or not worker.was_ready:
             return  # who imports code has a deadline of its own
         elif silent > (SILENT if worker.role == CONTROL else DEAD):
             worker.kill(None, "silent")

@@ -156,8 +156,9 @@ class Events:
             raise UsageError("allow_concurrent is true or false")
 
     def adopt(self, record: TriggerRecord) -> None:
-        """Poll an event from now on."""
-        self.drop(record)
+        """Poll an event from now on; one that is polled already goes on."""
+        if record.id in self._watched:
+            return
         watched = self._watched[record.id] = Watched(record, 0.0)
         if self._running:
             self._arm(watched, self._loop.time())

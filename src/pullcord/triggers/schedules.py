@@ -143,7 +143,9 @@ class Schedules:
         schedule_of(record.kind, record.settings())
 
     def adopt(self, record: TriggerRecord) -> None:
-        """Keep a schedule's times from now on."""
+        """Keep a schedule's times from now on; one whose times are kept already goes on."""
+        if record.id in self._records:
+            return
         self._records[record.id] = record
         if record.state.next_due is not None:
             self._arm(record, record.state.next_due)
