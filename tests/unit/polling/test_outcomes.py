@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from pullcord.core.errors import PollResultError
 from pullcord.core.event import Fire, PollError, Skip
 from pullcord.wire import messages as kinds
 from pullcord.wire.shape import misfit
-from pullcord.worker.outcomes import MOST_FIRES, MOST_TEXT, OutcomeError, context_of, failed, outcome_of
+from pullcord.worker.outcomes import MOST_FIRES, MOST_TEXT, context_of, failed, outcome_of
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -116,7 +117,7 @@ LOOP.append(LOOP)
     ],
 )
 def test_what_may_not(value: Any, says: str) -> None:
-    with pytest.raises(OutcomeError, match=says):
+    with pytest.raises(PollResultError, match=says):
         outcome_of(value)
 
 

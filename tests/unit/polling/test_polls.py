@@ -117,6 +117,7 @@ def test_a_poll_that_is_late_is_cancelled_or_stuck_and_its_result_dropped(serve:
     outcome, cursor, detail, length, stuck = server.poll("slow", 0)
     assert (outcome, cursor, detail["type"], stuck) == ("failed", "0", "poll_timeout", False)
     assert "timeout=" in detail["message"]
+    assert detail["traceback"] == ""
     assert length >= 50_000
     tickets = server.begin("hangs"), server.begin("deaf")
     for ticket in tickets:
@@ -305,3 +306,15 @@ def test_roles(serve: Serve) -> None:
     assert poller.poll("quick")[0] == "skip"
     runner = serve(code, "run")
     assert set(runner.manifest) == {"location", "versions"}
+
+
+def test_large_results_fit_the_frames(serve: Serve) -> None:
+    server = serve(
+        """
+        @pc.event(flow=report)
+        async def large(): return pc.Fire({"x": '"' * 3_900_000})
+        """
+    )
+    server.send(kinds.POLL, [[ticket, "large", None, "{}", False] for ticket in (1, 2, 3)])
+    sizes = [len(server.result(ticket)[2][0][0]) for ticket in (1, 2, 3)]
+    assert sizes == [7_800_008] * 3
