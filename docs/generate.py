@@ -151,7 +151,7 @@ def states_page() -> str:
 def _classes() -> dict[str, type[PullcordError]]:
     modules = [
         errors, *(import_module(f"pullcord.{name}") for name in (
-            "wire.frames", "engine.catalog", "api.admission", "client.errors",
+            "core.event", "wire.frames", "engine.catalog", "api.admission", "client.errors",
         )),
     ]  # fmt: skip
     kinds = [

@@ -25,6 +25,17 @@ GOOD: list[list[Any]] = [
     ],
     [kinds.VALIDATED, 1, '{"n":1}', None],
     [kinds.VALIDATED, 1, None, [{"loc": ["inputs", "n", 0], "msg": "m", "type": "missing"}]],
+    [kinds.POLLING, 7],
+    [
+        kinds.POLLED,
+        [
+            [7, "fire", '{"at":1}', [['{"n":1}', None], ["{}", "key"]], 120, False],
+            [8, "skip", None, "nothing", 5, False],
+            [9, "failed", None, {"type": "OSError", "message": "m", "permanent": False, "retry_after": 2.5}, 5, True],
+        ],
+    ],
+    [kinds.MAPPED, 7, ["fire", [['{"n":1}', None]]]],
+    [kinds.MAPPED, 8, ["skip", None]],
     [kinds.STEP, 1, 1, 1, "abc", 1, "work", 1, "succeeded", AT, AT, "42", None],
     [kinds.STEP, 1, 1, 1, "abc", 1, "work", 1, "running", AT, None, None, None],
     [kinds.STEP, 1, 1, 1, "abc", 1, "work", 1, "failed", AT, AT, None, ERROR],

@@ -193,6 +193,18 @@ class CodeChangedError(RunError):
 # --- the store -----------------------------------------------------------------------------------
 
 
+class PollTimeoutError(PullcordError, TimeoutError):
+    """A poll, or the mapping of a payload, took longer than it may."""
+
+    code = "poll_timeout"
+
+
+class PollResultError(PullcordError):
+    """What an event function or a mapping function returned cannot be used."""
+
+    code = "poll_result"
+
+
 class StoreError(PullcordError):
     """The database cannot do what was asked; nothing of the failed request was kept."""
 

@@ -54,9 +54,7 @@ class InputModel:
         fields: dict[str, Any] = {}
         for parameter in self._parameters:
             if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-                raise DefinitionError(
-                    f"{self._name!r} takes {parameter}: a flow's inputs have names, so write plain parameters"
-                )
+                raise DefinitionError(f"{self._name!r} takes {parameter}: inputs have names, so write plain parameters")
             hint: Any = hints.get(parameter.name, Any)
             default = ... if parameter.default is parameter.empty else parameter.default
             if isinstance(default, FieldInfo):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Final
 
-from pullcord.core.errors import PullcordError
+from pullcord.core.errors import PollTimeoutError
 from pullcord.worker.marks import Marks, marked
 from pullcord.worker.threads import ThreadPool
 
@@ -22,12 +22,6 @@ GRACE: Final = 1.0
 
 Finish = Callable[[Any, BaseException | None, bool], None]
 """Takes the value, or the error and whether the code is stuck; called once, on the loop."""
-
-
-class PollTimeoutError(PullcordError):
-    """User code took longer than it may."""
-
-    code = "poll_timeout"
 
 
 class Call:

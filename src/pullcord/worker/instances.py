@@ -6,7 +6,8 @@ import asyncio
 import logging
 from typing import Any, Final
 
-from pullcord.worker.calls import Call, PollTimeoutError
+from pullcord.core.errors import PollTimeoutError
+from pullcord.worker.calls import Call
 from pullcord.worker.declarations import Event
 from pullcord.worker.threads import ThreadPool
 

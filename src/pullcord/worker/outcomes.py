@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from pullcord.core.canonical import canonical_json
-from pullcord.core.errors import PullcordError, UsageError
+from pullcord.core.errors import PollResultError, UsageError
 from pullcord.core.event import Fire, Skip
 from pullcord.core.inputs import in_order
 from pullcord.worker.failures import clean, describe
@@ -40,12 +40,6 @@ class Outcome(NamedTuple):
     size: int = 0
 
 
-class OutcomeError(PullcordError):
-    """What an event function or a mapping returned cannot be used."""
-
-    code = "poll_result"
-
-
 NOTHING: Final = Outcome("skip", None)
 
 
@@ -57,7 +51,7 @@ def outcome_of(value: Any, what: str = "an event") -> Outcome:
         what: what returned it, for messages.
 
     Raises:
-        OutcomeError: it is nothing of these, or cannot be written.
+        PollResultError: it is nothing of these, or cannot be written.
     """
     if value is None:
         return NOTHING
@@ -70,7 +64,7 @@ def outcome_of(value: Any, what: str = "an event") -> Outcome:
     if not value:
         return NOTHING
     if len(value) > MOST_FIRES:
-        raise OutcomeError(
+        raise PollResultError(
             f"{len(value)} fires at once are more than {MOST_FIRES}; return fewer and go on with the cursor"
         )
     fires, size = [], 0
@@ -80,7 +74,7 @@ def outcome_of(value: Any, what: str = "an event") -> Outcome:
         context, key = context_of(fire.context), _key_of(fire.key)
         size += len(context) + len(key or "")
         if size > MOST_TEXT:
-            raise OutcomeError(
+            raise PollResultError(
                 f"the contexts have more than {MOST_TEXT} characters; return fewer and go on with the cursor, "
                 "or pass where the data is instead of the data"
             )
@@ -104,29 +98,30 @@ def failed(error: BaseException) -> Outcome:
             retry_after = float(response.headers["Retry-After"])
     if isinstance(retry_after, bool) or not isinstance(retry_after, int | float) or not 0 <= retry_after < math.inf:
         retry_after = None
-    return Outcome("failed", trouble(record["type"], record["message"], record["traceback"], permanent, retry_after))
-
-
-def trouble(
-    kind: str, message: str, traceback: str = "", permanent: bool = False, retry_after: float | None = None
-) -> dict[str, Any]:
-    """Return the detail of `failed`."""
-    return {
-        "type": kind, "message": message, "traceback": traceback, "permanent": permanent, "retry_after": retry_after,
-    }  # fmt: skip
+    traceback = record["traceback"] if error.__traceback__ is not None else ""  # none where nothing was raised
+    return Outcome(
+        "failed",
+        {
+            "type": record["type"],
+            "message": record["message"],
+            "traceback": traceback,
+            "permanent": permanent,
+            "retry_after": retry_after,
+        },
+    )
 
 
 def context_of(value: Any) -> str:
     """Write a context as canonical JSON: models, dates, paths and sets as pydantic writes them, sets in order.
 
     Raises:
-        OutcomeError: it is no object, or cannot be written.
+        PollResultError: it is no object, or cannot be written.
     """
     if type(value) is dict:
         with suppress(UsageError):
             return canonical_json(value)
     if not isinstance(value, Mapping | BaseModel):
-        raise OutcomeError(f"a context is an object of names and values, not {_short(value)}")
+        raise PollResultError(f"a context is an object of names and values, not {_short(value)}")
     given = dict(value) if isinstance(value, Mapping) else value
     try:
         return canonical_json(in_order(given, to_jsonable_python(given)))
@@ -134,23 +129,23 @@ def context_of(value: Any) -> str:
         message = error.message
     except ValueError as error:  # pydantic's own, and what cannot be put in order
         message = str(error)
-    raise OutcomeError(f"a context cannot be written: {clean(message)}")
+    raise PollResultError(f"a context cannot be written: {clean(message)}")
 
 
 def _key_of(key: Any) -> str | None:
     if key is None:
         return None
     if not isinstance(key, str):
-        raise OutcomeError(f"the key of a Fire is text, not {_short(key)}")
+        raise PollResultError(f"the key of a Fire is text, not {_short(key)}")
     try:
         key.encode()
     except UnicodeEncodeError:
-        raise OutcomeError("the key of a Fire holds a lone surrogate; use well-formed Unicode") from None
+        raise PollResultError("the key of a Fire holds a lone surrogate; use well-formed Unicode") from None
     return str(key)
 
 
-def _wrong(value: Any, what: str) -> OutcomeError:
-    return OutcomeError(
+def _wrong(value: Any, what: str) -> PollResultError:
+    return PollResultError(
         f"{what} returns pc.Fire({{…inputs…}}), a list of them, pc.Skip('why') or None, not {_short(value)}"
     )
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from pullcord.core.errors import NotFoundError
+from pullcord.core.errors import NotFoundError, PollResultError
 from pullcord.core.event import Cursor
 from pullcord.wire import messages as kinds
 from pullcord.wire.frames import Message
@@ -21,7 +21,7 @@ from pullcord.worker.events import cursor_of, text_of
 from pullcord.worker.instances import Instance, Instances
 from pullcord.worker.mapping import map_payload
 from pullcord.worker.marks import Marks
-from pullcord.worker.outcomes import MOST_TEXT, Outcome, OutcomeError, failed, outcome_of
+from pullcord.worker.outcomes import MOST_TEXT, Outcome, failed, outcome_of
 from pullcord.worker.threads import ThreadPool
 
 GATHER: Final = 0.01
@@ -184,7 +184,7 @@ def _concluded(value: Any, cursor: Cursor | None, text: str | None) -> tuple[Out
     outcome = outcome_of(value)
     moved = text if cursor is None else text_of(cursor)
     if outcome.size + len(moved or "") > MOST_TEXT:
-        raise OutcomeError(
+        raise PollResultError(
             f"contexts and cursor have more than {MOST_TEXT} characters; keep a position in the cursor, not the data"
         )
     return outcome, moved

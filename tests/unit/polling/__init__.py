@@ -1,0 +1,1 @@
+"""What workers do for triggers: declarations, polls, mappings, marks."""
