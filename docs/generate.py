@@ -320,7 +320,7 @@ def _number(value: Any) -> str:
 
 PYTHON: dict[str, list[str]] = {
     "Declare": ["flow", "step", "Retry"],
-    "Triggers": ["cron", "interval", "at", "event", "completion"],
+    "Triggers": ["cron", "interval", "at", "event", "webhook", "completion"],
     "Events": ["Cursor", "Fire", "Skip", "PollError"],
     "Inside a run": ["run", "RunInfo", "progress", "sleep", "cancelled"],
     "Embed a server": ["App"],

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pullcord.core.timetable.kinds import at as at
     from pullcord.core.timetable.kinds import cron as cron
     from pullcord.core.timetable.kinds import interval as interval
+    from pullcord.core.webhook import webhook as webhook
     from pullcord.gate.request import Receipt as Receipt
     from pullcord.gate.request import RefusedError as RefusedError
 
@@ -67,6 +68,7 @@ _HOMES = {
     "run": "core.context",
     "sleep": "core.context",
     "step": "core.step",
+    "webhook": "core.webhook",
 }
 
 __all__ = list(_HOMES)

@@ -11,6 +11,7 @@ from pydantic_core import to_json
 
 from pullcord.api.admission import Admission, Receive, Scope, Send, respond
 from pullcord.api.auth import Authenticator
+from pullcord.api.hooks import PREFIX, Hooks
 from pullcord.api.problems import PROBLEM_TYPE, problem, problem_of, unexpected_problem
 from pullcord.api.readiness import Readiness
 from pullcord.api.traffic import LOGGED, Traffic, route_of
@@ -39,6 +40,7 @@ class Asgi:
         self._app = app
         self._authenticator = authenticator
         self._admission = Admission(app, authenticator)
+        self._hooks = Hooks(app)
         self._readiness = Readiness(app)
         self._traffic = Traffic()
         self._rest: Any = None
@@ -59,6 +61,10 @@ class Asgi:
             began = time.perf_counter()
             status = await self._admission(scope, receive, send)
             self._traffic.answered(method, path, status, time.perf_counter() - began)
+        elif path.startswith(PREFIX):
+            began = time.perf_counter()
+            status = await self._hooks(scope, receive, send)
+            self._traffic.answered(method, f"{PREFIX}{{name}}", status, time.perf_counter() - began)
         elif (probe := self._probes.get(path)) is not None:
             began = time.perf_counter()
             status = await self._answer(probe, path, method, send)

@@ -97,6 +97,42 @@ class ForbiddenError(PullcordError):
     code = "forbidden"
 
 
+class InvalidSignatureError(PullcordError):
+    """A webhook's delivery is not signed by anybody who has its secret."""
+
+    code = "invalid_signature"
+
+
+class TimestampError(PullcordError):
+    """A webhook's delivery was signed too long ago, or with a clock that is ahead."""
+
+    code = "timestamp_out_of_window"
+
+
+class SecretError(PullcordError):
+    """A secret that the server needs is not there, or is of another kind."""
+
+    code = "secret_missing"
+
+
+class UnreadableError(PullcordError):
+    """A body is no JSON."""
+
+    code = "invalid_json"
+
+
+class MappingError(PullcordError):
+    """A trigger's own function, which makes inputs of what has happened, failed."""
+
+    code = "mapping_failed"
+
+
+class DisabledError(PullcordError):
+    """The trigger is disabled, by the code or by somebody."""
+
+    code = "trigger_disabled"
+
+
 class TooLargeError(PullcordError):
     """A body or value is over its limit, in bytes."""
 

@@ -218,6 +218,22 @@ class Gate:
         )
         return await self.refuse(entry, code, reason, errors)
 
+    async def known_delivery(self, request: TriggerRequest) -> Receipt | None:
+        """Return the receipt of a delivery that came before, or of its conflict with that one; None when it is new."""
+        for identity in _identities(request, None):
+            original = await self._originals.get(identity)
+            if original is not None:
+                answer = self._replay if original.matches else self._conflict
+                return await answer(self._entry(request), original)
+        return None
+
+    async def refuse_delivery(self, request: TriggerRequest, error: PullcordError) -> Receipt:
+        """Note a delivery that cannot be taken; those of one webhook that are refused for one cause share a row."""
+        entry = self._entry(request)
+        entry.repeat_key = f"hook:{request.trigger.name}:{request.flow}:{error.code}"
+        errors = error.errors if isinstance(error, InvalidInputsError) else []
+        return await self.refuse(entry, error.code, error.message, errors)
+
     async def refuse(
         self, entry: LedgerEntry, code: str, reason: str, errors: list[FieldError] | None = None
     ) -> Receipt:

@@ -17,6 +17,7 @@ from pullcord.triggers.events import Events
 from pullcord.triggers.protocol import Trigger
 from pullcord.triggers.registry import Registry
 from pullcord.triggers.schedules import Schedules
+from pullcord.triggers.webhooks import Webhooks
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +40,17 @@ class TriggerKinds:
         self.registry: Registry = deps["registry"]
         self.schedules = Schedules()
         self.events = Events()
+        self.webhooks = Webhooks()
         self.failures: dict[str, str] = {}
         self._deps = deps
         self._kinds: dict[str, Trigger] = {}
-        for name, kind in (("schedules", self.schedules), ("events", self.events), ("completions", Completions())):
+        built_in: dict[str, Trigger] = {
+            "schedules": self.schedules,
+            "events": self.events,
+            "webhooks": self.webhooks,
+            "completions": Completions(),
+        }
+        for name, kind in built_in.items():
             kind.init(deps)
             self._kinds[name] = kind
 
