@@ -74,6 +74,19 @@ _ASK: Final = [
     },
 ]
 
+_DELIVERY: Final[list[dict[str, Any]]] = [
+    {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}},
+    *(
+        {"name": name, "in": "header", "description": text, "schema": {"type": "string"}}
+        for name, text in (
+            ("webhook-id", "the delivery's id; the same in every try"),
+            ("webhook-timestamp", "when it was signed, in seconds since 1970"),
+            ("webhook-signature", "`v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`"),
+        )
+    ),
+]
+"""What a sender of Standard Webhooks sends; those of other schemes send headers of their own."""
+
 _CALLS: Final[dict[tuple[str, str], _Call]] = {
     ("post", "/v1/runs"): _Call(
         {202: ("admitted, or the time of `wait` is over", "Receipt"), 200: ("replayed, or waited for", "Receipt")},
@@ -106,6 +119,10 @@ _CALLS: Final[dict[tuple[str, str], _Call]] = {
     ("post", "/v1/flows/{name}/validate"): _Call(
         {200: ("whether the inputs are valid", "Validation")}, (*_SEND, 401, 404, 503), ValidateRequest
     ),
+    ("post", "/v1/hooks/{name}"): _Call(
+        {202: ("admitted", "Receipt"), 200: ("it came before, or was skipped", "Receipt")},
+        (400, 401, 404, 405, 409, 413, 422, 429, 500, 503), parameters=_DELIVERY,
+    ),
     ("get", "/healthz"): _Call({200: ("the server runs", "Alive")}),
     ("get", "/readyz"): _Call(
         {200: ("every location has reported or failed", "Readiness"), 503: ("not yet", "Readiness")}
@@ -116,6 +133,7 @@ _CALLS: Final[dict[tuple[str, str], _Call]] = {
 
 _DIRECT: Final = {
     ("post", "/v1/runs"): ("submit_run", "runs", "Ask for a run"),
+    ("post", "/v1/hooks/{name}"): ("deliver", "triggers", "Deliver to a webhook, signed"),
     ("get", "/healthz"): ("healthz", "server", "Is the server alive?"),
     ("get", "/readyz"): ("readyz", "server", "Is the server ready?"),
     ("get", "/metrics"): ("metrics", "server", "Figures for Prometheus"),
@@ -140,8 +158,12 @@ def _document(rest: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=rest.title, version=rest.version, routes=rest.routes)
     paths: dict[str, dict[str, Any]] = document["paths"]
     for (method, path), (name, tag, summary) in _DIRECT.items():
-        operation = {"operationId": name, "tags": [tag], "summary": summary}
-        paths.setdefault(path, {})[method] = operation if path.startswith("/v1/") else {**operation, "security": []}
+        operation: dict[str, Any] = {"operationId": name, "tags": [tag], "summary": summary}
+        if path != "/v1/runs":
+            operation["security"] = []
+        if method == "post" and path != "/v1/runs":
+            operation["requestBody"] = {"required": True, "content": {JSON: {"schema": {}}}}
+        paths.setdefault(path, {})[method] = operation
     for path, operations in paths.items():
         for method, operation in operations.items():
             _fill(operation, _CALLS[method, path])

@@ -146,6 +146,7 @@ class Engine:
         await self.drain(patience)
         self.hub.close()
         fleets = [*self.fleets.values(), *self.leaving]
+        await asyncio.gather(*(fleet.stop_polling() for fleet in fleets))
         for fleet in fleets:
             fleet.stop()
         await asyncio.gather(*(fleet.ended() for fleet in fleets))

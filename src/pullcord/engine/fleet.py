@@ -47,6 +47,9 @@ LONGEST_PAUSE: Final = 30.0
 LOADING: Final = 60.0
 """Seconds that code may take to load; then its process is killed, and tried again after a pause."""
 
+CLOSING: Final = 3.0
+"""Seconds that events get to close what they hold open when the server stops."""
+
 _HELD: Final = 0
 """Stands for a worker that a new template is about to have."""
 
@@ -100,6 +103,15 @@ class Fleet:
         self._spawn_soon(CONTROL)
         for _ in range(self._size):
             self._spawn_soon(SHARED)
+
+    async def stop_polling(self) -> None:
+        """Have what events hold open closed: the workers that poll end in good order, or after a while anyhow."""
+        polling = [worker for worker in self.workers if worker.role in (CONTROL, APART) and worker.connected]
+        for worker in polling:
+            self._dismiss(worker)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING):
+                await asyncio.gather(*(worker.ended.wait() for worker in polling))
 
     def stop(self) -> None:
         """End all processes of this location."""
