@@ -164,8 +164,9 @@ class App:
             await self.store.stop()
 
     async def ready(self) -> None:
-        """Wait until every location has reported or failed."""
+        """Wait until every location has reported or failed, and what they declare is registered."""
         await self.engine.catalog.wait_ready()
+        await self.registry.wait_ready()
 
     def reload(
         self, flows: Iterable[str | Path | Flow[..., Any]] | None = None, code: Sequence[CodeLocation] = ()

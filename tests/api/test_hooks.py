@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Iterator
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -16,15 +17,18 @@ import pytest
 
 from tests.api.server import PROBLEM, Api, Server
 
+FLOWS = Path(__file__).with_name("hooked")
 KEY, NEXT = b"0123456789abcdef0123456789abcdef", b"another key of thirty-two bytes!"
 
 
-@pytest.fixture(autouse=True, scope="module")
-def secrets() -> Iterator[None]:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of its own, which has the secrets."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PULLCORD_TEST_HOOK", whsec(KEY))
         patch.setenv("PULLCORD_TEST_HOOK_NEXT", whsec(NEXT))
-        yield
+        with Server(tmp_path_factory.mktemp("hooks") / "data", FLOWS) as running:
+            yield running
 
 
 @pytest.fixture

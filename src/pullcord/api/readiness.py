@@ -50,7 +50,7 @@ class Readiness:
         for name, state in locations.items():
             parts += [self._location(name, state), self._workers(name)]
         return {
-            "ready": catalog.ready and trouble is None and not stopping,
+            "ready": catalog.ready and self._app.registry.ready and trouble is None and not stopping,
             "locations": locations,
             "failures": catalog.failures,
             "parts": parts,

@@ -112,7 +112,9 @@ class Completions:
     # --- ends ----------------------------------------------------------------------------------------
 
     async def _work(self) -> None:
-        await self._engine.catalog.wait_ready()  # before, it is not known who waits for an end
+        # Before, it is not known who waits for an end.
+        await self._engine.catalog.wait_ready()
+        await self._registry.wait_ready()
         while True:
             await self._news.wait()
             self._news.clear()

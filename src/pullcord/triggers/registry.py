@@ -115,6 +115,16 @@ class Registry:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    @property
+    def ready(self) -> bool:
+        """Whether everything is registered that was declared so far."""
+        return not self._tasks
+
+    async def wait_ready(self) -> None:
+        """Wait until everything is registered that was declared so far."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
     # --- finding -------------------------------------------------------------------------------------
 
     def find(self, key: str) -> TriggerRecord:
