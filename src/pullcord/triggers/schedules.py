@@ -10,7 +10,7 @@ import asyncio
 import heapq
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
@@ -43,9 +43,6 @@ LOOK: Final = 1.0
 
 BACK: Final = 2_000_000
 """Microseconds from which on a clock that goes back was set, and is not slowly corrected."""
-
-AT_A_TIME: Final = 500
-"""So many schedules are dealt with together."""
 
 
 @dataclass(slots=True)
@@ -89,21 +86,21 @@ class Schedules:
         self._due: dict[int, int] = {}
         self._order = count().__next__
         self._refusals: dict[int, int] = {}
-        self._busy: set[int] = set()
-        self._task: asyncio.Task[None] | None = None
+        self._busy: dict[int, asyncio.Event] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
         self._ahead = self._ahead_now()
         self.lateness = Histogram()
 
     def start(self) -> None:
         """Begin to keep the time."""
-        self._task = asyncio.get_running_loop().create_task(self._work())
+        self._spawn(self._work())
 
     async def stop(self) -> None:
         """Stop; what is due meanwhile is dealt with by the next server."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def routes(self) -> list[Any]:
         """Return no routes."""
@@ -130,9 +127,11 @@ class Schedules:
         return moved, None if following is None else schedule.due(following, record.name)
 
     async def settle(self, record: TriggerRecord) -> None:
-        """Deal with what is due now."""
-        if record.id in self._records and record.id not in self._busy:
-            await self._deal_with([record])
+        """Deal with what is due now, and wait for what is being dealt with."""
+        while record.id in self._busy:
+            await self._busy[record.id].wait()
+        if record.id in self._records:
+            await self._deal_with(record)
 
     def check(self, record: TriggerRecord) -> None:
         """Check a changed schedule.
@@ -180,12 +179,7 @@ class Schedules:
 
     async def _work(self) -> None:
         while True:
-            try:
-                await self._look()
-            except Exception:
-                # One schedule that cannot be dealt with stops no other: it is looked at again with the next tick.
-                log.exception("dealing with schedules failed")
-                await asyncio.sleep(LOOK)
+            self._look()
             pause = LOOK
             if self._heap:
                 pause = min(LOOK, max(0.0, (self._heap[0][0] - self._clock.now()) / 1_000_000))
@@ -196,20 +190,22 @@ class Schedules:
             except TimeoutError:
                 pass
 
-    async def _look(self) -> None:
+    def _look(self) -> None:
         """Deal with everything that is due."""
         ahead = self._ahead_now()
         if self._ahead - ahead > BACK:
             self._rewound()
         self._ahead = ahead
         now = self._clock.now()
-        due: list[TriggerRecord] = []
         while self._heap and self._heap[0][0] <= now:
             moment, _, record = heapq.heappop(self._heap)
             if self._due.get(record.id) == moment and self._records.get(record.id) is record:
-                due.append(record)
-        for first in range(0, len(due), AT_A_TIME):
-            await self._deal_with(due[first : first + AT_A_TIME])
+                self._spawn(self._deal_with(record))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _rewound(self) -> None:
         """The clock went back: a schedule that is far ahead of it now would be silent until it is right again."""
@@ -223,25 +219,25 @@ class Schedules:
 
     # --- ticks ---------------------------------------------------------------------------------------
 
-    async def _deal_with(self, records: list[TriggerRecord]) -> None:
-        numbers = {record.id for record in records}
-        self._busy |= numbers
+    async def _deal_with(self, record: TriggerRecord) -> None:
+        """Deal with what is due of one schedule; a location that is slow to answer holds up only its own."""
+        if record.id in self._busy:
+            return
+        done = self._busy[record.id] = asyncio.Event()
         try:
-            now = self._clock.now()
-            due = [item for record in records if (item := self._plan(record, now)) is not None]
-            requests = [request for item in due for request in item.requests]
-            prepared = iter(await asyncio.gather(*map(self._gate.prepare, requests)))
-            for item in due:
-                item.prepared = [next(prepared) for _ in item.requests]
-            results = await asyncio.gather(*map(self._write, due), return_exceptions=True)
-            for item, result in zip(due, results, strict=True):
-                if isinstance(result, PullcordError):
-                    log.warning("the ticks of %s could not be written: %s", item.record.name, result)
-                    self._later(item.record)
-                elif isinstance(result, BaseException):
-                    raise result
+            due = self._plan(record, self._clock.now())
+            if due is not None:
+                due.prepared = await asyncio.gather(*map(self._gate.prepare, due.requests))
+                await self._write(due)
+        except PullcordError as error:
+            log.warning("the ticks of %s could not be written: %s", record.name, error)
+            self._later(record)
+        except Exception:
+            log.exception("dealing with %s failed", record.name)
+            self._later(record)
         finally:
-            self._busy -= numbers
+            del self._busy[record.id]
+            done.set()
 
     def _plan(self, record: TriggerRecord, now: int) -> Due | None:
         schedule = self.schedule(record)
