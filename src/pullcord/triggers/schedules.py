@@ -44,6 +44,9 @@ LOOK: Final = 1.0
 BACK: Final = 2_000_000
 """Microseconds from which on a clock that goes back was set, and is not slowly corrected."""
 
+MOST_AGAIN: Final = 10_000
+"""So many ticks run again at most when somebody puts a schedule back."""
+
 
 @dataclass(slots=True)
 class Due:
@@ -246,7 +249,9 @@ class Schedules:
             cursor = now
         again = record.override is not None and record.override.again_until is not None
         if again and record.override is not None and cursor < (record.override.again_until or 0):
-            schedule = _schedule(record.kind, canonical_json(record.settings() | {"catch_up": "all"}))
+            schedule = _schedule(
+                record.kind, canonical_json(record.settings() | {"catch_up": "all", "max_catch_up": MOST_AGAIN})
+            )
         what = plan(schedule, record.name, cursor, now)
         if not what.run and what.missed is None and not what.skipped and not what.reset:
             if what.next_due is not None:
