@@ -20,6 +20,7 @@ from pullcord.engine.locations import CodeLocation
 from pullcord.engine.logfields import run_fields, worker_fields
 from pullcord.engine.polls import Polls
 from pullcord.engine.template import Template
+from pullcord.engine.templates import Templates
 from pullcord.engine.validation import Validator
 from pullcord.engine.worker import ALONE, APART, CONTROL, SHARED, TRIAL, Assignment, WorkerHandle
 from pullcord.wire import messages as kinds
@@ -50,9 +51,6 @@ LOADING: Final = 60.0
 CLOSING: Final = 3.0
 """Seconds that events get to close what they hold open when the server stops."""
 
-_HELD: Final = 0
-"""Stands for a worker that a new template is about to have."""
-
 
 class Fleet:
     """The worker processes of a location.
@@ -75,10 +73,7 @@ class Fleet:
         self.polls = Polls(self)
         self.workers: list[WorkerHandle] = []
         self._size = size
-        self._cwd = cwd
-        self._template: Template | None = None
-        self._templates: dict[Template, set[int]] = {}
-        self._closing: set[Template] = set()
+        self._templates = Templates(cwd, engine.store.folder, self._exited, self._killed_with_template)
         self._born: dict[WorkerHandle, float] = {}
         self._by_pid: dict[int, WorkerHandle] = {}
         self._pause = 0.0
@@ -93,12 +88,12 @@ class Fleet:
     def prepare(self) -> None:
         """Start the template process; it warms up while the server does other things."""
         with contextlib.suppress(LocationError):  # `start` meets it again, and deals with it
-            self._template = self._make_template(self.location.python)
+            self._templates.current = self._templates.start(self.location.python)
 
     def start(self) -> None:
         """Start the workers."""
-        if self._template is not None:
-            self._template.attach()
+        if self._templates.current is not None:
+            self._templates.current.attach()
         self.engine.room.grow(lane(self.location.name, ISOLATED), ALONE_ROOM)
         self._spawn_soon(CONTROL)
         for _ in range(self._size):
@@ -123,12 +118,11 @@ class Fleet:
         for worker in self.workers:
             worker.deliberate = "the server stops"
             worker.give_up("the server stops")
-        for template in list(self._templates):
-            self._abandon(template)
+        self._templates.close()
 
     async def ended(self) -> None:
         """Wait until the processes of a stopped location have ended."""
-        await asyncio.gather(*(template.ended() for template in self._closing))
+        await self._templates.ended()
 
     def leave(self) -> None:
         """Start nothing more: the location is served no longer. Runs finish where they are."""
@@ -143,7 +137,9 @@ class Fleet:
                 self._dismiss(worker)
             elif worker.role == SHARED:
                 self.retire(worker, "its location is served no longer", "reload")
-        self._close_templates()
+        self._templates.leaving = True
+        self._templates.close_unneeded()
+        self._left()
 
     # --- new code ------------------------------------------------------------------------------------
 
@@ -163,9 +159,7 @@ class Fleet:
         try:
             if location.foreign or location.python != self.location.python:
                 # What is installed there may have changed, and a template has some of it in memory.
-                template = self._make_template(location.python)
-                template.attach()
-                self._templates[template].add(_HELD)
+                template = self._templates.start_beside(location.python)
             self._candidate = worker = await self.spawn(TRIAL, location, template)
             manifest = await worker.manifest
         except (LocationError, OSError) as error:
@@ -179,14 +173,13 @@ class Fleet:
         if number == self._reloads:
             self._candidate = None
         if template is not None:
-            self._templates.get(template, set()).discard(_HELD)
-        self._close_templates()
+            self._templates.let_go(template)
 
     def _change_over(
         self, worker: WorkerHandle, location: CodeLocation, template: Template | None, manifest: dict[str, Any]
     ) -> None:
         self.location = self.engine.catalog.states[location.name].location = location
-        self._template = template or self._template
+        self._templates.current = template or self._templates.current
         worker.role = CONTROL
         self.engine.deploys.take(self, manifest)
         self.became_ready(worker)
@@ -437,25 +430,10 @@ class Fleet:
     async def _fork(
         self, role: str, location: CodeLocation, template: Template | None
     ) -> tuple[WorkerHandle, socket.socket]:
-        if template is None and self._template is None:
-            self._template = self._make_template(location.python)
-            self._template.attach()
-        template = template or self._template
-        assert template is not None
-        try:
-            async with asyncio.timeout(LOADING):
-                pid, connection = await template.spawn()
-        except TimeoutError:
-            if not self._templates.get(template, set()) - {_HELD}:
-                self._abandon(template)
-            raise LocationError(f"the interpreter {template.python} does not start a worker") from None
-        if template not in self._templates:
-            connection.close()
-            raise LocationError("the template process died with the worker that it had just started")
+        pid, connection = await self._templates.fork(location.python, template)
         worker = WorkerHandle(self, role, pid, self.engine.receive, self.engine.worker_gone)
         self._born[worker] = time.monotonic()
         self._by_pid[pid] = worker
-        self._templates[template].add(pid)
         return worker, connection
 
     def _overdue(self, worker: WorkerHandle) -> None:
@@ -465,42 +443,17 @@ class Fleet:
                 None if worker.role == ALONE else f"importing its code took longer than {LOADING:g} s", "silent"
             )
 
-    # --- templates -----------------------------------------------------------------------------------
-
-    def _make_template(self, python: str) -> Template:
-        template = Template(python, self._cwd, self.engine.store.folder, self._exited, self._template_died)
-        self._templates[template] = set()
-        return template
+    # --- ends ----------------------------------------------------------------------------------------
 
     def _exited(self, pid: int, status: int) -> None:
         worker = self._by_pid.pop(pid, None)
         if worker is not None:
             worker.exit_status = status
             worker.ended.set()
-        for pids in self._templates.values():
-            pids.discard(pid)
-        self._close_templates()
+        asyncio.get_running_loop().call_soon(self._left)
 
-    def _close_templates(self) -> None:
-        """Close the templates that no worker needs any more."""
-        for template, pids in list(self._templates.items()):
-            if not pids and (self._stopping or template is not self._template):
-                self._abandon(template)
-        if self._stopping and not self._templates:
-            self.engine.deploys.left(self)
-
-    def _abandon(self, template: Template) -> None:
-        self._templates.pop(template, None)
-        if template is self._template:
-            self._template = None
-        template.close()
-        self._closing = {other for other in self._closing if not other.gone} | {template}
-
-    def _template_died(self, template: Template) -> None:
-        """Somebody killed the template, and its workers died with it: the next worker starts another."""
-        pids = self._templates.pop(template, set())
-        if template is self._template:
-            self._template = None
+    def _killed_with_template(self, pids: set[int]) -> None:
+        """Somebody killed a template, and these workers died with it: the next worker starts another."""
         if pids and not self._stopping:
             log.error(
                 "the template process of %s died; starting another",
@@ -515,4 +468,9 @@ class Fleet:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(pid, signal.SIGKILL)
                 worker.ended.set()
-        self._close_templates()
+        asyncio.get_running_loop().call_soon(self._left)
+
+    def _left(self) -> None:
+        """Say so when the last process of a location that is served no longer has ended."""
+        if self._stopping and self._templates.none_left:
+            self.engine.deploys.left(self)
