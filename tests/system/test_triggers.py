@@ -180,6 +180,9 @@ def test_equal_fires_are_one_and_why_counts_them(shell: Shell, meeting: Meeting)
     again = meeting.guest()
     assert again.run == receipt["run_id"] != guest.run
     again.go()
+    assert "admitted: waits" in shell.type("triggers", "replay", "same")
+    meeting.guest().go()
+    assert "has not asked for a run so far" in shell.type("triggers", "replay", "hourly", status=3)
 
 
 def test_a_failing_event_says_how_and_when_it_is_tried_again(shell: Shell) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,7 +10,10 @@ from pullcord.cli.connect import connect
 from pullcord.cli.failing import Group, clean
 from pullcord.cli.options import All, DataDir, Json, Limit, Reason
 from pullcord.cli.runs import fetch, say_more
-from pullcord.core.errors import UsageError
+from pullcord.core.errors import NotFoundError, UsageError
+
+if TYPE_CHECKING:
+    from pullcord.client import Client
 
 Name = Annotated[str, typer.Argument(metavar="TRIGGER", help="The trigger's name or id.", show_default=False)]
 
@@ -183,18 +186,32 @@ def preview(
 def replay(
     name: Name,
     request_id: Annotated[
-        str, typer.Argument(metavar="REQUEST", help="The id of a request that it made.", show_default=False)
-    ],
+        str | None,
+        typer.Argument(metavar="[REQUEST]", help="The id of a request that it made; the latest unless given."),
+    ] = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Ask again for what a trigger asked for once, with the same inputs; `why FLOW --json` has the ids."""
+    """Ask again for what a trigger asked for once, with the same inputs; `why FLOW --json` has the ids of requests."""
     from pullcord.cli.outcome import show_receipt
     from pullcord.cli.output import emit
 
     with connect(data_dir) as client:
-        receipt = client.triggers.replay(name, request_id)
+        receipt = client.triggers.replay(name, request_id or _latest(client, name))
     emit(receipt.as_json()) if as_json else show_receipt(receipt)
+
+
+def _latest(client: Client, name: str) -> str:
+    """Return the id of the latest request of a trigger that became a run.
+
+    Raises:
+        NotFoundError: there is no such trigger, or it has not asked for anything so far.
+    """
+    name = client.triggers.get(name)["name"]
+    rows = client.requests.list(invoker=f"trigger:{name}", outcome="admitted", limit=1)
+    if not rows:
+        raise NotFoundError(f"{name} has not asked for a run so far, so there is nothing to ask for again")
+    return str(rows[0]["request_id"])
 
 
 def _show(item: dict[str, Any], as_json: bool) -> None:
