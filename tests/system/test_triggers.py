@@ -200,6 +200,11 @@ def test_a_failing_event_says_how_and_when_it_is_tried_again(shell: Shell) -> No
     assert "1 in a row" in shell.type("triggers", "show", "broken")
 
 
+def test_parameters_that_do_not_fit_are_named(shell: Shell) -> None:
+    shell.type("triggers", "set", "broken", "--parameter", "colour=red")
+    assert "parameters do not fit the event's function: colour: " in shell.type("triggers", "preview", "broken")
+
+
 def test_what_cannot_be_is_refused_with_the_reason(shell: Shell) -> None:
     assert "no trigger has the id or name 'nobody'" in shell.type("triggers", "show", "nobody", status=3)
     assert "nothing to change" in shell.type("triggers", "set", "hourly", status=2)

@@ -14,7 +14,7 @@ from pullcord.core.trigger import AT, SCHEDULES, WEBHOOK
 
 def draw_list(items: list[dict[str, Any]]) -> None:
     """Draw triggers: what they start, when they ask, and how they are."""
-    small = narrow(120)
+    small = narrow(150)
     headers = ["trigger", "kind", "flows", "asks", "next", "last fired", "health"]
     rows = [_row(item, small) for item in items]
     draw(table(*headers, rows=rows, whole=("trigger", "kind", "next", "last fired", "health")))
