@@ -22,7 +22,7 @@ from pullcord.api.metrics import METRICS
 from pullcord.cli import deep
 from pullcord.client import Page, ServerUnreachableError, UnexpectedAnswerError
 from pullcord.client.events import Event
-from pullcord.client.sync import Flows, Requests, Runs
+from pullcord.client.sync import Flows, Requests, Runs, Triggers
 from pullcord.core import errors
 from pullcord.core.errors import PullcordError
 from pullcord.core.states import ACTIVE, ENDED, TRANSITIONS, Outcome, RunState, StepState
@@ -166,6 +166,7 @@ def _classes() -> dict[str, type[PullcordError]]:
 UNCLASSED = {
     "idempotency_conflict": "The idempotency key was used before, for other inputs.",
     "request_id_conflict": "The request id was used before, for other inputs.",
+    "duplicate_delivery": "The sender used the id of this delivery before, for another body.",
     "would_deadlock": "An ancestor of the child run holds the concurrency slot that it would wait for.",
     "method_not_allowed": "The address does not take that HTTP method.",
     "overlap_rejected": "Another run of the flow is active, and the flow's policy is to reject.",
@@ -345,7 +346,9 @@ def python_page() -> str:
             parts += _named(name, getattr(pullcord, name))
     parts.append("## `pullcord.client`")
     parts.append("`AsyncClient` has the same methods as `Client`; they are awaited, and iterators are asynchronous.")
-    for heading, kind in (("client.runs", Runs), ("client.flows", Flows), ("client.requests", Requests)):
+    for heading, kind in (
+        ("client.runs", Runs), ("client.flows", Flows), ("client.requests", Requests), ("client.triggers", Triggers),
+    ):  # fmt: skip
         parts.append(f"### `{heading}`\n\n{docstrings.parse(kind).first}")
         parts += [_method(heading, kind, name) for name in vars(kind) if not name.startswith("_")]
     parts += [docstrings.markdown(kind, 3, f"`{kind.__name__}`") for kind in (Page, Event)]

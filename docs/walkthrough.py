@@ -61,10 +61,11 @@ _ANY: Final = "…"
 _ID: Final = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
 _VARYING: Final = [
     (_ID, "<id>"),
-    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z?( \((now|in [\w ]+|[\w ]+ ago)\))?"), "<time>"),
+    (re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?Z?( UTC)?( \((now|in [\w ]+|[\w ]+ ago)\))?"), "<time>"),
+    (re.compile(r"\b(20\d\d-\d\d-\d\d )?\d\d:\d\d (?=admitted|missed|skipped)"), "<tick> "),
     (re.compile(r"\b\d\d:\d\d:\d\d\b"), "<time>"),
     (re.compile(r"\b20\d\d-\d\d-\d\d\b"), "<date>"),
-    (re.compile(r"^(now\b|in \d+ \w+|\d+ \w+ ago)"), "<ago>"),
+    (re.compile(r"^(now\b|in \d+ \w+|\d+ \w+ ago)|\bin \d+ (s|min|h|d)\b|\b\d+ (s|min|h|d) ago\b"), "<ago>"),
     (re.compile(r"\b\d+ min \d+ s\b|\b\d+(\.\d+)? ?m?s\b"), "<duration>"),
     (re.compile(r"\b\d+(\.\d+)? [GMK]B\b"), "<size>"),
     (re.compile(r"\b20\d{6}T\d{12}Z"), "<time>"),

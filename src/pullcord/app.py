@@ -33,6 +33,7 @@ from pullcord.store.queries.runs import run_number
 from pullcord.store.store import Store
 from pullcord.triggers.control import TriggerControl
 from pullcord.triggers.kinds import TriggerKinds
+from pullcord.triggers.outlook import Outlook
 from pullcord.triggers.registry import Registry
 from pullcord.triggers.scheduler import Scheduler
 
@@ -121,6 +122,7 @@ class App:
         self.triggers = TriggerControl(
             self.registry, self.kinds.schedules, self.kinds.events, self.gate, self.policy, self.store, self.clock
         )
+        self.outlook = Outlook(self.registry, self.kinds.schedules, self.clock)
         self.lag = LoopLag()
         self._services: list[Duty] = [Rescuer(self.engine), self.lag]
         if self._reload:

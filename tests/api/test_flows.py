@@ -16,7 +16,7 @@ FLOW_MORE = {"removed_at", "location", "place", "is_async"}
 
 NAMES = [
     "add", "add-async", "echo", "facts", "fail", "flaky", "hold", "idle", "laps", "one-by-one", "order", "paged",
-    "parent", "steps",
+    "parent", "steps", "timed",
 ]  # fmt: skip
 
 
@@ -35,12 +35,12 @@ def test_the_list_of_flows(api: Api) -> None:
         assert {"type", "properties"} <= set(flow["input_schema"])
 
 
-@pytest.mark.parametrize("limit", [1, 4, 14, 1000])
+@pytest.mark.parametrize("limit", [1, 4, 15, 1000])
 def test_pages_of_flows(api: Api, limit: int) -> None:
     assert [flow["name"] for flow in api.pages("/v1/flows", limit)] == NAMES
 
 
-@pytest.mark.parametrize("cursor", ["zzz", "\N{SNOWMAN}", "steps"])
+@pytest.mark.parametrize("cursor", ["zzz", "\N{SNOWMAN}", "timed"])
 def test_a_cursor_behind_the_last_flow(api: Api, cursor: str) -> None:
     assert api.get("/v1/flows", cursor=cursor)["items"] == []
 

@@ -28,7 +28,7 @@ schema.config.generation.allow_extra_parameters = False
 def known(api: Api) -> dict[str, str]:
     """Names that exist on the server, by path parameter."""
     run = api.run("steps", {"first": 1})
-    return {"run_id": run["id"], "request_id": run["request_id"], "name": "echo"}
+    return {"run_id": run["id"], "request_id": run["request_id"], "name": "echo", "trigger": "leap-day"}
 
 
 @schema.parametrize()
@@ -91,6 +91,9 @@ def test_the_document_names_all_calls_of_the_contract() -> None:
         ("POST", "/v1/runs"), ("POST", "/v1/runs/batch"), ("GET", "/v1/runs"), ("GET", "/v1/runs/{run_id}"),
         ("GET", "/v1/runs/{run_id}/events"), ("GET", "/v1/runs/{run_id}/logs"), ("POST", "/v1/runs/{run_id}/cancel"),
         ("POST", "/v1/runs/{run_id}/rerun"), ("GET", "/v1/requests"), ("GET", "/v1/requests/{request_id}"),
+        ("GET", "/v1/triggers"), ("GET", "/v1/triggers/{trigger}"), ("PATCH", "/v1/triggers/{trigger}"),
+        ("GET", "/v1/triggers/{trigger}/history"), ("POST", "/v1/triggers/{trigger}/preview"),
+        ("POST", "/v1/triggers/{trigger}/replay"),
         ("GET", "/v1/flows"), ("GET", "/v1/code/diff"), ("POST", "/v1/hooks/{name}"),
         ("GET", "/v1/flows/{name}"), ("POST", "/v1/flows/{name}/validate"), ("GET", "/healthz"),
         ("GET", "/readyz"), ("GET", "/metrics"), ("GET", "/openapi.json"),
@@ -146,6 +149,9 @@ def test_answers_have_the_fields_of_their_schemas_and_no_others(api: Api, hold: 
     assert set(shapes["RunSummary"]["properties"]) == set(api.get("/v1/runs", limit=1)["items"][0])
     assert set(shapes["LedgerRow"]["properties"]) == set(api.get("/v1/requests", limit=1)["items"][0])
     assert set(shapes["Flow"]["properties"]) == set(api.get("/v1/flows/steps"))
+    listed = api.get("/v1/triggers")
+    assert set(shapes["TriggerPage"]["properties"]) == set(listed)
+    assert set(shapes["Trigger"]["properties"]) == set(listed["items"][0])
     assert set(shapes["FlowPage"]["properties"]) == set(api.get("/v1/flows"))
     assert set(shapes["Readiness"]["properties"]) == set(api.get("/readyz"))
     assert set(shapes["Receipt"]["properties"]) == RECEIPT | {"errors", "run"}

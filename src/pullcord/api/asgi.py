@@ -100,7 +100,11 @@ class Asgi:
         """Return the FastAPI application, importing it the first time on a thread."""
         if self._rest is None:
             module = await asyncio.to_thread(_import_rest)
-            self._rest = self._rest or module.make_rest(self._app, self._authenticator)
+            if self._rest is None:
+                rest = module.make_rest(self._app, self._authenticator)
+                # After our own, so that they cannot stand in their way.
+                rest.router.routes.extend(self._app.kinds.routes())
+                self._rest = rest
         return self._rest
 
     async def _answer(

@@ -77,7 +77,7 @@ class Exposition:
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics of Pullcord's own; called by the client library, on a thread."""
-        values = {**self._runs(), **self._workers(), **self._store(), **self._server()}
+        values = {**self._runs(), **self._triggers(), **self._workers(), **self._store(), **self._server()}
         for name in METRICS:
             if name in values:
                 yield _family(name, values[name])
@@ -113,6 +113,16 @@ class Exposition:
             "pullcord_runs": {state: states.get(state, 0) for state in RunState if state not in ENDED},
             "pullcord_queue_oldest_seconds": {(): 0 if oldest is None else max(0.0, (now - oldest) / 1_000_000)},
             "pullcord_store_size_bytes": {(): size},
+        }
+
+    def _triggers(self) -> dict[str, Values]:
+        now, registry, kinds = self._app.clock.now(), self._app.registry, self._app.kinds
+        known = Counter((record.kind, record.health(now, registry.served(record))) for record in registry.all())
+        return {
+            "pullcord_triggers": known,
+            "pullcord_polls_total": kinds.events.polled.copy(),
+            "pullcord_poll_lateness_seconds": {(): kinds.events.lateness},
+            "pullcord_schedule_lateness_seconds": {(): kinds.schedules.lateness},
         }
 
     def _workers(self) -> dict[str, Values]:

@@ -60,6 +60,17 @@ METRICS: Final = {
             ("reason",),
         ),
         Metric("pullcord_steps_total", COUNTER, "Step records that were written.", ("state",)),
+        # triggers
+        Metric(
+            "pullcord_triggers", GAUGE, "Triggers that are known, those that have left the code as `orphaned`.",
+            ("kind", "health"),
+        ),
+        Metric("pullcord_polls_total", COUNTER, "Polls of events: `fire`, `skip` or `failed`.", ("outcome",)),
+        Metric("pullcord_poll_lateness_seconds", HISTOGRAM, "How much later than it was due a poll of an event left."),
+        Metric(
+            "pullcord_schedule_lateness_seconds", HISTOGRAM,
+            "Time from the moment a tick of a schedule was due until its request was on disk.",
+        ),
         # locations and workers
         Metric("pullcord_location_up", GAUGE, "1 when a location's code is loaded, else 0.", ("location",)),
         Metric("pullcord_location_failures", GAUGE, "Places in a location that could not be loaded.", ("location",)),

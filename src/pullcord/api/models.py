@@ -133,6 +133,37 @@ class ValidateRequest(Strict):
     inputs: dict[str, Any] = {}
 
 
+class TriggerChange(Strict):
+    """What is to be different about a trigger from what its code says; null for the code's value again."""
+
+    enabled: bool | None = None
+    until: Moment | None = None
+    schedule: Annotated[
+        str | float | dict[str, Any] | None, Field(json_schema_extra={"description": "expression, seconds or time"})
+    ] = None
+    settings: dict[str, Any] | None = None
+    parameters: dict[str, Any] | None = None
+    cursor: Any = None
+    reason: Words | None = None
+
+    def changes(self) -> dict[str, Any]:
+        """Return what was sent; a null that was sent is something else than a field that was not."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+class PreviewRequest(Strict):
+    """How far to look ahead, or from where."""
+
+    cursor: Any = None
+    n: int = Field(10, ge=1, le=1000)
+
+
+class ReplayRequest(Strict):
+    """Which request of a trigger to make again."""
+
+    request_id: Uuid
+
+
 def body_errors(error: ValidationError) -> list[dict[str, Any]]:
     """Return what is wrong with a body, without the values; of a flood of errors the first hundred."""
     return [

@@ -7,9 +7,19 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-from pullcord.api.models import BatchRequest, CancelRequest, RerunRequest, RunRequest, ValidateRequest
+from pullcord.api.models import (
+    BatchRequest,
+    CancelRequest,
+    PreviewRequest,
+    ReplayRequest,
+    RerunRequest,
+    RunRequest,
+    TriggerChange,
+    ValidateRequest,
+)
 from pullcord.api.problems import PROBLEM_TYPE
 from pullcord.api.schemas import REF, SCHEMAS, Schema, ref
 
@@ -119,6 +129,18 @@ _CALLS: Final[dict[tuple[str, str], _Call]] = {
     ("post", "/v1/flows/{name}/validate"): _Call(
         {200: ("whether the inputs are valid", "Validation")}, (*_SEND, 401, 404, 503), ValidateRequest
     ),
+    ("get", "/v1/triggers"): _Call({200: ("triggers by name", "TriggerPage")}, _LIST),
+    ("get", "/v1/triggers/{trigger}"): _Call({200: ("the trigger", "Trigger")}, _LOOK),
+    ("patch", "/v1/triggers/{trigger}"): _Call(
+        {200: ("the trigger as it is then", "Trigger")}, (*_SEND, 401, 403, 404, 503), TriggerChange
+    ),
+    ("get", "/v1/triggers/{trigger}/history"): _Call({200: ("lines, newest first", "TriggerHistory")}, _LOOK),
+    ("post", "/v1/triggers/{trigger}/preview"): _Call(
+        {200: ("what it would do", "TriggerPreview")}, (*_SEND, 401, 403, 404, 503), PreviewRequest, optional=True
+    ),
+    ("post", "/v1/triggers/{trigger}/replay"): _Call(
+        {202: ("admitted", "Receipt"), 200: ("not admitted, and no fault", "Receipt")}, _GATE, ReplayRequest
+    ),
     ("post", "/v1/hooks/{name}"): _Call(
         {202: ("admitted", "Receipt"), 200: ("it came before, or was skipped", "Receipt")},
         (400, 401, 404, 405, 409, 413, 422, 429, 500, 503), parameters=_DELIVERY,
@@ -155,7 +177,13 @@ def describe(rest: FastAPI) -> None:
 
 
 def _document(rest: FastAPI) -> dict[str, Any]:
-    document = get_openapi(title=rest.title, version=rest.version, routes=rest.routes)
+    # The routes of third-party triggers are their own business.
+    routes = [
+        route
+        for route in rest.routes
+        if isinstance(route, APIRoute) and all((method.lower(), route.path) in _CALLS for method in route.methods or ())
+    ]
+    document = get_openapi(title=rest.title, version=rest.version, routes=routes)
     paths: dict[str, dict[str, Any]] = document["paths"]
     for (method, path), (name, tag, summary) in _DIRECT.items():
         operation: dict[str, Any] = {"operationId": name, "tags": [tag], "summary": summary}
@@ -167,7 +195,10 @@ def _document(rest: FastAPI) -> dict[str, Any]:
     for path, operations in paths.items():
         for method, operation in operations.items():
             _fill(operation, _CALLS[method, path])
-    models = (RunRequest, BatchRequest, CancelRequest, RerunRequest, ValidateRequest)
+    models = (
+        RunRequest, BatchRequest, CancelRequest, RerunRequest, ValidateRequest, TriggerChange, PreviewRequest,
+        ReplayRequest,
+    )  # fmt: skip
     bodies = {model.__name__: model.model_json_schema(ref_template=REF + "{model}") for model in models}
     # What is no request is refused in a receipt of its own.
     bodies["BatchRequest"]["properties"]["requests"]["items"] = {"anyOf": [ref("RunRequest"), {}]}

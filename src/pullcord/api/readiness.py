@@ -19,6 +19,9 @@ PATIENCE: Final = 2.0
 
 READY: Final = "ready"
 
+KIND: Final = "trigger kind"
+"""What the part of a trigger kind that failed is called, before its name."""
+
 
 class Readiness:
     """Looks at the parts of a server.
@@ -35,7 +38,8 @@ class Readiness:
         """Return `{"ready", "locations", "failures", "parts"}`.
 
         The server is ready when it listens, every location has reported or failed, and the store can be written. A
-        location that failed, or workers that are being replaced, are told but keep nobody else from working.
+        location or a trigger kind that failed, or workers that are being replaced, are told but keep nobody else from
+        working.
         """
         catalog, trouble = self._app.engine.catalog, await self._store_trouble()
         stopping = self._app.engine.stopping
@@ -49,6 +53,7 @@ class Readiness:
         ]
         for name, state in locations.items():
             parts += [self._location(name, state), self._workers(name)]
+        parts += [_part(f"{KIND} {name}", False, reason) for name, reason in self._app.kinds.failures.items()]
         return {
             "ready": catalog.ready and self._app.registry.ready and trouble is None and not stopping,
             "locations": locations,

@@ -2,34 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from http import HTTPStatus
-from typing import Annotated, Any, Final, TypeVar
-from uuid import UUID
+from typing import Annotated, Any, Final
 
-from fastapi import Depends, FastAPI, Query, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute
-from pydantic import AfterValidator, BaseModel
-from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 
 import pullcord
-from pullcord.api.admission import invalid, parse, read_body, refuse, source_of
+from pullcord.api.admission import invalid, refuse, source_of
 from pullcord.api.auth import Authenticator
 from pullcord.api.batch import submit_batch
+from pullcord.api.dependencies import (
+    Caller,
+    Cursor,
+    Limit,
+    RequestId,
+    RunId,
+    Text,
+    When,
+    body_of,
+    caller,
+    exact_parameters,
+    json_response,
+    no_request,
+    problem_response,
+    receipt_response,
+)
 from pullcord.api.models import CancelRequest, RerunRequest, ValidateRequest, moment_of
 from pullcord.api.openapi import describe
-from pullcord.api.parameters import check_parameters
-from pullcord.api.problems import CHALLENGE, PROBLEM_TYPE, problem, problem_of, receipt_status, unexpected_problem
+from pullcord.api.problems import problem, problem_of, unexpected_problem
 from pullcord.api.stream import RunStream, ndjson
 from pullcord.api.traffic import LOGGED, route_of
+from pullcord.api.triggers import add_triggers
 from pullcord.app import App
 from pullcord.clock import rfc3339
 from pullcord.core.errors import (
     InvalidInputsError,
-    NotFoundError,
     PullcordError,
     PullcordRuntimeError,
     StoreError,
@@ -38,73 +50,15 @@ from pullcord.core.errors import (
 )
 from pullcord.core.manifest import FlowSpec
 from pullcord.core.states import Outcome, RunState
-from pullcord.gate.request import ANONYMOUS, Invoker, Receipt
+from pullcord.gate.request import ANONYMOUS
 from pullcord.store.queries.flows import last_runs
 from pullcord.store.queries.page import Page
 from pullcord.store.queries.requests import RequestFilter, get_request, list_requests
 from pullcord.store.queries.runs import RunFilter, list_runs
-
-M = TypeVar("M", bound=BaseModel)
+from pullcord.triggers.outlook import NOTHING, Ahead
 
 ADMISSION: Final = "/v1/runs"
 """Where the one route is that is not here."""
-
-
-def caller(request: Request) -> Invoker:
-    """Return who calls, by the `Authorization` header.
-
-    Raises:
-        UnauthenticatedError: nobody we know.
-    """
-    authenticator: Authenticator = request.app.state.authenticator
-    return authenticator.identify(request.headers.get("authorization"))
-
-
-def _run_id(text: str) -> str:
-    try:
-        return str(UUID(text))
-    except ValueError:
-        raise NotFoundError(f"no run has the id {text[:60]!r}; `pullcord runs list` shows the latest") from None
-
-
-def _request_id(text: str) -> str:
-    try:
-        return str(UUID(text))
-    except ValueError:
-        raise _no_request(text) from None
-
-
-def _no_request(text: str) -> NotFoundError:
-    return NotFoundError(f"no request has the id {text[:60]!r}; `pullcord why FLOW` shows the latest")
-
-
-RunId = Annotated[str, AfterValidator(_run_id)]
-RequestId = Annotated[str, AfterValidator(_request_id)]
-Caller = Annotated[Invoker, Depends(caller)]
-Limit = Annotated[int, Query(ge=1, le=1000)]
-Cursor = Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$")]
-Text = Annotated[str | None, Query(min_length=1, max_length=200)]
-When = Annotated[str | None, Query(min_length=1, max_length=200, json_schema_extra={"format": "date-time"})]
-
-
-def exact_parameters(request: Request) -> None:
-    """Refuse a query that the route does not take.
-
-    Raises:
-        UsageError: naming the parameters.
-    """
-    route: APIRoute = request.scope["route"]
-    check_parameters(request.query_params.multi_items(), (field.alias for field in route.dependant.query_params))
-
-
-def body_of(model: type[M], *, optional: bool = False) -> Any:
-    """Return a dependency that reads the body as on every other route: bounded, strictly, and after the credential."""
-
-    async def read(request: Request, invoker: Caller) -> M:
-        body = await read_body(request.scope, request.receive)
-        return model() if optional and not body else parse(model, body)
-
-    return Depends(read)
 
 
 Cancel = Annotated[CancelRequest, body_of(CancelRequest, optional=True)]
@@ -125,7 +79,7 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
     @rest.post("/v1/runs/batch", tags=["runs"], summary="Ask for many runs")
     async def batch(request: Request, invoker: Caller) -> Any:
         receipts = await submit_batch(app, request, invoker)
-        return _json({"receipts": [receipt.as_json() for receipt in receipts]})
+        return json_response({"receipts": [receipt.as_json() for receipt in receipts]})
 
     @rest.get("/v1/runs", tags=["runs"], summary="List runs, newest first")
     async def runs(
@@ -136,11 +90,11 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
         if tag is not None:
             tagged = tuple(name for name, spec in app.engine.catalog.flows.items() if tag in spec.tags)
         which = RunFilter(flow, tagged, state, trigger, invoker, _moment("since", since), _moment("until", until))
-        return _json(await app.store.read(list_runs, which, Page(limit, cursor)))
+        return json_response(await app.store.read(list_runs, which, Page(limit, cursor)))
 
     @rest.get("/v1/runs/{run_id}", tags=["runs"], summary="Look at a run")
     async def run(run_id: RunId) -> Any:
-        return _json(await app.watch.run(run_id))
+        return json_response(await app.watch.run(run_id))
 
     @rest.get("/v1/runs/{run_id}/events", tags=["runs"], summary="Follow a run", response_class=StreamingResponse)
     async def events(run_id: RunId, request: Request) -> Any:
@@ -163,7 +117,7 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
     @rest.post("/v1/runs/{run_id}/rerun", tags=["runs"], summary="Run it again from the beginning", status_code=202)
     async def rerun(run_id: RunId, request: Request, invoker: Caller, how: Rerun) -> Any:
         receipt = await app.rerun(run_id, how.inputs, invoker=invoker, source=source_of(request.scope))
-        return _receipt_response(receipt)
+        return receipt_response(receipt)
 
     @rest.get("/v1/requests", tags=["ledger"], summary="List requests, newest first")
     async def requests(
@@ -171,14 +125,16 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
         since: When = None, until: When = None, limit: Limit = 50, cursor: Cursor = None,
     ) -> Any:  # fmt: skip
         which = RequestFilter(flow, outcome, trigger, invoker, _moment("since", since), _moment("until", until))
-        return _json(await app.store.read(list_requests, which, Page(limit, cursor)))
+        return json_response(await app.store.read(list_requests, which, Page(limit, cursor)))
 
     @rest.get("/v1/requests/{request_id}", tags=["ledger"], summary="Look at a request")
     async def ledger_row(request_id: RequestId, invoker: Caller) -> Any:
         item = await app.store.read(get_request, request_id, invoker.id)
         if item is None:
-            raise _no_request(request_id)
+            raise no_request(request_id)
         return item
+
+    add_triggers(rest, app)
 
     @rest.get("/v1/flows", tags=["flows"], summary="List flows")
     async def flows(limit: Limit = 50, cursor: Text = None, removed: bool = False) -> Any:
@@ -190,7 +146,8 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
         names = sorted(name for name in specs if cursor is None or name > cursor)
         page = names[:limit]
         last = await app.store.read(last_runs, page)
-        items = [_flow_item(specs[name], last.get(name), times.get(name)) for name in page]
+        ahead = {} if removed else app.outlook.of(page)
+        items = [_flow_item(specs[name], last.get(name), ahead.get(name, NOTHING), times.get(name)) for name in page]
         more = len(names) > limit
         return {"items": items, "next": page[-1] if more else None, "failures": catalog.failures}
 
@@ -202,7 +159,7 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
     async def flow(name: str) -> Any:
         spec = await app.engine.catalog.resolve(name)
         last = await app.store.read(last_runs, [name])
-        return _flow_item(spec, last.get(name))
+        return _flow_item(spec, last.get(name), app.outlook.of([name])[name])
 
     @rest.post("/v1/flows/{name}/validate", tags=["flows"], summary="Validate inputs; nothing is recorded")
     async def validate(name: str, body: Validate) -> Any:
@@ -214,7 +171,9 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
     return rest
 
 
-def _flow_item(spec: FlowSpec, last: dict[str, Any] | None, removed_at: int | None = None) -> dict[str, Any]:
+def _flow_item(
+    spec: FlowSpec, last: dict[str, Any] | None, ahead: Ahead, removed_at: int | None = None
+) -> dict[str, Any]:
     return {
         "name": spec.name,
         "description": spec.description,
@@ -225,21 +184,13 @@ def _flow_item(spec: FlowSpec, last: dict[str, Any] | None, removed_at: int | No
         "input_schema": spec.input_schema,
         "settings": spec.settings,
         "is_async": spec.is_async,
-        "triggers": [],
+        "triggers": ahead.triggers,
         "paused": None,
-        "next_runs": [],
+        "next_runs": ahead.next_runs,
         "last_run": last,
         "removed_at": rfc3339(removed_at),
         "permissions": ["read", "run", "cancel"] if removed_at is None else ["read"],
     }
-
-
-def _receipt_response(receipt: Receipt) -> Response:
-    if receipt.outcome is Outcome.REJECTED and receipt.code is not None:
-        fields = receipt.as_json()
-        fields.pop("code")
-        return _response(*problem(receipt.code, receipt.reason, **fields))
-    return JSONResponse(receipt.as_json(), receipt_status(receipt, False, False))
 
 
 def _moment(name: str, text: str | None) -> int | None:
@@ -251,20 +202,9 @@ def _moment(name: str, text: str | None) -> int | None:
     return at
 
 
-def _json(value: Any) -> Response:
-    """Return JSON directly: FastAPI would walk through every value first, which costs more than admitting a run."""
-    return Response(to_json(value), media_type="application/json")
-
-
 def _sse(events: AsyncIterator[bytes]) -> StreamingResponse:
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
-
-
-def _response(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a problem as a response."""
-    challenge = {"www-authenticate": CHALLENGE} if status == HTTPStatus.UNAUTHORIZED else {}
-    return Response(body, status, {**(headers or {}), **challenge}, PROBLEM_TYPE)
 
 
 def _asks_for_runs(request: Request) -> bool:
@@ -272,36 +212,44 @@ def _asks_for_runs(request: Request) -> bool:
     return request.method == "POST" and (path == "/v1/runs/batch" or path.endswith("/rerun"))
 
 
+def _methods(rest: FastAPI, request: Request) -> str:
+    """Return which methods an address takes; the router says it of one of its routes alone."""
+    path = route_of(request.scope)
+    routes = [route for route in rest.routes if isinstance(route, APIRoute) and route.path == path]
+    return ", ".join(sorted({method for route in routes for method in route.methods or ()}))
+
+
 def _handle_errors(rest: FastAPI, app: App, authenticator: Authenticator) -> None:
     @rest.exception_handler(PullcordError)
     async def known(request: Request, error: PullcordError) -> Response:
         if isinstance(error, StoreError | PullcordRuntimeError) or not _asks_for_runs(request):
-            return _response(*problem_of(error))
+            return problem_response(*problem_of(error))
         try:
             invoker = authenticator.identify(request.headers.get("authorization"))
         except UnauthenticatedError:
             invoker = ANONYMOUS
         try:
-            return _receipt_response(await refuse(app, invoker, source_of(request.scope), error))
+            return receipt_response(await refuse(app, invoker, source_of(request.scope), error))
         except PullcordError as worse:
-            return _response(*problem_of(worse))
+            return problem_response(*problem_of(worse))
 
     @rest.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:
         errors = [{"loc": list(item["loc"]), "msg": str(item["msg"]), "type": item["type"]} for item in error.errors()]
-        return _response(*problem_of(invalid(errors)))
+        return problem_response(*problem_of(invalid(errors)))
 
     @rest.exception_handler(HTTPException)
     async def other(request: Request, error: HTTPException) -> Response:
         headers = {name.lower(): value for name, value in (error.headers or {}).items()}
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            if request.scope["path"] == ADMISSION:
-                headers["allow"] = "GET, POST"
-            return _response(*problem("method_not_allowed", "this address does not take that method"), headers)
-        return _response(*problem("not_found", "there is nothing at this address; /openapi.json lists what there is"))
+            headers["allow"] = "GET, POST" if request.scope["path"] == ADMISSION else _methods(rest, request)
+            return problem_response(*problem("method_not_allowed", "this address does not take that method"), headers)
+        return problem_response(
+            *problem("not_found", "there is nothing at this address; /openapi.json lists what there is")
+        )
 
     @rest.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:
         request.scope[LOGGED] = True
         fields = {"method": request.method, "route": route_of(request.scope)}
-        return _response(*unexpected_problem(error, f"{request.method} {request.url.path} failed", **fields))
+        return problem_response(*unexpected_problem(error, f"{request.method} {request.url.path} failed", **fields))

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from pullcord.core.changes import ADDED, CHANGED, REMOVED
 from pullcord.core.states import Outcome, RunState, StepState
+from pullcord.triggers.record import HEALTH
 
 REF: Final = "#/components/schemas/"
 
@@ -104,6 +105,7 @@ _LEDGER_ROW: Final[Schema] = {
     "note": _MAYBE_TEXT,
     "idempotency_key": _MAYBE_TEXT,
     "dry_run": _FLAG,
+    "scheduled_for": _MAYBE_TIME,
     "at": _TIME,
     "last_at": _TIME,
     "count": _NUMBER,
@@ -115,6 +117,61 @@ _LAST_RUN: Final[Schema] = {
     "started_at": _MAYBE_TIME,
     "ended_at": _MAYBE_TIME,
 }
+_HEALTH: Final = _one_of(HEALTH)
+_FLOW_TRIGGER: Final[Schema] = {
+    "id": _ID,
+    "name": _TEXT,
+    "kind": _TEXT,
+    "enabled": _FLAG,
+    "health": _HEALTH,
+    "next_due": _MAYBE_TIME,
+}
+_OVERRIDE: Final[Schema] = {
+    "enabled": {"type": ["boolean", "null"]},
+    "until": _MAYBE_TIME,
+    "parameters": {"type": ["object", "null"]},
+    "settings": {"type": ["object", "null"]},
+    "by": _TEXT,
+    "at": _TIME,
+    "reason": _MAYBE_TEXT,
+}
+_TRIGGER: Final[Schema] = {
+    **_FLOW_TRIGGER,
+    "flow": _MAYBE_TEXT,
+    "flows": listed(_TEXT),
+    "location": _TEXT,
+    "place": _TEXT,
+    "description": _TEXT,
+    "settings": _MAP,
+    "parameters": _MAP,
+    "declared": _object({"enabled": _FLAG, "settings": _MAP, "parameters": _MAP}),
+    "override": _or_null(_object(_OVERRIDE)),
+    "last_poll_at": _MAYBE_TIME,
+    "last_fired_at": _MAYBE_TIME,
+    "consecutive_errors": _NUMBER,
+    "error": _MAYBE_TEXT,
+    "cursor": {},
+    "registered_at": _TIME,
+    "removed_at": _MAYBE_TIME,
+}
+_HISTORY_LINE: Final[Schema] = {
+    "id": _NUMBER,
+    "outcome": _TEXT,
+    "reason": _MAYBE_TEXT,
+    "detail": {},
+    "at": _TIME,
+    "last_at": _TIME,
+    "count": _NUMBER,
+}
+_PREVIEWED_TICK: Final[Schema] = {"at": _TIME, "local": _TEXT, "due": _TIME, "fires": _FLAG, "notes": listed(_TEXT)}
+_PREVIEWED_POLL: Final[Schema] = {
+    "outcome": {"type": "string", "enum": ["fire", "skip", "failed"]},
+    "fires": listed(_object({"context": {}, "key": _MAYBE_TEXT})),
+    "reason": _MAYBE_TEXT,
+    "error": _or_null(_MAP),
+    "cursor": {},
+    "took_ms": {"type": "number"},
+}
 _FLOW: Final[Schema] = {
     "name": _TEXT,
     "description": _TEXT,
@@ -125,7 +182,7 @@ _FLOW: Final[Schema] = {
     "input_schema": _MAP,
     "settings": _SETTINGS,
     "is_async": _FLAG,
-    "triggers": listed(_MAP),
+    "triggers": listed(_object(_FLOW_TRIGGER)),
     "paused": _or_null(_MAP),
     "next_runs": listed(_TIME),
     "last_run": _or_null(_object(_LAST_RUN)),
@@ -181,6 +238,13 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "LedgerPage": _page("LedgerRow"),
     "Flow": _object(_FLOW),
     "FlowPage": _page("Flow", failures=listed(_object(_FAILURE))),
+    "Trigger": _object(_TRIGGER),
+    "TriggerPage": _page("Trigger"),
+    "TriggerLine": _object(_HISTORY_LINE),
+    "TriggerHistory": _page("TriggerLine"),
+    "TriggerPreview": _object(
+        {"trigger": _TEXT, "kind": _TEXT}, {"ticks": listed(_object(_PREVIEWED_TICK)), **_PREVIEWED_POLL}
+    ),
     "CodeDiff": _object({"locations": listed(_object(_LOCATION_DIFF))}),
     "Validation": _object({"valid": _FLAG, "inputs": {"type": ["object", "null"]}, **_ERRORS}),
     "Alive": _object({"status": _TEXT}),

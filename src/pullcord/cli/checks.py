@@ -66,6 +66,11 @@ def examine(data_dir: Path | None, whole: bool = False) -> list[Finding]:
         findings += _folder(settings.data_dir)
         findings += database(settings, whole)
     findings += _flows(settings, answer)
+    findings += [
+        Finding("triggers", "wrong", f"{part['name']}: {part['detail']}", "correct or remove the package it comes from")
+        for part in (answer or {"parts": []})["parts"]
+        if part["name"].startswith("trigger kind ")
+    ]
     return findings
 
 

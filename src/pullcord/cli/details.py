@@ -8,7 +8,7 @@ from typing import Any
 from pullcord.cli.failing import clean
 from pullcord.cli.follow import error_line
 from pullcord.cli.inputs import accepted_types, property_of
-from pullcord.cli.output import STYLES, coloured, draw, duration, length, table, trigger, when, who
+from pullcord.cli.output import STYLES, coloured, draw, duration, length, local, table, trigger, when, who
 
 
 def draw_run(run: dict[str, Any]) -> None:
@@ -60,6 +60,8 @@ def draw_flow(flow: dict[str, Any]) -> None:
             ("tags", ", ".join(flow["tags"]) or None),
             ("settings", _settings(flow["settings"])),
             ("paused", flow["paused"] and "yes"),
+            ("triggers", ", ".join(map(_trigger, flow["triggers"])) or None),
+            ("next runs", "\n".join(map(local, flow["next_runs"])) or None),
             ("last run", last and f"{last['state']}, {when(last['queued_at'])}"),
         ]
     )
@@ -73,6 +75,10 @@ def draw_flow(flow: dict[str, Any]) -> None:
     _heading("inputs")
     rows = [_input(schema, name) for name in names]
     draw(table("  name", "type", "default", "description", rows=rows))
+
+
+def _trigger(item: dict[str, Any]) -> str:
+    return f"{item['name']} ({item['kind']}" + (")" if item["health"] == "ok" else f", {item['health']})")
 
 
 def draw_facts(facts: list[tuple[str, Any]]) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pullcord.cli.connect import connect
 from pullcord.cli.options import All, DataDir, Json, Limit
 from pullcord.cli.runs import fetch, moment, say_more
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 
 def why(
@@ -24,34 +27,70 @@ def why(
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Show why a flow did, or did not, run: every request for it, what became of it, and for what reason."""
+    """Show why a flow did, or did not, run: what is ahead of it, and what became of every request, and why."""
+    from pullcord.cli.outlook import draw_outlook, outlook
     from pullcord.cli.output import draw, emit, narrow, table
 
     with connect(data_dir) as client:
         page = fetch(client.requests, {"flow": flow, "outcome": outcome, "since": moment(since)}, limit, everything)
         if not page["items"]:
             client.flows.get(flow)  # a flow that nobody asked for is one thing, a misspelt name another
+        ahead = outlook(client, flow)
     if as_json:
-        emit(page)
+        emit(page | {"ahead": ahead})
         return
+    if ahead is not None:
+        draw_outlook(ahead)
     small = narrow(140)
-    headers = ["time", "outcome", "reason"] if small else ["time", "who", "trigger", "outcome", "reason", "run"]
+    headers = ["time", "decision"] if small else ["time", "decision", "who", "trigger", "run"]
     rows = [_row(item, small) for item in page["items"]]
     if not rows:
         typer.echo(f"nobody has asked for {flow} so far" if outcome is None and since is None else "no such requests")
         return
-    draw(table(*headers, rows=rows, whole=("time", "outcome", "run")))
+    draw(table(*headers, rows=rows, whole=("time", "run")))
     say_more(page["next"])
 
 
-def _row(item: dict[str, Any], small: bool) -> list[Any]:
-    from pullcord.cli.output import ago, coloured, parse_time, trigger, when, who
+def decision(item: dict[str, Any]) -> Text:
+    """Return in words what became of a request: `02:00 skipped: the run of 01:00 was still going`."""
+    from rich.text import Text
 
-    times = f" ({item['count']} times)" if item["count"] > 1 else ""
-    note = f", because “{item['note']}”" if item["note"] else ""
-    reason = f"{'dry run: ' if item['dry_run'] else ''}{item['reason']}{note}{times}"
+    from pullcord.cli.failing import clean
+    from pullcord.cli.output import STYLES, parse_time
+
+    words = Text()
+    if item["dry_run"]:
+        words.append("dry run: ")
+    if item["scheduled_for"] is not None:
+        tick = parse_time(item["scheduled_for"]).astimezone()
+        day = "" if tick.date() == parse_time(item["at"]).astimezone().date() else f"{tick:%Y-%m-%d} "
+        words.append(f"{day}{tick:%H:%M:%S} " if tick.second else f"{day}{tick:%H:%M} ")
+    words.append(item["outcome"].replace("_", " "), style=STYLES.get(item["outcome"], ""))
+    if item["count"] > 1:
+        words.append(f" {item['count']} times")
+    if item["reason"] != item["outcome"]:
+        words.append(f": {clean(item['reason'])}")
+    if item["outcome"] == "admitted" and item["state"] is not None:
+        words.append(", its run ")
+        words.append(_become(item["state"]), style=STYLES.get(item["state"], ""))
+    if item["note"]:
+        words.append(f", because “{clean(item['note'])}”")
+    return words
+
+
+def _become(state: str) -> str:
+    """Return what became of a run."""
+    return {"cancelled": "was cancelled", "succeeded": "succeeded", "failed": "failed"}.get(state, f"is {state}")
+
+
+def _row(item: dict[str, Any], small: bool) -> list[Any]:
+    from rich.text import Text
+
+    from pullcord.cli.failing import clean
+    from pullcord.cli.output import ago, parse_time, trigger, when, who
+
     by, what, run = who(item["invoker"]), trigger(item["trigger"]), item["run_id"] or ""
     if not small:
-        return [when(item["last_at"]), by, what, coloured(item["outcome"]), reason, run]
+        return [when(item["last_at"]), decision(item), by, what, run]
     at = f"{ago(item['last_at'])}\n{parse_time(item['last_at']).astimezone():%Y-%m-%d\n%H:%M:%S}"
-    return [at, coloured(item["outcome"]), f"{reason}\nby {by}, {what}" + (f"\nrun {run}" if run else "")]
+    return [at, decision(item) + Text(clean(f"\nby {by}, {what}" + (f"\nrun {run}" if run else "")))]

@@ -32,8 +32,16 @@ STYLES = {
     "deduplicated": "yellow",
     "missed": "yellow",
     "expired": "yellow",
+    "ok": "green",
+    "failing": "red",
+    "disabled": "yellow",
+    "unserved": "yellow",
+    "orphaned": "dim",
+    "fired": "green",
+    "refused": "red",
+    "changed": "cyan",
 }
-"""The colours of run states and request outcomes."""
+"""The colours of run states, request outcomes, the health of triggers and what their histories say."""
 
 
 def emit(value: Any) -> None:
@@ -104,6 +112,11 @@ def when(text: str | None) -> str:
     return f"{at.astimezone():%Y-%m-%d %H:%M:%S} ({ago(text)})"
 
 
+def local(text: str | None) -> str:
+    """Return a time of the API for people who may not guess the zone: local, its name, and how soon it will be."""
+    return "" if text is None else f"{parse_time(text).astimezone():%Y-%m-%d %H:%M:%S %Z} ({ago(text)})"
+
+
 def ago(text: str | None) -> str:
     """Return how long ago a time was, or how soon it will be."""
     return "" if text is None else distance((datetime.now(UTC) - parse_time(text)).total_seconds())
@@ -142,6 +155,18 @@ def length(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def span(seconds: float) -> str:
+    """Return a distance that somebody chose, exactly: `5 s`, `1 h 30 min`, `50 ms`."""
+    if seconds < 1:
+        return f"{seconds * 1000:g} ms"
+    parts, rest = [], seconds
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count:g} {unit}")
+    return " ".join([*parts, *([f"{rest:g} s"] if rest else [])])
 
 
 def who(invoker: dict[str, Any]) -> str:

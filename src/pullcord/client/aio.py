@@ -187,6 +187,120 @@ class AsyncRequests:
         return await self._connection.send(calls.get_request(request_id))
 
 
+class AsyncTriggers:
+    """Triggers: `client.triggers`. Each is named by its name or its id."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def list(
+        self,
+        enabled_only: bool = False,
+        flow: str | None = None,
+        kind: str | None = None,
+        *,
+        limit: int = 1000,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return a page of triggers by name, those that have left the code too.
+
+        Args:
+            enabled_only: only those that ask for runs now.
+            flow: only those that start this flow.
+            kind: `cron`, `interval`, `at`, `event`, `webhook`, `completion` or another one.
+            limit: how many.
+            cursor: the name after which to begin.
+        """
+        return await self._connection.send(calls.list_triggers(enabled_only, flow, kind, limit, cursor))
+
+    def iter(
+        self, enabled_only: bool = False, flow: str | None = None, kind: str | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Yield all triggers that `list` would show, page after page."""
+        return _pages(self.list, {"enabled_only": enabled_only, "flow": flow, "kind": kind})
+
+    async def get(self, name: str) -> dict[str, Any]:
+        """Return a trigger.
+
+        Raises:
+            NotFoundError: there is no such trigger.
+        """
+        return await self._connection.send(calls.get_trigger(name))
+
+    async def set_enabled(
+        self, name: str, enabled: bool | None, reason: str | None = None, until: Moment | None = None
+    ) -> dict[str, Any]:
+        """Enable or disable a trigger; return it as it is then.
+
+        Args:
+            name: its name or id.
+            enabled: None for what the code says.
+            reason: why, kept with it.
+            until: end of a pause; for ever unless given.
+
+        Raises:
+            NotFoundError: there is no such trigger.
+            UsageError: it cannot be so.
+        """
+        return await self._connection.send(calls.enable_trigger(name, enabled, reason, until))
+
+    async def update(self, name: str, **changes: Any) -> dict[str, Any]:
+        """Change a trigger; return it as it is then.
+
+        Args:
+            name: its name or id.
+            changes: `enabled`, `until`, `schedule` (expression, seconds or time), `settings` (those of its kind that
+                are to differ), `parameters`, each None for the code's value; `cursor`, where it goes on from;
+                `reason`.
+
+        Raises:
+            NotFoundError: there is no such trigger.
+            UsageError: it cannot be so.
+        """
+        return await self._connection.send(calls.change_trigger(name, changes))
+
+    async def history(self, name: str, limit: int = 50, offset: int = 0) -> Page:
+        """Return what a trigger did, newest first: `{"outcome", "reason", "detail", "at", "last_at", "count"}`.
+
+        Args:
+            name: its name or id.
+            limit: so many lines.
+            offset: leave out so many.
+
+        Raises:
+            NotFoundError: there is no such trigger.
+        """
+        return await self._connection.send(calls.trigger_history(name, limit, offset))
+
+    async def preview(self, name: str, cursor: Any = None, n: int | None = None) -> dict[str, Any]:
+        """Return what a trigger would do next, and have it do nothing.
+
+        Args:
+            name: its name or id.
+            cursor: of an event, where to look from; its own unless given.
+            n: of a schedule, how many ticks; 10 unless given.
+
+        Raises:
+            NotFoundError: there is no such trigger.
+            UsageError: triggers of its kind cannot be previewed.
+        """
+        return await self._connection.send(calls.preview_trigger(name, cursor, n))
+
+    async def replay(self, name: str, request_id: str, *, raise_on_refusal: bool = True) -> Receipt:
+        """Ask again for what a trigger asked for once.
+
+        Args:
+            name: its name or id.
+            request_id: the request, as the ledger has it.
+            raise_on_refusal: False returns the receipt of a refusal instead of raising it.
+
+        Raises:
+            NotFoundError: there is no such trigger, or it made no such request.
+            RefusedError: nothing was admitted.
+        """
+        return calls.admitted(await self._connection.send(calls.replay_trigger(name, request_id)), raise_on_refusal)
+
+
 class AsyncClient:
     """A client of a Pullcord server; for one event loop; an async context manager.
 
@@ -214,6 +328,7 @@ class AsyncClient:
         self.runs = AsyncRuns(self._connection)
         self.flows = AsyncFlows(self._connection)
         self.requests = AsyncRequests(self._connection)
+        self.triggers = AsyncTriggers(self._connection)
 
     async def run(
         self,

@@ -303,6 +303,47 @@ def get_request(request_id: str) -> Call[dict[str, Any]]:
     return get(f"/v1/requests/{segment(request_id)}", item_of)
 
 
+def list_triggers(enabled_only: bool, flow: str | None, kind: str | None, limit: int, cursor: str | None) -> Call[Page]:
+    """`GET /v1/triggers`."""
+    enabled = "true" if enabled_only else None
+    return get("/v1/triggers", page_of, enabled=enabled, flow=flow, kind=kind, limit=limit, cursor=cursor)
+
+
+def get_trigger(name: str) -> Call[dict[str, Any]]:
+    """`GET /v1/triggers/{id}`."""
+    return get(f"/v1/triggers/{segment(name)}", item_of)
+
+
+def change_trigger(name: str, changes: Mapping[str, Any]) -> Call[dict[str, Any]]:
+    """`PATCH /v1/triggers/{id}`."""
+    body = {key: moment(value) if isinstance(value, datetime) else value for key, value in changes.items()}
+    return Call("PATCH", f"/v1/triggers/{segment(name)}", item_of, body=encode(body))
+
+
+def enable_trigger(name: str, enabled: bool | None, reason: str | None, until: Moment | None) -> Call[dict[str, Any]]:
+    """`PATCH /v1/triggers/{id}` with the fields of a pause."""
+    more = {"reason": reason, "until": until}
+    return change_trigger(name, {"enabled": enabled} | {key: value for key, value in more.items() if value is not None})
+
+
+def trigger_history(name: str, limit: int, offset: int) -> Call[Page]:
+    """`GET /v1/triggers/{id}/history`."""
+    return get(f"/v1/triggers/{segment(name)}/history", page_of, limit=limit, offset=offset or None)
+
+
+def preview_trigger(name: str, cursor: Any, n: int | None) -> Call[dict[str, Any]]:
+    """`POST /v1/triggers/{id}/preview`, which changes nothing; a poll may take as long as it may."""
+    body = encode({"cursor": cursor} | ({} if n is None else {"n": n}))
+    path = f"/v1/triggers/{segment(name)}/preview"
+    return Call("POST", path, item_of, body=body, repeatable=True, patience=60.0)
+
+
+def replay_trigger(name: str, request_id: str) -> Call[Receipt]:
+    """`POST /v1/triggers/{id}/replay`."""
+    path = f"/v1/triggers/{segment(name)}/replay"
+    return Call("POST", path, receipt_of, body=encode({"request_id": request_id}), accepts="outcome")
+
+
 def readiness() -> Call[dict[str, Any]]:
     """`GET /readyz`, whose answer says the same things when the server is not ready."""
     return Call("GET", "/readyz", item_of, repeatable=True, accepts="ready")

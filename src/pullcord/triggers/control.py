@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, Final
 
 from pydantic_core import from_json
 
 from pullcord.clock import Clock, microseconds, rfc3339
 from pullcord.core.canonical import canonical_json
+from pullcord.core.durations import seconds
 from pullcord.core.errors import ForbiddenError, NotFoundError, UsageError
 from pullcord.core.trigger import AT, CRON, EVENT, INTERVAL, SCHEDULES
 from pullcord.gate.gate import Gate
@@ -25,8 +27,8 @@ from pullcord.triggers.record import Override, TriggerRecord
 from pullcord.triggers.registry import Registry
 from pullcord.triggers.schedules import Schedules
 
-ESSENTIAL: Final = {CRON: "expression", INTERVAL: "every", AT: "when"}
-"""The setting that says when a schedule of each kind asks."""
+ESSENTIAL: Final = {CRON: "expression", INTERVAL: "every", AT: "when", EVENT: "every"}
+"""The setting that says when a trigger of each kind asks."""
 
 CHANGEABLE: Final = ("enabled", "until", "schedule", "settings", "parameters", "cursor", "reason")
 """What can be changed about a trigger at run time."""
@@ -67,7 +69,13 @@ class TriggerControl:
         self._clock = clock
 
     def listed(
-        self, flow: str | None = None, kind: str | None = None, enabled: bool | None = None
+        self,
+        flow: str | None = None,
+        kind: str | None = None,
+        enabled: bool | None = None,
+        *,
+        after: str | None = None,
+        limit: int | None = None,
     ) -> list[Mapping[str, Any]]:
         """Return triggers by name, those that have left the code too.
 
@@ -75,15 +83,17 @@ class TriggerControl:
             flow: only those that ask for this flow.
             kind: only those of this kind.
             enabled: only those that are, or are not, enabled.
+            after: only those whose name comes after this one.
+            limit: so many at most.
         """
         now = self._clock.now()
-        return [
-            self._registry.show(record)
-            for record in self._registry.all()
-            if (flow is None or flow in record.spec.flows)
-            and (kind is None or kind == record.kind)
+        found = (
+            record
+            for record in self._registry.all(flow, after)
+            if (kind is None or kind == record.kind)
             and (enabled is None or enabled == (record.enabled(now) and record.removed_at is None))
-        ]
+        )
+        return [self._registry.show(record) for record in islice(found, limit)]
 
     def get(self, key: str) -> Mapping[str, Any]:
         """Return a trigger by its id or name.
@@ -93,13 +103,13 @@ class TriggerControl:
         """
         return self._registry.show(self._registry.find(key))
 
-    async def history(self, key: str, page: Page) -> dict[str, Any]:
-        """Return a page of a trigger's history, newest first.
+    async def history(self, key: str, page: Page, offset: int = 0) -> dict[str, Any]:
+        """Return a page of a trigger's history, newest first, without its first lines if there is an offset.
 
         Raises:
             NotFoundError: there is no such trigger.
         """
-        return await self._store.read(trigger_history, self._registry.find(key).id, page)
+        return await self._store.read(trigger_history, self._registry.find(key).id, page, offset)
 
     async def change(self, key: str, changes: Mapping[str, Any], invoker: Invoker) -> Mapping[str, Any]:
         """Change a trigger and return it as it is then.
@@ -107,8 +117,8 @@ class TriggerControl:
         Args:
             key: its id or name.
             changes: what is to be different from the code: `enabled`, `until` (end of a pause), `schedule` (the
-                expression, interval or time of a schedule), `settings` (further ones of its kind), `parameters`, each
-                null for the code's value again; `cursor`, where it goes on from; `reason`.
+                expression, interval or time of a schedule, or an event's cadence), `settings` (further ones of its
+                kind), `parameters`, each null for the code's value again; `cursor`, where it goes on from; `reason`.
             invoker: who changes it.
 
         Raises:
@@ -271,6 +281,12 @@ def _settings(record: TriggerRecord, changes: Mapping[str, Any], override: Overr
             settings = {key: value for key, value in (settings or {}).items() if key != essential}
         else:
             settings = (settings or {}) | (given if isinstance(given, dict) else {essential: given})
+    if record.kind == EVENT and settings:
+        # As in the code, where these are durations too.
+        lengths = {
+            name: seconds(settings[name]) for name in ("every", "timeout") if isinstance(settings.get(name), str)
+        }
+        settings = settings | lengths
     return settings or None
 
 
@@ -288,4 +304,8 @@ def _moment(value: Any, what: str) -> int:
         raise UsageError(f"{what} is a time like 2026-12-24T18:00:00Z, not {value!r}") from None
     if moment.tzinfo is None:
         raise UsageError(f"{what} needs a zone, like 2026-12-24T18:00:00Z or 2026-12-24T18:00:00+01:00")
-    return microseconds(moment)
+    try:
+        # Near the ends of the calendar a moment may lie outside of it in UTC.
+        return microseconds(moment.astimezone(UTC))
+    except OverflowError:
+        raise UsageError(f"{what} is out of range") from None

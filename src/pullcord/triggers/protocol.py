@@ -23,4 +23,4 @@ class Trigger(Protocol):
         """Stop asking; what is returned is awaited."""
 
     def routes(self) -> list[Any]:
-        """Return HTTP routes it wants served (Starlette's)."""
+        """Return HTTP routes it wants served (Starlette's). They look after credentials themselves."""

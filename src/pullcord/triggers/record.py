@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from pydantic_core import from_json
 
@@ -14,6 +14,9 @@ from pullcord.core.manifest import TriggerSpec
 from pullcord.core.trigger import EVENT, SCHEDULES
 from pullcord.gate.request import TRIGGER, Invoker, TriggerRef
 from pullcord.store.commands.triggers import HistoryRow, Line, TriggerState
+
+HEALTH: Final = ("ok", "failing", "disabled", "unserved", "orphaned")
+"""How a trigger can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +184,7 @@ class TriggerRecord:
                 "settings": from_json(self.spec.settings),
                 "parameters": from_json(self.spec.parameters),
             },
-            "override": None if self.override is None else self.override.as_json(),
+            "override": self.override.as_json() if self.override is not None and self.override.changes() else None,
             "next_due": rfc3339(state.next_due) if due else None,
             "last_poll_at": rfc3339(state.last_poll_at),
             "last_fired_at": rfc3339(state.last_fired_at),

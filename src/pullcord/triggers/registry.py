@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Final, Protocol
 
 from uuid_utils import uuid7
@@ -87,6 +89,8 @@ class Registry:
         self._clock = clock
         self._by_name: dict[str, TriggerRecord] = {}
         self._by_id: dict[str, TriggerRecord] = {}
+        self._of_flow: dict[str, set[str]] = {}
+        self._sorted: list[str] = []
         self._next = 1
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -138,9 +142,21 @@ class Registry:
             raise NotFoundError(f"no trigger has the id or name {key[:100]!r}; `pullcord triggers list` shows all")
         return record
 
-    def all(self) -> Iterable[TriggerRecord]:
-        """Return all triggers, orphaned ones too, by name."""
-        return [self._by_name[name] for name in sorted(self._by_name)]
+    def all(self, flow: str | None = None, after: str | None = None) -> Iterator[TriggerRecord]:
+        """Yield triggers, orphaned ones too, by name.
+
+        Args:
+            flow: only those that ask for this flow.
+            after: only those whose name comes after this one.
+        """
+        if flow is not None:
+            names = sorted(name for name in self._of_flow.get(flow, ()) if flow in self._by_name[name].spec.flows)
+        else:
+            if len(self._sorted) != len(self._by_name):
+                self._sorted = sorted(self._by_name)
+            names = self._sorted
+        first = 0 if after is None else bisect_right(names, after)
+        return (self._by_name[name] for name in islice(names, first, None))
 
     def served(self, record: TriggerRecord) -> bool:
         """Say whether the location that a trigger comes from is served."""
@@ -360,6 +376,8 @@ class Registry:
 
     def _keep(self, record: TriggerRecord) -> None:
         self._by_name[record.name] = self._by_id[record.uuid] = record
+        for flow in record.spec.flows:
+            self._of_flow.setdefault(flow, set()).add(record.name)
         self._next = max(self._next, record.id + 1)
 
 

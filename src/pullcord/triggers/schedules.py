@@ -21,7 +21,7 @@ from pydantic_core import from_json
 
 from pullcord.clock import Clock, rfc3339
 from pullcord.core.canonical import canonical_json
-from pullcord.core.errors import PullcordError
+from pullcord.core.errors import DefinitionError, PullcordError, UsageError
 from pullcord.core.states import Outcome
 from pullcord.core.timetable import Omitted, Plan, Schedule, Tick, plan, schedule_of
 from pullcord.core.trigger import AT, SCHEDULES
@@ -46,6 +46,9 @@ BACK: Final = 2_000_000
 
 MOST_AGAIN: Final = 10_000
 """So many ticks run again at most when somebody puts a schedule back."""
+
+ABSENT: Final = "its time passed while no server ran"
+"""Why a tick that was due before the server started is missed."""
 
 
 @dataclass(slots=True)
@@ -93,6 +96,7 @@ class Schedules:
         self._tasks: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
         self._ahead = self._ahead_now()
+        self._began = self._clock.now()
         self.lateness = Histogram()
 
     def start(self) -> None:
@@ -140,9 +144,12 @@ class Schedules:
         """Check a changed schedule.
 
         Raises:
-            PullcordError: it cannot be.
+            UsageError: it cannot be.
         """
-        schedule_of(record.kind, record.settings())
+        try:
+            schedule_of(record.kind, record.settings())
+        except DefinitionError as error:  # of who changes it now, and not of the code
+            raise UsageError(error.message) from None
 
     def adopt(self, record: TriggerRecord) -> None:
         """Keep a schedule's times from now on; one whose times are kept already goes on."""
@@ -170,7 +177,7 @@ class Schedules:
         Raises:
             UsageError: `n` is out of range.
         """
-        return self.schedule(record).preview(n, after, record.name)
+        return self.schedule(record).preview(n, after, record.name, _cursor(record))
 
     # --- when ----------------------------------------------------------------------------------------
 
@@ -274,6 +281,9 @@ class Schedules:
             ]
             words.append(f"missed: {reason}")
         if what.missed is not None:
+            if what.missed.last < self._began and not again:
+                what = replace(what, missed=replace(what.missed, reason=ABSENT))
+            assert what.missed is not None
             notes += self._omitted(record, what.missed, Outcome.MISSED)
             words.append(f"{what.missed.count} missed: {what.missed.reason}")
         for skipped in what.skipped:

@@ -55,7 +55,12 @@ class Signature:
             if parameters == "{}":
                 return {}
             self._inputs = InputModel(_nothing)
-        return self._inputs.arguments(parameters)
+        try:
+            return self._inputs.arguments(parameters)
+        except InvalidInputsError as error:
+            # People change parameters while the server runs, so that this is what a poll fails with.
+            wrong = "; ".join(f"{'.'.join(map(str, item['loc'][1:])) or 'all'}: {item['msg']}" for item in error.errors)
+            raise InvalidInputsError(f"the parameters do not fit the event's function: {wrong}", error.errors) from None
 
 
 def _nothing() -> None:
@@ -78,10 +83,8 @@ def signature_of(trigger: EventTrigger, known: dict[Any, Signature]) -> Signatur
     try:
         signature.arguments(canonical_json(trigger.parameters) if trigger.parameters else "{}")
     except InvalidInputsError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, item['loc'][1:])) or 'all'}: {item['msg']}" for item in error.errors)
         raise DefinitionError(
-            f"parameters= of the event {trigger.name!r} do not fit its function: {wrong} "
-            "(the parameter that takes the cursor is annotated pc.Cursor)"
+            f"parameters= of the event {trigger.name!r}: {error.message} (the parameter that takes the cursor is annotated pc.Cursor)"
         ) from None
     return signature
 

@@ -137,3 +137,8 @@ async def paged(number: int) -> int:
 @pc.flow(concurrency=None)
 async def idle() -> None:
     """Nobody runs it."""
+
+
+@pc.flow(concurrency=None, triggers=[pc.cron("0 0 29 2 *", name="leap-day")])
+def timed() -> None:
+    """Run rarely, unless a test has it otherwise."""

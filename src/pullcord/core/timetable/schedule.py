@@ -100,7 +100,7 @@ class Schedule(Declaration):
         """
         return [self.options.zone.moment(tick.at) for tick in self.preview(n, after) if tick.fires]
 
-    def preview(self, n: int, after: datetime | None = None, name: str = "") -> list[Tick]:
+    def preview(self, n: int, after: datetime | None = None, name: str = "", anchor: int | None = None) -> list[Tick]:
         """Return the next ticks with what clocks and blackouts do to them.
 
         What one blackout leaves out is one entry, the first of its ticks, and does not count towards `n`.
@@ -109,6 +109,7 @@ class Schedule(Declaration):
             n: how many that fire, at most 10,000.
             after: an aware datetime; now unless given.
             name: the schedule's name, by which the jitter goes; its own unless given.
+            anchor: its last tick, microseconds since 1970 UTC, from which an interval counts; `after` unless given.
 
         Raises:
             UsageError: `n` is out of range, or `after` has no time zone.
@@ -120,7 +121,8 @@ class Schedule(Declaration):
         if not isinstance(after, datetime) or after.utcoffset() is None:
             raise UsageError(f"after must be a datetime with a time zone, such as datetime.now(UTC), not {after!r}")
         position = fired = microseconds(after)
-        ticks, place, days = self.ticks(position), self.options.zone, self.options.blackout
+        ticks = self.ticks(position if anchor is None else anchor)
+        place, days = self.options.zone, self.options.blackout
         found: list[Tick] = []
         while n > 0:
             tick = ticks.next_after(position)

@@ -60,12 +60,18 @@ def stored_triggers(connection: Connection) -> list[StoredTrigger]:
     ]
 
 
-def trigger_history(connection: Connection, trigger: int, page: Page) -> dict[str, Any]:
-    """Return a page of a trigger's history, newest first."""
+def trigger_history(connection: Connection, trigger: int, page: Page, offset: int = 0) -> dict[str, Any]:
+    """Return a page of a trigger's history, newest first.
+
+    Args:
+        trigger: its number.
+        page: which part.
+        offset: so many lines of it are left out.
+    """
     rows = connection.execute(
         "SELECT id, outcome, reason, detail, at, last_at, count FROM trigger_history "
-        "WHERE trigger_id = :trigger AND id < :before ORDER BY id DESC LIMIT :limit",
-        {"trigger": trigger, "before": page.before(), "limit": page.limit + 1},
+        "WHERE trigger_id = :trigger AND id < :before ORDER BY id DESC LIMIT :limit OFFSET :offset",
+        {"trigger": trigger, "before": page.before(), "limit": page.limit + 1, "offset": offset},
     ).fetchall()
     more = len(rows) > page.limit
     rows = rows[: page.limit]
