@@ -166,6 +166,7 @@ def _classes() -> dict[str, type[PullcordError]]:
 UNCLASSED = {
     "idempotency_conflict": "The idempotency key was used before, for other inputs.",
     "request_id_conflict": "The request id was used before, for other inputs.",
+    "duplicate_delivery": "A webhook's delivery of that id came before, with another body.",
     "would_deadlock": "An ancestor of the child run holds the concurrency slot that it would wait for.",
     "method_not_allowed": "The address does not take that HTTP method.",
     "overlap_rejected": "Another run of the flow is active, and the flow's policy is to reject.",
