@@ -13,7 +13,7 @@ from walkthrough import BY_HAND, ExampleError, agrees, blocks, typed
 
 from tests.docs.conftest import PAGES, ROOT, Walked
 
-TOOLS = ("bash", "curl")
+TOOLS = ("bash", "curl", "openssl")
 RUN = {"console", "python", "until"}
 SHOWN = {"text", "mermaid"}
 """Blocks that show something and are not run; all others have to be files."""

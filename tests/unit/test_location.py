@@ -190,6 +190,31 @@ def test_the_line_is_one_of_the_file_that_is_named(tmp_path: Path) -> None:
     assert f'"{helper}", line 9' in location.failures[0]["traceback"]
 
 
+REFUSED_SECRET = """
+import pullcord as pc
+
+HOOK = pc.webhook("orders", secret="whsec_MfKQ9r8GKYqrTwjU")
+"""
+REFUSED_AND_RAISED_ANEW = """
+import pullcord as pc
+
+try:
+    HOOK = pc.webhook("orders", secret="whsec_MfKQ9r8GKYqrTwjU")
+except pc.PullcordError as error:
+    raise RuntimeError("no hook") from error
+"""
+
+
+@pytest.mark.parametrize("source", [REFUSED_SECRET, REFUSED_AND_RAISED_ANEW])
+def test_a_secret_that_is_refused_in_code_gets_into_no_log(tmp_path: Path, source: str) -> None:
+    path = tmp_path / "hooks.py"
+    path.write_text(source, encoding="utf-8")
+    (failure,) = load("file", str(path)).failures
+    assert "is not the secret itself" in failure["traceback"]
+    assert f'File "{path}", line ' in failure["traceback"]
+    assert "MfKQ9r8GKYqrTwjU" not in str(failure)
+
+
 def test_the_traceback_shows_the_users_frames_only(tmp_path: Path) -> None:
     path = write(tmp_path / "raises.py", "def inner():\n    1 / 0\n\ninner()\n")
     traceback = load("file", str(path)).failures[0]["traceback"]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import hmac
+import os
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,7 +17,7 @@ from hypothesis import strategies as st
 from pullcord.core.errors import DefinitionError, InvalidSignatureError, PullcordError, SecretError, TimestampError
 from pullcord.core.signatures import github, standard, stripe
 from pullcord.core.webhook import webhook
-from pullcord.triggers.secrets import resolve
+from pullcord.triggers.secrets import LARGEST, resolve
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER = "whsec_" + base64.b64encode(b"another secret").decode()
@@ -63,6 +66,46 @@ def test_a_body_with_any_flipped_bit_is_refused(bit: int) -> None:
     changed[bit // 8] ^= 1 << bit % 8
     with pytest.raises(InvalidSignatureError):
         standard(HEADERS, bytes(changed), [SECRET], NOW)
+
+
+@pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp", "webhook-signature"])
+def test_a_header_with_any_flipped_bit_is_refused(name: str) -> None:
+    for bit in range(len(HEADERS[name]) * 8):
+        changed = bytearray(HEADERS[name].encode())
+        changed[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(InvalidSignatureError):
+            standard(HEADERS | {name: changed.decode("latin-1")}, BODY, [SECRET], NOW)
+
+
+def test_hexadecimal_signatures_with_any_flipped_bit_are_refused() -> None:
+    body, signature = b'{"id": "evt_1"}', hmac.new(b"key", b'{"id": "evt_1"}', sha256).hexdigest()
+    stripe_signature = hmac.new(b"key", f"{NOW}.".encode() + body, sha256).hexdigest()
+    cases: list[tuple[Callable[..., str], str, str]] = [
+        (github, "x-hub-signature-256", f"sha256={signature}"),
+        (stripe, "stripe-signature", f"t={NOW},v1={stripe_signature}"),
+    ]
+    for verify, name, value in cases:
+        assert verify({name: value, "x-github-delivery": "evt_1"}, body, ["key"], NOW) == "evt_1"
+        for bit in range(len(value) * 8):
+            changed = bytearray(value.encode())
+            changed[bit // 8] ^= 1 << bit % 8
+            with pytest.raises(InvalidSignatureError):
+                verify({name: changed.decode("latin-1"), "x-github-delivery": "evt_1"}, body, ["key"], NOW)
+
+
+def test_what_is_signed_cannot_be_taken_apart_in_another_way() -> None:
+    signed = hmac.digest(base64.b64decode(SECRET[6:]), b"a.%d.%d.{}" % (NOW, NOW), sha256)
+    headers = {"webhook-timestamp": str(NOW), "webhook-signature": f"v1,{base64.b64encode(signed).decode()}"}
+    with pytest.raises(InvalidSignatureError, match="dot"):
+        standard(headers | {"webhook-id": f"a.{NOW}"}, b"{}", [SECRET], NOW)
+
+
+def test_nobody_signs_with_an_empty_secret() -> None:
+    signature = hmac.new(b"", BODY, sha256).hexdigest()
+    headers = {"x-hub-signature-256": f"sha256={signature}", "x-github-delivery": "a"}
+    for secrets in ([""], ["key", ""]):
+        with pytest.raises(SecretError, match="empty"):
+            github(headers, BODY, secrets, NOW)
 
 
 @given(st.sampled_from(sorted(HEADERS)), st.text(max_size=60))
@@ -137,6 +180,33 @@ def test_a_secret_that_is_not_there_is_named_and_not_shown(tmp_path: Path, monke
             resolve(reference)
 
 
+@pytest.mark.parametrize(("content", "secret"), [(b"a\r\n", "a"), (b"a\n\n", "a\n"), (b" a", " a")])
+def test_only_the_last_line_end_of_a_file_does_not_count(tmp_path: Path, content: bytes, secret: str) -> None:
+    (tmp_path / "secret").write_bytes(content)
+    assert resolve(f"file:{tmp_path}/secret") == secret
+
+
+def test_what_is_no_ordinary_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", tmp_path, Path("/dev/zero")):
+        with pytest.raises(SecretError, match="not an ordinary file"):
+            resolve(f"file:{place}")
+
+
+def test_secrets_that_cannot_be_are_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "large").write_bytes(b"s3cret" * LARGEST)
+    (tmp_path / "blank").write_bytes(b"  \r\n")
+    monkeypatch.setitem(os.environ, "HOOK_SECRET", "s3cret\udcff")
+    for reference, words in (
+        (f"file:{tmp_path}/large", "more than 65,536 bytes"),
+        (f"file:{tmp_path}/blank", "is empty"),
+        ("env:HOOK_SECRET", "no UTF-8"),
+    ):
+        with pytest.raises(SecretError, match=words) as caught:
+            resolve(reference)
+        assert "s3cret" not in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -144,7 +214,19 @@ def test_a_secret_that_is_not_there_is_named_and_not_shown(tmp_path: Path, monke
         ({"secret": ["env:A", "env:B", "env:C"]}, "one secret, or two"),
         ({"secret": []}, "one secret, or two"),
         ({"secret": "env:A", "scheme": "md5"}, "scheme= is one of github, standard, stripe"),
+        ({"secret": "env:A", "scheme": ["standard"]}, "scheme= is one of"),
+        ({"secret": 7}, "is not the secret itself"),
+        ({"secret": None}, "is not the secret itself"),
+        ({"secret": "file:relative"}, "is not the secret itself"),
+        ({"secret": "file:/a\0b"}, "is not the secret itself"),
+        ({"secret": "env:A\n"}, "is not the secret itself"),
         ({"secret": "env:A", "max_body": 0}, "max_body"),
+        ({"secret": "env:A", "max_body": 10**5000}, "max_body"),
+        ({"secret": "env:A", "max_body": "9GB"}, "max_body"),
+        ({"secret": "env:A", "max_body": "1e400"}, "max_body"),
+        ({"secret": "env:A", "max_body": "much"}, "max_body"),
+        ({"secret": "env:A", "inputs": lambda: {}}, "has to take the body"),
+        ({"secret": "env:A", "inputs": lambda body, *, headers: {}}, "has to take the body"),
         ({"secret": "env:A", "max_body": True}, "max_body"),
         ({"secret": "env:A", "inputs": "map"}, "takes a function"),
         ({"secret": "env:A", "name": "a/b"}, "no trigger name"),
@@ -155,3 +237,13 @@ def test_a_webhook_that_cannot_work_is_refused(options: dict[str, object], words
     with pytest.raises(DefinitionError, match=words) as caught:
         webhook(name, **options)  # type: ignore[arg-type]
     assert "c2VjcmV0" not in caught.value.message
+
+
+@pytest.mark.parametrize(("written", "meant"), [(1, 1), ("512KB", 512_000), ("1MiB", 1024 * 1024), ("20", 20)])
+def test_sizes_are_numbers_or_texts(written: int | str, meant: int) -> None:
+    assert webhook("hook", secret="env:A", max_body=written).settings()["max_body"] == meant
+
+
+@pytest.mark.parametrize("function", [lambda body: body, lambda body, headers: body, lambda *both: both[0]])
+def test_functions_of_a_body_and_perhaps_headers_can_map(function: Callable[..., Any]) -> None:
+    assert webhook("hook", secret="env:A", inputs=function).settings()["mapped"] is True

@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from pydantic import ByteSize, TypeAdapter, ValidationError
+
 from pullcord.core.errors import DefinitionError
 from pullcord.core.signatures import SCHEMES
 from pullcord.core.trigger import WEBHOOK, Declaration
@@ -17,8 +19,13 @@ MAX_BODY: Final = 1024 * 1024
 LARGEST_BODY: Final = 64 * 1024 * 1024
 """No webhook can take more, in bytes."""
 
-REFERENCE: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
-"""How a secret is named: an environment variable or a file of the server's. The secret itself is never written down."""
+REFERENCE: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\x00-\x1f]*")
+"""How a secret is named: an environment variable, or the absolute path of a file, of the server's.
+
+The secret itself is never written down.
+"""
+
+_SIZE: Final = TypeAdapter(ByteSize)
 
 
 class WebhookTrigger(Declaration):
@@ -40,14 +47,14 @@ class WebhookTrigger(Declaration):
         secret: str | Sequence[str],
         scheme: str = "standard",
         inputs: Callable[..., Any] | None = None,
-        max_body: int = MAX_BODY,
+        max_body: int | str = MAX_BODY,
         parameters: Mapping[str, Any] | None = None,
         enabled: bool = True,
     ) -> None:
         if not isinstance(name, str):
             raise DefinitionError("webhook() needs a name: it is the last part of its address, /v1/hooks/{name}")
         super().__init__(name, parameters, enabled)
-        self.secrets = [secret] if isinstance(secret, str) else list(secret)
+        self.secrets = list(secret) if isinstance(secret, list | tuple) else [secret]
         if not 1 <= len(self.secrets) <= 2:
             raise DefinitionError("a webhook has one secret, or two while one takes the other's place")
         if not all(isinstance(item, str) and REFERENCE.fullmatch(item) for item in self.secrets):
@@ -55,15 +62,13 @@ class WebhookTrigger(Declaration):
             raise DefinitionError(
                 'secret= says where the secret is, "env:NAME" or "file:/path", and is not the secret itself'
             )
-        if scheme not in SCHEMES:
+        if not isinstance(scheme, str) or scheme not in SCHEMES:
             raise DefinitionError(f"scheme= is one of {', '.join(sorted(SCHEMES))}, not {scheme!r}")
-        if inputs is not None and not inspect.isfunction(inputs):
-            raise DefinitionError(f"inputs= takes a function that makes inputs from a delivery, not {inputs!r}")
-        if isinstance(max_body, bool) or not isinstance(max_body, int) or not 1 <= max_body <= LARGEST_BODY:
-            raise DefinitionError(f"max_body is a number of bytes up to {LARGEST_BODY:,}, not {max_body!r}")
+        if inputs is not None:
+            _check_mapping(inputs)
         self.scheme = scheme
         self.inputs = inputs
-        self.max_body = max_body
+        self.max_body = _size(max_body)
 
     def settings(self) -> dict[str, Any]:
         """Return scheme, names of secrets and limit as a JSON object."""
@@ -81,7 +86,7 @@ def webhook(
     secret: str | Sequence[str],
     scheme: str = "standard",
     inputs: Callable[..., Any] | None = None,
-    max_body: int = MAX_BODY,
+    max_body: int | str = MAX_BODY,
     parameters: Mapping[str, Any] | None = None,
     enabled: bool = True,
 ) -> WebhookTrigger:
@@ -96,7 +101,7 @@ def webhook(
         scheme: `standard` (Standard Webhooks), `github` or `stripe`.
         inputs: a function of the body, and of the headers if it takes two arguments, that returns the inputs,
             `pc.Fire(…)` or `pc.Skip("why")`.
-        max_body: largest body, in bytes.
+        max_body: largest body, in bytes or as a text such as `"512KB"`; 1 MiB unless given.
         parameters: inputs that are the same every time.
         enabled: whether it is served from the start.
 
@@ -112,3 +117,26 @@ def webhook(
         parameters=parameters,
         enabled=enabled,
     )
+
+
+def _check_mapping(function: Callable[..., Any]) -> None:
+    if not inspect.isfunction(function):
+        raise DefinitionError(f"inputs= takes a function that makes inputs from a delivery, not {function!r}")
+    signature = inspect.signature(function)
+    for arguments in ((None,), (None, None)):
+        try:
+            signature.bind(*arguments)
+        except TypeError:
+            continue
+        return
+    raise DefinitionError(f"{function.__qualname__}() has to take the body, and perhaps the headers: (body, headers)")
+
+
+def _size(value: int | str) -> int:
+    try:
+        size = 0 if isinstance(value, bool) or not isinstance(value, int | str) else int(_SIZE.validate_python(value))
+    except (ValidationError, ArithmeticError, ValueError):
+        size = 0
+    if not 1 <= size <= LARGEST_BODY:
+        raise DefinitionError(f"max_body is 1 to {LARGEST_BODY:,} bytes, as a number or such as '512KB'")
+    return size

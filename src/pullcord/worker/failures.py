@@ -9,7 +9,7 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 import pullcord
-from pullcord.core.errors import PullcordError, StepFailedError
+from pullcord.core.errors import DefinitionError, PullcordError, StepFailedError
 
 _HOME = str(pullcord.__path__[0])
 _MESSAGE_LIMIT, _TRACEBACK_LIMIT = 10_000, 20_000
@@ -64,12 +64,26 @@ def qualified(kind: type) -> str:
 
 
 def cut_traceback(error: BaseException) -> str:
-    """Return the traceback with only the user's own frames above the error line."""
+    """Return the traceback with only the user's own frames above the error line.
+
+    Frames are without their source where a declaration was refused: that line may hold a secret, and be refused for it.
+    """
+    bare = _refuses_a_declaration(error)
     lines: list[str] = []
     for part in traceback.TracebackException.from_exception(error).format():
         if not (part.lstrip().startswith('File "') and (_HOME in part or "<frozen importlib" in part)):
-            lines.append(part)
+            lines.append(f"{part.splitlines()[0]}\n" if bare and part.lstrip().startswith('File "') else part)
     return clean("".join(lines))[-_TRACEBACK_LIMIT:]
+
+
+def _refuses_a_declaration(error: BaseException | None) -> bool:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, DefinitionError):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def clean(text: str) -> str:
