@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from pullcord.api.admission import Receive, Scope, Send, respond
 from pullcord.api.problems import PROBLEM_TYPE, problem, problem_of, receipt_status, unexpected_problem
 from pullcord.app import App
-from pullcord.core.errors import PullcordError, TooLargeError
+from pullcord.core.errors import PullcordError, SecretError, TooLargeError
 from pullcord.core.states import Outcome
 from pullcord.gate.request import Receipt
 
@@ -41,6 +41,9 @@ class Hooks:
             else:
                 receipts = await self._deliver(name, scope, receive)
                 status, body, kind, extra = _answer(receipts)
+        except SecretError as error:
+            # Where the secret should be is for the log and the ledger, and not for whoever calls.
+            status, body = problem(error.code, "the server cannot check signatures now; its ledger says why")
         except PullcordError as error:
             status, body = problem_of(error)
         except Exception as error:

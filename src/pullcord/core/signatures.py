@@ -140,6 +140,6 @@ def _hex(digest: bytes) -> bytes:
 
 def _whsec(secret: str) -> bytes:
     key = _base64(secret.removeprefix("whsec_"))
-    if not secret.startswith("whsec_") or not key:
+    if not key:
         raise SecretError("the secret of a Standard Webhooks hook is whsec_ and a key in base64; correct it")
     return key

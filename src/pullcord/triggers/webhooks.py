@@ -16,9 +16,11 @@ from pullcord.core.canonical import canonical_json, parse_json
 from pullcord.core.errors import (
     DisabledError,
     InvalidInputsError,
+    InvalidSignatureError,
     MappingError,
     NotFoundError,
     PullcordError,
+    SecretError,
     TooLargeError,
     UnreadableError,
     UsageError,
@@ -160,8 +162,20 @@ class Webhooks:
         settings, now = record.settings(), self._clock.now()
         if len(body) > settings["max_body"]:
             raise TooLargeError(f"the body is over this webhook's limit of {settings['max_body']:,} bytes")
-        secrets = [resolve(reference) for reference in settings["secrets"]]
-        return SCHEMES[settings["scheme"]](headers, body, secrets, now // 1_000_000)
+        secrets: list[str] = []
+        missing: SecretError | None = None
+        for reference in settings["secrets"]:
+            try:
+                secrets.append(resolve(reference))
+            except SecretError as error:
+                missing = error
+        try:
+            return SCHEMES[settings["scheme"]](headers, body, secrets, now // 1_000_000)
+        except InvalidSignatureError:
+            # During a rotation one secret may be gone already; whoever signed with the other one is let in.
+            if missing is not None:
+                raise missing from None
+            raise
 
     async def _fires(
         self, record: TriggerRecord, headers: Mapping[str, str], body: bytes

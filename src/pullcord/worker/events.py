@@ -84,7 +84,8 @@ def signature_of(trigger: EventTrigger, known: dict[Any, Signature]) -> Signatur
         signature.arguments(canonical_json(trigger.parameters) if trigger.parameters else "{}")
     except InvalidInputsError as error:
         raise DefinitionError(
-            f"parameters= of the event {trigger.name!r}: {error.message} (the parameter that takes the cursor is annotated pc.Cursor)"
+            f"parameters= of the event {trigger.name!r}: {error.message} (the parameter that takes the cursor is "
+            "annotated pc.Cursor)"
         ) from None
     return signature
 
