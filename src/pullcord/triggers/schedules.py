@@ -45,7 +45,7 @@ BACK: Final = 2_000_000
 """Microseconds from which on a clock that goes back was set, and is not slowly corrected."""
 
 AT_A_TIME: Final = 500
-"""So many schedules are dealt with together."""
+"""After so many schedules that are due others get their turn."""
 
 
 @dataclass(slots=True)
@@ -89,21 +89,23 @@ class Schedules:
         self._due: dict[int, int] = {}
         self._order = count().__next__
         self._refusals: dict[int, int] = {}
-        self._busy: set[int] = set()
+        self._dealing: dict[int, asyncio.Task[None]] = {}
         self._task: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._ahead = self._ahead_now()
         self.lateness = Histogram()
 
     def start(self) -> None:
-        """Begin to keep the time."""
+        """Begin to keep the time. The clock may have been set back since an earlier server looked at it."""
+        self._rewound()
         self._task = asyncio.get_running_loop().create_task(self._work())
 
     async def stop(self) -> None:
         """Stop; what is due meanwhile is dealt with by the next server."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [*self._dealing.values(), *([] if self._task is None else [self._task])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def routes(self) -> list[Any]:
         """Return no routes."""
@@ -130,9 +132,15 @@ class Schedules:
         return moved, None if following is None else schedule.due(following, record.name)
 
     async def settle(self, record: TriggerRecord) -> None:
-        """Deal with what is due now."""
-        if record.id in self._records and record.id not in self._busy:
-            await self._deal_with([record])
+        """Deal with what is due now, and wait for what is being dealt with."""
+        while record.id in self._dealing:
+            await asyncio.wait([self._dealing[record.id]])
+        if record.id in self._records:
+            await asyncio.wait([self._begin(record)])
+
+    def busy(self, record: TriggerRecord) -> bool:
+        """Say whether ticks of a schedule are being dealt with."""
+        return record.id in self._dealing
 
     def check(self, record: TriggerRecord) -> None:
         """Check a changed schedule.
@@ -180,12 +188,7 @@ class Schedules:
 
     async def _work(self) -> None:
         while True:
-            try:
-                await self._look()
-            except Exception:
-                # One schedule that cannot be dealt with stops no other: it is looked at again with the next tick.
-                log.exception("dealing with schedules failed")
-                await asyncio.sleep(LOOK)
+            await self._look()
             pause = LOOK
             if self._heap:
                 pause = min(LOOK, max(0.0, (self._heap[0][0] - self._clock.now()) / 1_000_000))
@@ -208,8 +211,13 @@ class Schedules:
             moment, _, record = heapq.heappop(self._heap)
             if self._due.get(record.id) == moment and self._records.get(record.id) is record:
                 due.append(record)
-        for first in range(0, len(due), AT_A_TIME):
-            await self._deal_with(due[first : first + AT_A_TIME])
+        for position, record in enumerate(due):
+            if record.id in self._dealing:  # the clock was set meanwhile
+                self._arm(record, now + round(LOOK * 1_000_000))
+            else:
+                self._begin(record)
+            if position % AT_A_TIME == AT_A_TIME - 1:
+                await asyncio.sleep(0)
 
     def _rewound(self) -> None:
         """The clock went back: a schedule that is far ahead of it now would be silent until it is right again."""
@@ -223,25 +231,26 @@ class Schedules:
 
     # --- ticks ---------------------------------------------------------------------------------------
 
-    async def _deal_with(self, records: list[TriggerRecord]) -> None:
-        numbers = {record.id for record in records}
-        self._busy |= numbers
+    def _begin(self, record: TriggerRecord) -> asyncio.Task[None]:
+        """Deal with the ticks of a schedule, apart from all others: one whose flow gives no answer delays none."""
+        task = self._dealing[record.id] = asyncio.get_running_loop().create_task(self._deal_with(record))
+        return task
+
+    async def _deal_with(self, record: TriggerRecord) -> None:
         try:
-            now = self._clock.now()
-            due = [item for record in records if (item := self._plan(record, now)) is not None]
-            requests = [request for item in due for request in item.requests]
-            prepared = iter(await asyncio.gather(*map(self._gate.prepare, requests)))
-            for item in due:
-                item.prepared = [next(prepared) for _ in item.requests]
-            results = await asyncio.gather(*map(self._write, due), return_exceptions=True)
-            for item, result in zip(due, results, strict=True):
-                if isinstance(result, PullcordError):
-                    log.warning("the ticks of %s could not be written: %s", item.record.name, result)
-                    self._later(item.record)
-                elif isinstance(result, BaseException):
-                    raise result
+            due = self._plan(record, self._clock.now())
+            if due is not None:
+                due.prepared = list(await asyncio.gather(*map(self._gate.prepare, due.requests)))
+                await self._write(due)
+        except PullcordError as error:
+            log.warning("the ticks of %s could not be written: %s", record.name, error)
+            self._later(record)
+        except Exception:
+            # Whatever is wrong with it, it is tried again, and stops no other.
+            log.exception("dealing with the ticks of %s failed", record.name, extra={"trigger": record.name})
+            self._later(record)
         finally:
-            self._busy -= numbers
+            del self._dealing[record.id]
 
     def _plan(self, record: TriggerRecord, now: int) -> Due | None:
         schedule = self.schedule(record)
@@ -264,7 +273,7 @@ class Schedules:
         if off:
             notes += self._off(record, off)
             words.append(f"{len(off)} skipped: {record.why_off()}")
-        if record.kind == AT and what.run and what.run[0] < record.registered_at and on:
+        if record.kind == AT and what.run and what.run[0] < record.registered_at and on and not again:
             # It was declared when its time had passed.
             requests, reason = [], f"its time, {rfc3339(what.run[0])}, had passed when it was declared"
             notes += [
@@ -354,6 +363,8 @@ class Schedules:
 
     def _later(self, record: TriggerRecord) -> None:
         """Try again in a while what passes by itself."""
+        if self._records.get(record.id) is not record:
+            return
         refusals = self._refusals[record.id] = self._refusals.get(record.id, 0) + 1
         self._arm(record, self._clock.now() + round(after_refusals(0.5, refusals) * 1_000_000))
 
