@@ -165,6 +165,8 @@ async def test_a_server_that_was_away_while_the_clock_was_set_back_goes_on(live:
     await life.end()
     clock.advance(-4 * HOUR)
     life = await live(HOURLY)
+    record = life.registry.find("hourly")
+    await life.until(lambda: int(record.state.cursor or 0) == clock.at)
     await life.pass_time(HOUR)
     assert (await life.admitted("hourly"))[-1] == NOON + 2 * HOUR
 
@@ -450,9 +452,9 @@ async def test_a_missed_time_can_be_asked_for_again(live: Lives) -> None:
 async def test_a_schedule_whose_flow_does_not_answer_delays_no_other(live: Lives, clock: DrivenClock) -> None:
     life = await live(HOURLY | {"g": [cron("@hourly", name="other")]})
     life.catalog.hanging["f"] = asyncio.Event()
+    other = life.registry.find("other")
     for hour in (1, 2, 3):
         clock.advance(HOUR)
-        other = life.registry.find("other")
         await life.until(lambda: life.done(other))
         assert await life.admitted("other") == hours(1, hour)
     assert await life.admitted("hourly") == []
