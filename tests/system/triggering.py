@@ -66,9 +66,13 @@ class Served:
     def _write(self, file: Path, text: str) -> None:
         file.write_text(PRELUDE + text)
 
+    def make(self) -> App:
+        """Make a server."""
+        return App(self.files, self.data_dir, workers=1, stop_patience=0.0)
+
     async def start(self) -> Served:
         """Start, and wait until the code is loaded and its triggers are registered."""
-        self.app = App(self.files, self.data_dir, workers=1, stop_patience=0.0)
+        self.app = self.make()
         await self.app.start()
         await self.app.ready()
         return self
