@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -94,26 +95,35 @@ def cycles(fresh: Iterable[TriggerSpec], known: Iterable[TriggerSpec]) -> list[t
         known: triggers that there are already.
     """
     after: dict[str, set[str]] = {}
-
-    def way(start: str, end: str, seen: set[str]) -> list[str] | None:
-        if start == end:
-            return [start]
-        seen.add(start)
-        for following in sorted(after.get(start, ())):
-            rest = None if following in seen else way(following, end, seen)
-            if rest is not None:
-                return [start, *rest]
-        return None
-
     found: list[tuple[TriggerSpec, list[str]]] = []
     for spec in [*known, *fresh]:
         if spec.kind != COMPLETION:
             continue
         edges = [(source, target) for source in from_json(spec.settings)["of"] for target in spec.flows]
-        circle = next((path for a, b in edges if (path := way(b, a, set())) is not None), None)
+        circle = next((path for a, b in edges if (path := _way(after, b, a)) is not None), None)
         if circle is not None:
             found.append((spec, [circle[-1], *circle]))
             continue
         for source, target in edges:
             after.setdefault(source, set()).add(target)
     return found
+
+
+def _way(after: Mapping[str, set[str]], start: str, end: str) -> list[str] | None:
+    """Return a shortest way from one flow to another, along what starts what; None if there is none."""
+    before: dict[str, str | None] = {start: None}
+    queue = deque([start])
+    while queue:
+        flow = queue.popleft()
+        if flow == end:
+            path: list[str] = []
+            step: str | None = flow
+            while step is not None:
+                path.append(step)
+                step = before[step]
+            return path[::-1]
+        for following in sorted(after.get(flow, ())):
+            if following not in before:
+                before[following] = flow
+                queue.append(following)
+    return None

@@ -255,9 +255,12 @@ class Polls:
         if marks is not None:
             marks.close()
         again: list[Poll] = []
-        for poll in [poll for poll in self._open.values() if poll.worker is worker]:
-            if poll.number in running or poll is self._alone:
+        lost = [poll for poll in self._open.values() if poll.worker is worker]
+        suspects = {poll.number for poll in lost if poll.number in running or poll is self._alone}
+        for poll in lost:
+            if poll.number in suspects:
                 self._set_apart.setdefault(poll.trigger, 0)
+            if suspects == {poll.number}:
                 self._close(poll, failed("worker_lost", f"the process died while it polled: {worker.explain_end()}"))
             else:
                 del self._open[poll.number]

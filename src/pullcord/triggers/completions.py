@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import count
 from typing import Any, Final
 from uuid import UUID, uuid5
 
@@ -39,6 +40,9 @@ log = logging.getLogger(__name__)
 AT_A_TIME: Final = 200
 """So many ended runs are dealt with together."""
 
+TURN: Final = 1.0
+"""Seconds that these have before the next ones get their turn; what takes longer goes on beside them."""
+
 
 class Completions:
     """Starts flows when others have ended; a `Trigger`."""
@@ -57,7 +61,8 @@ class Completions:
         self._records: dict[int, TriggerRecord] = {}
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._refusals = 0
+        self._open: dict[int, asyncio.Task[None]] = {}
+        self._closed: set[int] = set()
 
     def start(self) -> None:
         """Begin with the ends that an earlier server noted."""
@@ -67,9 +72,10 @@ class Completions:
 
     async def stop(self) -> None:
         """Stop; what is noted is dealt with by the next server."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        tasks = [*self._open.values(), *([] if self._task is None else [self._task])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def routes(self) -> list[Any]:
         """Return no routes."""
@@ -97,7 +103,7 @@ class Completions:
                 f"{fixed!r} of a completion is changed in the code; on, parameters and enabled can be here"
             )
         states = wanted["on"]
-        if not isinstance(states, list) or not states or any(str(state) not in ENDED for state in states):
+        if not isinstance(states, list) or not states or any(state not in ENDED for state in states):
             raise UsageError(f"on is a list of states that a run ends in: {', '.join(sorted(ENDED))}")
 
     def adopt(self, record: TriggerRecord) -> None:
@@ -115,44 +121,76 @@ class Completions:
         # Before, it is not known who waits for an end.
         await self._engine.catalog.wait_ready()
         await self._registry.wait_ready()
+        refusals = 0
         while True:
             await self._news.wait()
             self._news.clear()
             try:
-                while await self._deal_with_some():
+                while await self._begin_some():
                     pass
-                self._refusals = 0
+                refusals = 0
             except PullcordError as error:
-                self._refusals += 1
-                log.warning("ends of runs could not be dealt with, and are tried again: %s", error)
-                await asyncio.sleep(after_refusals(0.5, self._refusals))
+                refusals += 1
+                log.warning("ends of runs could not be read, and are tried again: %s", error)
+                await asyncio.sleep(after_refusals(0.5, refusals))
                 self._news.set()
 
-    async def _deal_with_some(self) -> bool:
-        """Deal with the oldest ends; say whether there were any."""
-        ended = await self._store.read(ended_runs, AT_A_TIME)
-        for number, uuid, flow, state in ended:
-            waiting = [
-                record
-                for record in self._records.values()
-                if flow in (settings := record.settings())["of"] and state in settings["on"]
-            ]
-            item = await self._watch.run(uuid) if waiting else None
-            for position, record in enumerate(waiting):
-                assert item is not None
-                await self._start(record, item, [number] if position == len(waiting) - 1 else [])
-            if not waiting:
-                await self._forget(number)
-        return bool(ended)
+    async def _begin_some(self) -> bool:
+        """Begin to deal with the oldest ends, each by itself; say whether there were any."""
+        self._closed.clear()
+        ended = await self._store.read(ended_runs, AT_A_TIME + len(self._open))
+        fresh = [row for row in ended if row[0] not in self._open and row[0] not in self._closed]
+        for number, uuid, flow, state in fresh:
+            work = self._deal_with(number, uuid, flow, state)
+            self._open[number] = asyncio.get_running_loop().create_task(work)
+        if fresh:
+            await asyncio.wait([self._open[row[0]] for row in fresh if row[0] in self._open], timeout=TURN)
+        return bool(fresh)
 
-    async def _forget(self, run: int) -> None:
-        await self._store.write(lambda done: DropEndings([run], done))
+    async def _deal_with(self, number: int, uuid: str, flow: str, state: str) -> None:
+        """Start what waits for an end. What cannot be started now is tried again, and delays nothing else."""
+        done: set[int] = set()
+        for refusals in count(1):
+            try:
+                if await self._start_all(number, uuid, flow, state, done):
+                    break
+            except Exception as error:
+                log.warning("the end of run %s could not be dealt with, and is tried again: %s", uuid, error)
+            await asyncio.sleep(after_refusals(0.5, refusals))
+        self._closed.add(number)
+        del self._open[number]
 
-    async def _start(self, record: TriggerRecord, item: dict[str, Any], endings: list[int]) -> None:
-        """Ask for what the end of a run starts.
+    async def _start_all(self, number: int, uuid: str, flow: str, state: str, done: set[int]) -> bool:
+        """Start what waits for an end and has not been started; say whether that was all."""
+        waiting = [
+            record
+            for record in self._records.values()
+            if record.id not in done and flow in (settings := record.settings())["of"] and state in settings["on"]
+        ]
+        if not waiting:
+            await self._store.write(lambda done: DropEndings([number], done))
+            return True
+        item = await self._watch.run(uuid)
+        turn = asyncio.Lock()
+
+        async def start(record: TriggerRecord) -> None:
+            try:
+                command = await self._ask(record, item)
+                async with turn:  # the last one takes the note away
+                    others = {other.id for other in waiting} - done - {record.id}
+                    await self._write(record, replace(command, endings=[] if others else [number]))
+                    done.add(record.id)
+            except PullcordError as error:
+                log.info("%s is tried again: %s", record.name, error, extra={"trigger": record.name})
+
+        await asyncio.gather(*map(start, waiting))
+        return {record.id for record in waiting} <= done
+
+    async def _ask(self, record: TriggerRecord, item: dict[str, Any]) -> FireTrigger:
+        """Return what the end of a run starts, as it is to be written.
 
         Raises:
-            UnavailableError: it passes by itself; nothing was written.
+            UnavailableError: it cannot be said now.
         """
         now = self._clock.now()
         admits: list[Admit] = []
@@ -187,12 +225,18 @@ class Completions:
                         notes += [prepared.entry] if prepared.entry is not None else []
                         history.reason = f"rejected: {prepared.reason}"
         state = replace(record.state, last_fired_at=now if admits else record.state.last_fired_at)
-        fired = await self._gate.write(
-            FireTrigger(record.id, record.generation, state, ignore, admits, notes, history, endings)
-        )
+        return FireTrigger(record.id, record.generation, state, ignore, admits, notes, history)
+
+    async def _write(self, record: TriggerRecord, command: FireTrigger) -> None:
+        """Write what the end of a run starts.
+
+        Raises:
+            UnavailableError: the trigger was changed meanwhile; nothing was written.
+        """
+        fired = await self._gate.write(command)
         if fired is None:
             raise UnavailableError(f"{record.name} was changed just now")
-        record.state, record.line = state, fired.line
+        record.state, record.line = command.state, fired.line
         self._registry.trim(record)
 
     async def _inputs(self, record: TriggerRecord, item: dict[str, Any]) -> Seen:

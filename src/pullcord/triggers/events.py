@@ -15,7 +15,7 @@ from pydantic_core import from_json
 
 from pullcord.clock import Clock
 from pullcord.core.canonical import canonical_json
-from pullcord.core.errors import PullcordError, StoreError, UsageError
+from pullcord.core.errors import PullcordError, UnavailableError, UsageError
 from pullcord.core.event import SHORTEST
 from pullcord.core.trigger import EVENT
 from pullcord.engine.engine import Engine
@@ -46,6 +46,10 @@ WRITE_EVERY: Final = 60.0
 
 RESTLESS: Final = 10_000_000
 """A trigger that gives another reason at every poll gets a line for it only so often, microseconds."""
+
+
+PREVIEW: Final = 10.0
+"""Seconds beyond its own deadline after which a preview is given up: its code may not load, or be slow to."""
 
 
 class Watched:
@@ -265,10 +269,12 @@ class Events:
                 pause = await self._failed(watched, seen.detail, now)
             else:
                 pause = await self._fire(watched, seen, now)
-        except StoreError as error:
+        except Exception as error:
+            # Whatever is wrong with what it saw, it is polled again, and what was not written is seen again.
             watched.refusals += 1
             pause = after_refusals(watched.every, watched.refusals)
-            log.warning("what %s has seen could not be written: %s", watched.record.name, error)
+            unknown = None if isinstance(error, PullcordError) else error
+            log.warning("what %s has seen could not be written: %s", watched.record.name, error, exc_info=unknown)
         watched.busy = False
         if pause is not None:
             self._arm_after(watched, pause)
@@ -353,6 +359,7 @@ class Events:
 
         Raises:
             UsageError: the location it comes from is not served.
+            UnavailableError: its code does not answer.
         """
         fleet = self._engine.fleets.get(record.spec.location)
         if fleet is None:
@@ -365,7 +372,14 @@ class Events:
 
         timeout: float = record.settings()["timeout"]
         fleet.polls.ask([Poll(record.name, cursor, record.parameters, timeout, done, preview=True)])
-        return await answer
+        try:
+            async with asyncio.timeout(timeout + PREVIEW):
+                return await answer
+        except TimeoutError:
+            raise UnavailableError(
+                f"the workers of {record.spec.location} did not poll {record.name} within {timeout + PREVIEW:g} s; "
+                "try again"
+            ) from None
 
     # --- writing -------------------------------------------------------------------------------------
 

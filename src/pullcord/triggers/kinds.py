@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any, Final
 
+from pullcord.core.errors import UsageError
 from pullcord.triggers.completions import Completions
 from pullcord.triggers.events import Events
 from pullcord.triggers.protocol import Trigger
@@ -58,6 +59,8 @@ class TriggerKinds:
         """Start all kinds."""
         for point in entry_points(group=GROUP):
             try:
+                if point.name in self._kinds:
+                    raise UsageError(f"there is a kind {point.name!r} already; {point.value} needs another name")
                 kind: Trigger = point.load()()
                 kind.init(self._deps)
             except Exception as error:

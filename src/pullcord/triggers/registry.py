@@ -15,7 +15,7 @@ from uuid_utils import uuid7
 from pullcord.clock import Clock
 from pullcord.core.canonical import canonical_json
 from pullcord.core.completion import cycles
-from pullcord.core.errors import NotFoundError, PullcordError
+from pullcord.core.errors import NotFoundError, PullcordError, UsageError
 from pullcord.core.manifest import LoadFailure, TriggerSpec
 from pullcord.core.trigger import COMPLETION
 from pullcord.engine.engine import Engine
@@ -110,8 +110,11 @@ class Registry:
                 row.removed_at,
             )
             self._keep(record)
-            if record.removed_at is None and self.served(record):
-                self.kinds[record.kind].adopt(record)
+            kind = self.kinds.get(record.kind)
+            if kind is None:
+                log.warning("nothing looks after %s: no trigger kind is called %r", record.name, record.kind)
+            elif record.removed_at is None and self.served(record):
+                kind.adopt(record)
 
     async def stop(self) -> None:
         """Stop registering."""
@@ -234,9 +237,12 @@ class Registry:
 
     async def _let_go(self, record: TriggerRecord) -> None:
         """Have what is due dealt with, and nothing further."""
+        kind = self.kinds.get(record.kind)
+        if kind is None:
+            return
         if record.removed_at is None and self.served(record):
-            await self.kinds[record.kind].settle(record)
-        self.kinds[record.kind].drop(record)
+            await kind.settle(record)
+        kind.drop(record)
 
     async def _write(
         self,
@@ -253,15 +259,16 @@ class Registry:
             if record.kind == COMPLETION and number not in numbers and record.removed_at is None
             for flow in record.settings()["of"]
         }
-        await self._store.write(lambda done: RegisterTriggers(declared, numbers, restarted, sorted(watched), done))
+        cursors: dict[int, str | None] = await self._store.write(
+            lambda done: RegisterTriggers(declared, numbers, restarted, sorted(watched), done)
+        )
         for record in removed:
             record.removed_at = self._clock.now()
-        for record, cursor, due in fresh:
+        for record, _, due in fresh:
             record.generation += 1
             record.removed_at = None
             record.state.next_due = due
-            if cursor is not None:
-                record.state.cursor = cursor[0]
+            record.state.cursor = cursors[record.id]
             self._keep(record)
 
     def _accepted(self, location: str, specs: list[TriggerSpec]) -> list[TriggerSpec]:
@@ -330,7 +337,9 @@ class Registry:
             PullcordError: it cannot be so, or could not be written; then nothing has changed.
         """
         async with self._lock:
-            kind = self.kinds[record.kind]
+            kind = self.kinds.get(record.kind)
+            if kind is None:
+                raise UsageError(f"no trigger kind is called {record.kind!r}; install the package that brings it")
             there = record.state.cursor if cursor is None else cursor[0]
             wanted = replace(record, override=override, state=replace(record.state, cursor=there))
             kind.check(wanted)

@@ -10,7 +10,7 @@ import asyncio
 import heapq
 import logging
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
@@ -49,6 +49,9 @@ MOST_AGAIN: Final = 10_000
 
 ABSENT: Final = "its time passed while no server ran"
 """Why a tick that was due before the server started is missed."""
+
+AT_A_TIME: Final = 500
+"""After so many schedules that are due others get their turn."""
 
 
 @dataclass(slots=True)
@@ -92,22 +95,24 @@ class Schedules:
         self._due: dict[int, int] = {}
         self._order = count().__next__
         self._refusals: dict[int, int] = {}
-        self._busy: dict[int, asyncio.Event] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._dealing: dict[int, asyncio.Task[None]] = {}
+        self._task: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._ahead = self._ahead_now()
         self._began = self._clock.now()
         self.lateness = Histogram()
 
     def start(self) -> None:
-        """Begin to keep the time."""
-        self._spawn(self._work())
+        """Begin to keep the time. The clock may have been set back since an earlier server looked at it."""
+        self._rewound()
+        self._task = asyncio.get_running_loop().create_task(self._work())
 
     async def stop(self) -> None:
         """Stop; what is due meanwhile is dealt with by the next server."""
-        for task in self._tasks:
+        tasks = [*self._dealing.values(), *([] if self._task is None else [self._task])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def routes(self) -> list[Any]:
         """Return no routes."""
@@ -135,10 +140,14 @@ class Schedules:
 
     async def settle(self, record: TriggerRecord) -> None:
         """Deal with what is due now, and wait for what is being dealt with."""
-        while record.id in self._busy:
-            await self._busy[record.id].wait()
+        while record.id in self._dealing:
+            await asyncio.wait([self._dealing[record.id]])
         if record.id in self._records:
-            await self._deal_with(record)
+            await asyncio.wait([self._begin(record)])
+
+    def busy(self, record: TriggerRecord) -> bool:
+        """Say whether ticks of a schedule are being dealt with."""
+        return record.id in self._dealing
 
     def check(self, record: TriggerRecord) -> None:
         """Check a changed schedule.
@@ -189,7 +198,7 @@ class Schedules:
 
     async def _work(self) -> None:
         while True:
-            self._look()
+            await self._look()
             pause = LOOK
             if self._heap:
                 pause = min(LOOK, max(0.0, (self._heap[0][0] - self._clock.now()) / 1_000_000))
@@ -200,22 +209,25 @@ class Schedules:
             except TimeoutError:
                 pass
 
-    def _look(self) -> None:
+    async def _look(self) -> None:
         """Deal with everything that is due."""
         ahead = self._ahead_now()
         if self._ahead - ahead > BACK:
             self._rewound()
         self._ahead = ahead
         now = self._clock.now()
+        due: list[TriggerRecord] = []
         while self._heap and self._heap[0][0] <= now:
             moment, _, record = heapq.heappop(self._heap)
             if self._due.get(record.id) == moment and self._records.get(record.id) is record:
-                self._spawn(self._deal_with(record))
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+                due.append(record)
+        for position, record in enumerate(due):
+            if record.id in self._dealing:  # the clock was set meanwhile
+                self._arm(record, now + round(LOOK * 1_000_000))
+            else:
+                self._begin(record)
+            if position % AT_A_TIME == AT_A_TIME - 1:
+                await asyncio.sleep(0)
 
     def _rewound(self) -> None:
         """The clock went back: a schedule that is far ahead of it now would be silent until it is right again."""
@@ -229,33 +241,34 @@ class Schedules:
 
     # --- ticks ---------------------------------------------------------------------------------------
 
+    def _begin(self, record: TriggerRecord) -> asyncio.Task[None]:
+        """Deal with the ticks of a schedule, apart from all others: one whose flow gives no answer delays none."""
+        task = self._dealing[record.id] = asyncio.get_running_loop().create_task(self._deal_with(record))
+        return task
+
     async def _deal_with(self, record: TriggerRecord) -> None:
-        """Deal with what is due of one schedule; a location that is slow to answer holds up only its own."""
-        if record.id in self._busy:
-            return
-        done = self._busy[record.id] = asyncio.Event()
         try:
             due = self._plan(record, self._clock.now())
             if due is not None:
-                due.prepared = await asyncio.gather(*map(self._gate.prepare, due.requests))
+                due.prepared = list(await asyncio.gather(*map(self._gate.prepare, due.requests)))
                 await self._write(due)
         except PullcordError as error:
             log.warning("the ticks of %s could not be written: %s", record.name, error)
             self._later(record)
         except Exception:
-            log.exception("dealing with %s failed", record.name)
+            # Whatever is wrong with it, it is tried again, and stops no other.
+            log.exception("dealing with the ticks of %s failed", record.name, extra={"trigger": record.name})
             self._later(record)
         finally:
-            del self._busy[record.id]
-            done.set()
+            del self._dealing[record.id]
 
     def _plan(self, record: TriggerRecord, now: int) -> Due | None:
         schedule = self.schedule(record)
         cursor = _cursor(record)
         if cursor is None:
             cursor = now
-        again = record.override is not None and record.override.again_until is not None
-        if again and record.override is not None and cursor < (record.override.again_until or 0):
+        again = record.override is not None and cursor < (record.override.again_until or 0)
+        if again:
             schedule = _schedule(
                 record.kind, canonical_json(record.settings() | {"catch_up": "all", "max_catch_up": MOST_AGAIN})
             )
@@ -272,7 +285,7 @@ class Schedules:
         if off:
             notes += self._off(record, off)
             words.append(f"{len(off)} skipped: {record.why_off()}")
-        if record.kind == AT and what.run and what.run[0] < record.registered_at and on:
+        if record.kind == AT and what.run and what.run[0] < record.registered_at and on and not again:
             # It was declared when its time had passed.
             requests, reason = [], f"its time, {rfc3339(what.run[0])}, had passed when it was declared"
             notes += [
@@ -365,6 +378,8 @@ class Schedules:
 
     def _later(self, record: TriggerRecord) -> None:
         """Try again in a while what passes by itself."""
+        if self._records.get(record.id) is not record:
+            return
         refusals = self._refusals[record.id] = self._refusals.get(record.id, 0) + 1
         self._arm(record, self._clock.now() + round(after_refusals(0.5, refusals) * 1_000_000))
 

@@ -36,6 +36,7 @@ UPDATE trigger_state SET cursor = s.cursor, next_due = s.next_due, last_poll_at 
     last_fired_at = s.last_fired_at, errors = s.errors, error = s.error
 FROM {rows(_STATE)} AS s WHERE trigger_id = s.id"""
 _GENERATIONS = "SELECT EACH[trigger_id, generation] FROM trigger_state WHERE trigger_id IN VALUES[ids:int]"
+_CURSORS = "SELECT EACH[trigger_id, cursor] FROM trigger_state WHERE trigger_id IN VALUES[ids:int]"
 _HISTORY = "id:int trigger_id:int outcome reason detail at:int last_at:int count:int"
 _REMEMBER = f"INSERT INTO trigger_history ({names(_HISTORY)}) SELECT {names(_HISTORY)} FROM {rows(_HISTORY)} AS s"
 _REPEAT = f"""
@@ -134,6 +135,8 @@ class RegisterTriggers:
         removed: numbers of those that are gone.
         restarted: numbers of those that are of another kind now, so that what they had come to means nothing.
         watched: all flows whose end starts others, from now on.
+
+    The result is where the declared ones go on from: what they saw last may have been written just before.
     """
 
     keep_trying: ClassVar[bool] = True
@@ -153,8 +156,9 @@ class RegisterTriggers:
         return error
 
     @classmethod
-    def apply(cls, tx: Transaction, commands: Sequence[RegisterTriggers]) -> list[None]:
+    def apply(cls, tx: Transaction, commands: Sequence[RegisterTriggers]) -> list[dict[int, str | None]]:
         """Write one registration after the other."""
+        results: list[dict[int, str | None]] = []
         for command in commands:
             declared = [
                 [d.id, d.uuid, d.name, d.kind, d.location, d.place, d.description, d.flows, int(d.enabled),
@@ -180,7 +184,8 @@ class RegisterTriggers:
             watched = dump([[flow] for flow in command.watched])
             tx.execute(f"INSERT INTO watched_flows (flow) SELECT flow FROM {rows('flow')} AS s", {"rows": watched})
             tx.hints.watched = bool(command.watched)
-        return [None] * len(commands)
+            results.append(dict(tx.array(_CURSORS, {"ids": dump([d.id for d in command.declared])})))
+        return results
 
 
 @dataclass(slots=True)
