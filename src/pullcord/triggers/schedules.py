@@ -254,8 +254,8 @@ class Schedules:
         cursor = _cursor(record)
         if cursor is None:
             cursor = now
-        again = record.override is not None and record.override.again_until is not None
-        if again and record.override is not None and cursor < (record.override.again_until or 0):
+        again = record.override is not None and cursor < (record.override.again_until or 0)
+        if again:
             schedule = _schedule(
                 record.kind, canonical_json(record.settings() | {"catch_up": "all", "max_catch_up": MOST_AGAIN})
             )
