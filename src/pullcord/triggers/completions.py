@@ -103,7 +103,7 @@ class Completions:
                 f"{fixed!r} of a completion is changed in the code; on, parameters and enabled can be here"
             )
         states = wanted["on"]
-        if not isinstance(states, list) or not states or any(state not in ENDED for state in states):
+        if not isinstance(states, list) or not states or any(str(state) not in ENDED for state in states):
             raise UsageError(f"on is a list of states that a run ends in: {', '.join(sorted(ENDED))}")
 
     def adopt(self, record: TriggerRecord) -> None:
