@@ -227,6 +227,7 @@ class Polls:
     def attach(self, worker: WorkerHandle) -> None:
         """A worker is ready: ask it all that waits."""
         if worker.role == APART:
+            self._spawning = False
             self._apart = worker
             self._next_apart()
             return
@@ -249,6 +250,9 @@ class Polls:
             self._control = None
         if worker is self._apart:
             self._apart = None
+        elif worker.role == APART and not worker.was_ready:
+            self._spawning = False
+            self._loop.call_later(self._fleet.longer_pause(), self._next_apart)
         marks, worker.marks = worker.marks, None
         by_itself = worker.deliberate is None and not worker.retired
         running = set(marks.running()) if marks is not None and by_itself else set()
@@ -348,15 +352,14 @@ class Polls:
         self._apart.send([kinds.POLL, [[poll.number, poll.trigger, poll.cursor, poll.parameters, poll.preview]]])
 
     async def _start_apart(self) -> None:
+        """Start a worker for polls apart; it counts as being started until it is ready, or gone."""
         try:
             await self._fleet.spawn(APART)
         except (LocationError, OSError) as error:
             log.warning("no process for polls apart: %s", error, extra={"location": self._fleet.location.name})
             await asyncio.sleep(self._fleet.longer_pause())
-        finally:
             self._spawning = False
-            if self._apart is None:
-                self._loop.call_later(1.0, self._next_apart)
+            self._next_apart()
 
     def _overdue(self, poll: Poll) -> None:
         """A process for polls apart says nothing any more."""
