@@ -336,8 +336,8 @@ async def test_bad_events_are_in_their_histories_and_in_nobodys_way(serve: Serve
         await until(there)
 
     await says("raises", "RuntimeError: the other side is down")
-    await says("nonsense", "dict")
-    await says("unsound", "nan")
+    await says("nonsense", "an event returns pc.Fire")
+    await says("unsound", "cannot be written as JSON")
     await says("hangs", "took longer than 0.3 s")
     await says("lost", "nowhere", "refused")
     await says("misfit", "n: ", "refused")
