@@ -10,11 +10,13 @@ import pytest
 from uuid_utils import uuid7
 
 from pullcord.core.manifest import ISOLATED
-from pullcord.core.states import RunState
+from pullcord.core.states import Outcome, RunState
+from pullcord.store.commands.triggers import RegisterTriggers
 from pullcord.store.queries.invariants.documents import DOCUMENTS
 from pullcord.store.queries.invariants.examine import EXAMPLES, examine
 from pullcord.store.queries.invariants.invariant import Verdict
 from pullcord.store.queries.invariants.rules import INVARIANTS
+from pullcord.store.transaction import ignore
 from tests.store.harness import (
     DAY,
     LANE,
@@ -25,11 +27,13 @@ from tests.store.harness import (
     DrivenClock,
     Server,
     admit,
+    entry,
     finished,
     note,
     spec,
     step,
 )
+from tests.store.test_triggers import declared, fire
 
 NAMES = [*(invariant.name for invariant in INVARIANTS), *DOCUMENTS]
 
@@ -62,8 +66,28 @@ def populate(server: Server) -> None:
     server.cancel(stuck.uuid)
     server.admit(admit("f"), admit("f"), admit("f", not_before=NOON + DAY))
     server.cancel(server.rows("SELECT max(uuid) AS uuid FROM runs WHERE state = 'queued'")[0]["uuid"])
+    triggers(server)
     (gone,) = server.begin(admit("g"))
     server.lose(gone, blame=0)
+
+
+def triggers(server: Server) -> None:
+    """Make a schedule that was missed and skipped, an event with a run, and an end that starts others."""
+    schedule = declared(1, "hourly", kind="cron", cursor=[str(NOON)])
+    server.write(RegisterTriggers([schedule, declared(2), declared(3, "gone")], [], [], ["free"], ignore))
+    server.write(RegisterTriggers([], [3], [], ["free"], ignore))
+    asked = {"trigger_kind": "cron", "trigger_name": "hourly", "scheduled_for": NOON}
+    notes = [
+        entry("free", **asked, times=3).become(Outcome.MISSED, reason="too late"),
+        entry("free", **asked).become(Outcome.SKIPPED, reason="a holiday"),
+    ]
+    server.write(fire(number=1, cursor=str(NOON), notes=notes))
+    seen = {"trigger_kind": "event", "trigger_name": "inbox"}
+    for _ in range(2):
+        server.write(fire(admit("free", limited=False, dedup="same", ledger=seen), number=2))
+    server.write(fire(admit("free", limited=False, dedup="other", ledger=seen), number=2))
+    for run in server.claim()[:1]:
+        server.finish(finished(run))
 
 
 BREAK: Mapping[str, Sequence[str]] = {
@@ -116,6 +140,15 @@ BREAK: Mapping[str, Sequence[str]] = {
     "a run says who cancelled it when it is cancelled": ["UPDATE runs SET cancel = NULL"],
     "a run's times are in order": ["UPDATE runs SET ended_at = 1 WHERE ended_at IS NOT NULL"],
     "every document can be read": ["UPDATE steps SET result = '{' WHERE state = 'succeeded'"],
+    "what a trigger asked for names a trigger that exists": ["UPDATE triggers SET name = 'renamed' WHERE id = 1"],
+    "every line of a history is of a trigger that exists": ["DELETE FROM triggers WHERE id = 2"],
+    "every trigger has a state": ["DELETE FROM trigger_state WHERE trigger_id = 3"],
+    "what starts others has ended": ["UPDATE endings SET run_id = 1000"],
+    "equal fires have one run that has not ended": [
+        "DROP INDEX runs_dedup",
+        "UPDATE runs SET dedup = 'same' WHERE state IN ('queued', 'running')",
+    ],
+    "a schedule has come to a tick": ["UPDATE trigger_state SET cursor = '\"soon\"' WHERE trigger_id = 1"],
     "a run takes the slot of its flow": ["UPDATE runs SET slot = NULL WHERE slot = 'f' AND state = 'queued'"],
 }
 """For each invariant what breaks it."""
@@ -179,7 +212,7 @@ def test_a_limit_that_was_lowered_under_active_runs_is_a_note(server: Server) ->
 
 def test_every_rule_that_is_built_has_its_invariants() -> None:
     assert len(NAMES) == len(set(NAMES))
-    assert {invariant.rule for invariant in INVARIANTS} == {1, 2, 3, 4, 6, 7, 8}
+    assert {invariant.rule for invariant in INVARIANTS} == {1, 2, 3, 4, 5, 6, 7, 8, 10}
 
 
 class Traffic(threading.Thread):

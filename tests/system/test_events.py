@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from pathlib import Path
@@ -337,7 +338,7 @@ async def test_bad_events_are_in_their_histories_and_in_nobodys_way(serve: Serve
 
     await says("raises", "RuntimeError: the other side is down")
     await says("nonsense", "an event returns pc.Fire")
-    await says("unsound", "not JSON compliant")
+    await says("unsound", "cannot be written as JSON")
     await says("hangs", "took longer than 0.3 s")
     await says("lost", "nowhere", "refused")
     await says("misfit", "n: ", "refused")
@@ -356,6 +357,70 @@ async def test_bad_events_are_in_their_histories_and_in_nobodys_way(serve: Serve
     assert seen == list(range(1, len(seen) + 1))
     assert served.trigger("raises")["health"] == "failing"
     assert served.trigger("good")["health"] == "ok"
+
+
+APART = """
+@pc.flow(concurrency=None)
+def work() -> None:
+    return None
+
+
+@pc.event(flow=work, every="50ms", timeout="1s", max_errors=None)
+def suspect():
+    note("suspect", os.getpid())
+    if (HERE / "hold").exists():
+        note("held", os.getpid())
+        ctypes.PyDLL(None).usleep(600_000_000)
+
+
+@pc.event(flow=work, every="50ms", timeout="30s", max_errors=None)
+def beside():
+    note("beside", os.getpid())
+    while (HERE / "beside-waits").exists():
+        time.sleep(0.01)
+
+
+@pc.event(flow=work, every="50ms", max_errors=None)
+async def other():
+    note("other", os.getpid())
+"""
+
+
+async def test_an_event_that_blocked_its_process_is_polled_apart_till_it_behaves(serve: Serve, impatient: None) -> None:
+    served: Served = await serve(APART, names=("suspect", "beside", "other"))
+    await until(lambda: served.notes("suspect") and served.notes("other"))
+    (first,) = set(served.notes("suspect"))
+    served.say("hold")
+    await until(lambda: _failed(served, "suspect"))
+    (served.folder / "hold").unlink()
+
+    def together_again() -> bool:
+        """All that it did since it was apart: ten polls and more there, and then where the others are."""
+        pids = served.notes("suspect")
+        return pids[-1] != first and pids[-1] == served.notes("other")[-1]
+
+    await until(together_again)
+    pids = served.notes("suspect")
+    counts = Counter(pids)
+    assert max(counts[pid] for pid in set(pids) - {first, pids[-1]}) >= 10
+    assert (await served.told("other"))["failed"] == (await served.told("beside"))["failed"] == 0
+
+
+async def test_of_several_suspects_none_is_blamed(serve: Serve, impatient: None) -> None:
+    """The one that waits in a thread looks just as guilty as the one that holds the interpreter lock in another."""
+    served: Served = await serve(APART, names=("suspect", "beside", "other"))
+    await until(lambda: served.notes("suspect") and served.notes("beside"))
+    served.say("beside-waits")
+    count = len(served.notes("beside"))
+    await until(lambda: len(served.notes("beside")) > count)
+    served.say("hold")
+    await until(lambda: served.notes("held"))
+    (served.folder / "beside-waits").unlink()
+    first = served.notes("held")[0]
+    await until(lambda: served.notes("beside")[-1] not in (first, served.notes("other")[-1]))
+    (served.folder / "hold").unlink()
+    await until(lambda: served.notes("beside")[-1] == served.notes("other")[-1])
+    assert (await served.told("other"))["failed"] == (await served.told("beside"))["failed"] == 0
 
 
 # --- failing, and being disabled ---------------------------------------------------------------------

@@ -16,12 +16,20 @@ import pytest
 import pullcord
 from pullcord.failpoints import NAMES
 from pullcord.store.queries.invariants.examine import examine
-from tests.system.harness import Server, Start
+from tests.system.harness import FLOWS, Server, Start
 from tests.system.invariants import check_invariants, opened
 from tests.system.load import Load
 from tests.system.meeting import Meeting
+from tests.system.processes import poll
+
+WATCHFUL = FLOWS / "watchful.py"
+LAST = 40
+"""The last number of the event there."""
 
 CANCEL = tuple(name for name in NAMES if name.startswith("cancel."))
+FIRE = tuple(name for name in NAMES if name.startswith("fire."))
+"""A load passes none of these: only triggers do."""
+
 OUTLIVED = ("worker.", "template.")
 """What begins so kills a process that the server outlives."""
 
@@ -46,7 +54,7 @@ def provoke(name: str, server: Server, load: Load) -> None:
         server.spawn()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in CANCEL])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in CANCEL + FIRE])
 def test_nothing_is_lost_when_a_process_dies_at(name: str, serve: Start, tmp_path: Path, log: Path) -> None:
     marker = tmp_path / "marker"
     marker.touch()  # A point whose marker is there does not fire: removing it arms the point in mid-load.
@@ -88,6 +96,35 @@ def test_a_run_is_cancelled_or_goes_on_when_the_server_dies_at(
     meeting.nobody()
     assert server.stop() == 0
     assert rules_broken(server.data_dir) == []
+
+
+@pytest.mark.parametrize("when", [1, 9])
+@pytest.mark.parametrize("name", [*FIRE, "writer.before_commit", "writer.after_commit", "journal.after_finish"])
+def test_what_triggers_see_is_neither_lost_nor_doubled_when_the_server_dies_at(
+    name: str, when: int, serve: Start, tmp_path: Path
+) -> None:
+    marker = tmp_path / "marker"
+    server = serve(WATCHFUL, environment={"PULLCORD_FAILPOINTS": f"{name}@{marker}:{when}"}, started=False)
+    server.spawn()
+    assert server.died() == -signal.SIGKILL
+    assert marker.exists()
+    server.start()
+    everything = list(range(1, LAST + 1))
+
+    def seen(flow: str) -> list[int]:
+        items = server.api.get("/v1/runs", flow=flow, state="succeeded", limit="1000").body["items"]
+        return sorted(item["inputs"]["n"] for item in items)
+
+    poll(lambda: len(seen("followed")) >= LAST)
+    assert server.stop() == 0
+    server.start()  # what is left of ends that were noted would start something now
+    assert seen("counted") == seen("followed") == everything
+    assert server.stop() == 0
+    assert rules_broken(server.data_dir) == []
+    with opened(server.data_dir) as db:
+        assert db.execute("SELECT count(*) FROM endings").fetchone()[0] == 0
+        cursors = db.execute("SELECT cursor FROM trigger_state WHERE cursor IS NOT NULL").fetchall()
+        assert [row[0] for row in cursors] == [str(LAST)]
 
 
 def test_every_point_is_one_place_in_the_code() -> None:

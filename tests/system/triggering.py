@@ -75,6 +75,7 @@ class Served:
         self.app = self.make()
         await self.app.start()
         await self.app.ready()
+        await self.app.registry.wait_ready()
         return self
 
     async def stop(self) -> None:

@@ -102,6 +102,7 @@ class Polls:
         self._loop = asyncio.get_running_loop()
         self._control: WorkerHandle | None = None
         self._apart: WorkerHandle | None = None
+        self._coming: WorkerHandle | None = None
         self._spawning = False
         self._count = 0
         self._open: dict[int, Poll] = {}
@@ -227,8 +228,7 @@ class Polls:
     def attach(self, worker: WorkerHandle) -> None:
         """A worker is ready: ask it all that waits."""
         if worker.role == APART:
-            self._spawning = False
-            self._apart = worker
+            self._apart, self._coming = worker, None
             self._next_apart()
             return
         self._control = worker
@@ -250,8 +250,8 @@ class Polls:
             self._control = None
         if worker is self._apart:
             self._apart = None
-        elif worker.role == APART and not worker.was_ready:
-            self._spawning = False
+        if worker is self._coming:  # it died while it loaded the code
+            self._coming = None
             self._loop.call_later(self._fleet.longer_pause(), self._next_apart)
         marks, worker.marks = worker.marks, None
         by_itself = worker.deliberate is None and not worker.retired
@@ -342,7 +342,7 @@ class Polls:
         if self._alone is not None or not self._queue:
             return
         if self._apart is None:
-            if not self._spawning:
+            if not self._spawning and self._coming is None:
                 self._spawning = True
                 self._fleet.spawn_task(self._start_apart())
             return
@@ -352,13 +352,15 @@ class Polls:
         self._apart.send([kinds.POLL, [[poll.number, poll.trigger, poll.cursor, poll.parameters, poll.preview]]])
 
     async def _start_apart(self) -> None:
-        """Start a worker for polls apart; it counts as being started until it is ready, or gone."""
         try:
-            await self._fleet.spawn(APART)
+            worker = await self._fleet.spawn(APART)
+            self._coming = worker if worker in self._fleet.workers else None
         except (LocationError, OSError) as error:
             log.warning("no process for polls apart: %s", error, extra={"location": self._fleet.location.name})
             await asyncio.sleep(self._fleet.longer_pause())
+        finally:
             self._spawning = False
+        if self._coming is None:
             self._next_apart()
 
     def _overdue(self, poll: Poll) -> None:

@@ -29,6 +29,9 @@ _TABLES: Final = {
     "steps": ("run_id identity", "name", "result error"),
     "audit": ("id", "action", "detail"),
     "flows": ("name", "name", "spec"),
+    "triggers": ("id", "name", "flows parameters settings override"),
+    "trigger_state": ("trigger_id", "trigger_id", "cursor"),
+    "trigger_history": ("id", "id", "detail"),
 }
 """The tables with documents: key columns, what a row is called by, document columns."""
 

@@ -6,11 +6,13 @@ rows compare come from one clock that may be set back, so what only times show i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
 
 from pullcord.core.manifest import ISOLATED
 from pullcord.core.states import ACTIVE, ENDED, Outcome, RunState, StepState
+from pullcord.core.trigger import COMPLETION, EVENT, SCHEDULES
 from pullcord.store.commands.keys import REQUEST_ID, RETENTION
 from pullcord.store.commands.lifecycle import MAX_LOSSES
 from pullcord.store.queries.invariants.invariant import Invariant
@@ -22,8 +24,12 @@ _HARMLESS: Final = "nothing was lost by this; report it as a bug"
 _CLOCK: Final = "look whether the machine's clock was set back; if it was not, report it as a bug"
 
 
-def _in(*words: StrEnum) -> str:
+def _names(words: Iterable[str]) -> str:
     return "(" + ", ".join(f"'{word}'" for word in sorted(words)) + ")"
+
+
+def _in(*words: StrEnum) -> str:
+    return _names(words)
 
 
 _ENDED = _in(*ENDED)
@@ -48,6 +54,10 @@ STEPS: Final = "steps s LEFT JOIN runs r ON r.id = s.run_id"
 NUMBERS: Final = (
     "(SELECT run_id, seq, count(*) AS steps FROM steps GROUP BY run_id, seq) n JOIN runs r ON r.id = n.run_id"
 )
+TRIGGERS: Final = "triggers t LEFT JOIN trigger_state s ON s.trigger_id = t.id"
+ASKED: Final = "requests q LEFT JOIN triggers t ON t.name = q.trigger_name"
+LINES: Final = "trigger_history h LEFT JOIN triggers t ON t.id = h.trigger_id"
+ENDS: Final = "endings e LEFT JOIN runs r ON r.id = e.run_id"
 _ADMITTED: Final = "FROM requests WHERE outcome = 'admitted' AND dry_run = 0"
 BY_KEY: Final = (
     "(SELECT flow, invoker, idempotency_key, count(*) AS admitted, max(at) - min(at) AS apart "
@@ -55,6 +65,9 @@ BY_KEY: Final = (
 )
 BY_ID: Final = (
     f"(SELECT uuid, invoker, count(*) AS admitted, max(at) - min(at) AS apart {_ADMITTED} GROUP BY uuid, invoker) d"
+)
+SAME: Final = (
+    f"(SELECT dedup, count(*) AS runs FROM runs WHERE dedup IS NOT NULL AND state NOT IN {_ENDED} GROUP BY dedup) d"
 )
 HELD: Final = (
     "(SELECT r.slot, max(s.capacity) AS capacity, count(*) AS held, "
@@ -117,15 +130,35 @@ INVARIANTS: Final = (
     ),
     Invariant(
         3, "every refusal has a code and a reason", REQUESTS,
-        f"q.outcome NOT IN {_in(Outcome.ADMITTED, Outcome.REPLAYED, Outcome.AWAITING_APPROVAL)} "
-        "AND (coalesce(q.code, '') = '' OR coalesce(q.reason, '') = '')",
+        "(q.outcome = 'rejected' AND coalesce(q.code, '') = '') "
+        f"OR (q.outcome NOT IN {_in(Outcome.ADMITTED, Outcome.REPLAYED, Outcome.AWAITING_APPROVAL)} "
+        "AND coalesce(q.reason, '') = '')",
         "q.uuid, q.outcome, q.code, q.reason", "request {} became {}, with code {!r} and reason {!r}", _HARMLESS,
     ),
     Invariant(
         3, "repeats have a first, a last and a count", REQUESTS,
         "q.count < 1 OR (q.count = 1 AND q.last_at IS NOT NULL) "
-        "OR (q.count > 1 AND (q.repeat_key IS NULL OR q.last_at IS NULL OR q.last_at < q.at))",
+        "OR (q.count > 1 AND (q.last_at IS NULL OR q.last_at < q.at "
+        "OR (q.repeat_key IS NULL AND q.scheduled_for IS NULL)))",  # very many ticks are told in one row
         "q.uuid, q.count, q.at, q.last_at", "request {} was counted {} times, from {} to {}", _HARMLESS,
+    ),
+    Invariant(
+        3, "what a trigger asked for names a trigger that exists", ASKED,
+        f"t.id IS NULL AND (q.trigger_kind IN {_names({*SCHEDULES, EVENT, COMPLETION})} "
+        "OR (q.trigger_kind = 'webhook' AND q.outcome = 'admitted'))",
+        "q.uuid, q.trigger_kind, q.trigger_name", "request {} is of the {} trigger {!r}, which does not exist", _DAMAGE,
+    ),
+    Invariant(
+        3, "every line of a history is of a trigger that exists", LINES, "t.id IS NULL",
+        "h.id, h.trigger_id", "line {} is of trigger no. {}, which does not exist", _HARMLESS,
+    ),
+    Invariant(
+        3, "every trigger has a state", TRIGGERS, "s.trigger_id IS NULL",
+        "t.name", "it is not known how far the trigger {} has come", _DAMAGE,
+    ),
+    Invariant(
+        3, "what starts others has ended", ENDS, f"r.id IS NULL OR r.state NOT IN {_ENDED}",
+        "e.run_id, r.state", "the end of run no. {} is noted, and it is {}", _DAMAGE,
     ),
     # --- 4. Idempotency
     Invariant(
@@ -157,6 +190,11 @@ INVARIANTS: Final = (
         "OR (coalesce(q.idempotency_key, '') <> coalesce(o.idempotency_key, '') "
         f"AND NOT EXISTS (SELECT 1 FROM keys i WHERE i.request_id = o.id AND i.scope = '{REQUEST_ID}')))",
         "q.uuid, q.original_id", "request {} is a replay of request no. {}, which asked for something else", _DAMAGE,
+    ),
+    # --- 5. Deduplication
+    Invariant(
+        5, "equal fires have one run that has not ended", SAME, "d.runs > 1",
+        "d.dedup, d.runs", "{} has {} runs that have not ended", _DAMAGE,
     ),
     # --- 6. Fencing
     Invariant(
@@ -261,5 +299,12 @@ INVARIANTS: Final = (
         "r.ended_at < r.started_at OR (r.attempt = 1 AND r.started_at < r.queued_at)",
         "r.uuid, r.queued_at, r.started_at, r.ended_at", "run {} was queued {}, started {}, ended {}", _CLOCK, "note",
     ),
+    # --- 10. Schedules
+    Invariant(
+        10, "a schedule has come to a tick", TRIGGERS,
+        f"t.kind IN {_names(SCHEDULES)} AND t.removed_at IS NULL "
+        "AND (coalesce(s.cursor, '') = '' OR trim(s.cursor, '0123456789') <> '')",
+        "t.name, s.cursor", "the schedule {} has come to {!r}, which is no time", _DAMAGE,
+    ),
 )  # fmt: skip
-"""All of them. Nothing is asked about rule 5: the keys of events do not exist yet."""
+"""All of them."""
