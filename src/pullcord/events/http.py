@@ -21,7 +21,6 @@ MOST_BODY: Final = 4_000_000
 """An answer that is read has no more bytes than this."""
 
 _SCHEMES: Final = ("http", "https")
-_PIECE: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +110,7 @@ def get(url: str, timeout: float, headers: Mapping[str, str] | None = None, *, b
 
 def _read(response: HTTPResponse, deadline: float, url: str) -> bytes:
     body = bytearray()
-    while piece := response.read1(_PIECE):
+    while piece := response.read1(65_536):
         body += piece
         if len(body) > MOST_BODY:
             raise PollError(f"the answer of {named(url)} has more than {MOST_BODY} bytes", permanent=True)
@@ -123,15 +122,13 @@ def _read(response: HTTPResponse, deadline: float, url: str) -> bytes:
 
 
 def retry_after(text: str | None) -> float | None:
-    """Return the seconds that a Retry-After header asks for, given as seconds or as a date (RFC 9110, 10.2.3).
+    """Return the seconds that a Retry-After header asks for, or None where there is none that can be read.
 
-    None where there is none, or none that can be read.
+    It holds seconds or a date (RFC 9110, 10.2.3).
     """
-    if text is None:
-        return None
-    if text.strip().isdecimal():
-        return min(float(text), 86_400.0 * 365)
     try:
+        if text is None or text.strip().isdecimal():
+            return None if text is None else min(float(text), 86_400.0 * 365)
         moment = parsedate_to_datetime(text)
         return max(0.0, (microseconds(moment) - SystemClock().now()) / 1_000_000)
     except (ValueError, TypeError):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 import pullcord as pc
+from tests.postgres import FAST, PostgresServer
 from tests.unit.events.site import Site, served
+from tests.unit.events.tables import Tables
+from tests.unit.polling.harness import ServerEnd
 
 
 @pytest.fixture(autouse=True)
@@ -40,3 +44,36 @@ def closed_port() -> Iterator[int]:
 @pytest.fixture
 def state() -> pc.Cursor:
     return pc.Cursor()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with PostgresServer("wheel", FAST) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def tables(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tables]:
+    """A database of each kind, which the test fills."""
+    if request.param == "sqlite":
+        address = f"sqlite:///{tmp_path / 'orders.db'}"
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres")
+        address = server.url(server.create()).replace("postgresql://", "postgresql+psycopg://")
+    tables = Tables(address)
+    yield tables
+    tables.close()
+
+
+@pytest.fixture
+def serve_code(tmp_path: Path) -> Iterator[Callable[[str], ServerEnd]]:
+    """Load code in a worker."""
+    ends: list[ServerEnd] = []
+
+    def serve(code: str) -> ServerEnd:
+        ends.append(ServerEnd(tmp_path, code))
+        return ends[-1]
+
+    yield serve
+    for end in ends:
+        end.close()
