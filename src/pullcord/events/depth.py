@@ -108,7 +108,7 @@ def depth(
         flow: what to run: a flow, its name, or a list.
         every: time between queries.
         name: `{flow}-depth` unless given.
-        **options: `allow_concurrent`, `max_errors` and `enabled`, as `pullcord.event` takes them.
+        **options: `allow_concurrent`, `max_errors` and `enabled`, as `pc.event` takes them.
 
     Raises:
         DefinitionError: the declaration cannot work.

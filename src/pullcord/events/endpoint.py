@@ -126,7 +126,7 @@ def endpoint(
         flow: what to run: a flow, its name, or a list.
         every: time between requests.
         name: `{flow}-endpoint` unless given.
-        **options: `allow_concurrent`, `max_errors` and `enabled`, as `pullcord.event` takes them.
+        **options: `allow_concurrent`, `max_errors` and `enabled`, as `pc.event` takes them.
 
     Raises:
         DefinitionError: the declaration cannot work.

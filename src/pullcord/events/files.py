@@ -141,7 +141,7 @@ def files(
         flow: what to run: a flow, its name, or a list.
         every: time between looks.
         name: `{flow}-files` unless given.
-        **options: `allow_concurrent`, `max_errors` and `enabled`, as `pullcord.event` takes them.
+        **options: `allow_concurrent`, `max_errors` and `enabled`, as `pc.event` takes them.
 
     Raises:
         DefinitionError: the declaration cannot work.

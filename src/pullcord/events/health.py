@@ -100,7 +100,7 @@ def health(
         flow: what to run: a flow, its name, or a list.
         every: time between checks.
         name: `{flow}-health` unless given.
-        **options: `allow_concurrent`, `max_errors` and `enabled`, as `pullcord.event` takes them.
+        **options: `allow_concurrent`, `max_errors` and `enabled`, as `pc.event` takes them.
 
     Raises:
         DefinitionError: the declaration cannot work.

@@ -53,6 +53,9 @@ def test_all_are_declared_and_polled(worker: ServerEnd, tmp_path: Path, site: Si
         "inbox-of-twice", "attached",
     }  # fmt: skip
     assert triggers["report-files"]["kind"] == "event"
+    assert {Path(item["place"].rpartition(":")[0] or item["place"]).name for item in triggers.values()} == {
+        "triggers.py"
+    }
     assert triggers["report-files"]["parameters"]["folder"] == str(tmp_path / "in")
     assert triggers["attached"]["flows"] == ["attached"]
     assert "file that is new in a folder" in triggers["report-files"]["description"]
