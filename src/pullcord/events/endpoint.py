@@ -22,7 +22,7 @@ _SECRET: Final = frozenset({"authorization", "cookie", "proxy-authorization", "x
 class Endpoint:
     """Fires when what is watched in the answer of a web address changes; the first look fires nothing.
 
-    The cursor holds the value, the ETag that it came with, and how often it has changed.
+    The cursor holds the value, what it is of, the ETag that it came with, and how often it has changed.
 
     Args:
         url: the address, `http://` or `https://`.
@@ -56,22 +56,23 @@ class Endpoint:
         Raises:
             PollError: there was no answer, or none that says what is watched.
         """
-        known: dict[str, Any] | None = state.value
+        of = f"{self.watch} of {self.url}"
+        known: dict[str, Any] = state.value or {"of": None, "changes": 0}
+        same = known["of"] == of  # else somebody has changed the parameters
         headers = {name: resolved(value) for name, value in self.headers.items()}
-        if known is not None and known["etag"] is not None and self.watch != STATUS:
+        if same and known["etag"] is not None and self.watch != STATUS:
             headers["If-None-Match"] = known["etag"]
         answer = get(self.url, self.timeout, headers, body=self.watch.startswith(JSON))
         if answer.status == 304 and "If-None-Match" in headers:
             return Skip("not modified")
-        value, etag = self._value(answer), answer.headers.get("ETag")
-        if known is None:
-            state.value = {"value": value, "etag": etag, "changes": 0}
+        value = self._value(answer)
+        state.value = known | {"of": of, "value": value, "etag": answer.headers.get("ETag")}
+        if not same:
             return Skip("the first look; changes are told from now on")
         if canonical_json(value) == canonical_json(known["value"]):
-            state.value = known | {"etag": etag}
             return Skip("unchanged")
         changes = known["changes"] + 1
-        state.value = {"value": value, "etag": etag, "changes": changes}
+        state.value |= {"changes": changes}
         context = {"value": value}
         if self.details:
             context |= {"url": self.url, "previous": known["value"]}

@@ -55,8 +55,9 @@ class FileWatcher:
     clock: ClassVar[Clock] = SystemClock()
 
     def __init__(self, folder: str, pattern: str = "*", settle: float = 1.0, details: bool = False) -> None:
-        if not pattern or pattern.startswith("/") or ".." in pattern.split("/"):
-            raise DefinitionError(f"the pattern {pattern!r} must stay in the folder, like '*.csv' or '**/*.csv'")
+        parts = pattern.split("/")
+        if not parts[0] or ".." in parts or any("**" in part and part != "**" for part in parts):
+            raise DefinitionError(f"the pattern {pattern!r} is none within the folder, like '*.csv' or '**/*.csv'")
         self.folder, self.pattern, self.settle, self.details = Path(folder), pattern, settle, details
         self._first_seen: dict[str, int] = {}
 
@@ -84,32 +85,29 @@ class FileWatcher:
         folder = self.folder.absolute()
         try:
             os.scandir(folder).close()  # glob() would take what cannot be read for an empty folder
+        except FileNotFoundError:
+            raise PollError(f"the folder {folder} is missing; make it") from None
         except OSError as error:
-            missing = isinstance(error, FileNotFoundError)
-            reason = "is missing; make it" if missing else f"cannot be read: {error.strerror}"
-            raise PollError(f"the folder {folder} {reason}") from None
-        for path in folder.glob(self.pattern):
-            hidden = any(part.startswith((".", "~$")) for part in path.relative_to(folder).parts)
-            if hidden or path.name.lower().endswith(_TEMPORARY):
+            raise PollError(f"the folder {folder} cannot be read: {error.strerror}") from None
+        begin = len(str(folder).rstrip("/")) + 1
+        for path in map(str, folder.glob(self.pattern)):
+            hidden = any(part.startswith((".", "~$")) for part in path[begin:].split("/"))
+            if hidden or path.lower().endswith(_TEMPORARY):
                 continue
             try:
-                str(path).encode()
-                about = path.stat()
+                path.encode()
+                about = os.stat(path)  # noqa: PTH116  many thousand files are looked at
             except (OSError, UnicodeEncodeError):  # gone meanwhile, a broken link, or a name that JSON cannot hold
                 continue
             if stat.S_ISREG(about.st_mode):
-                yield _File(str(path), about.st_ino, about.st_mtime_ns, about.st_size)
+                yield _File(path, about.st_ino, about.st_mtime_ns, about.st_size)
 
     def _complete(self, files: list[_File]) -> list[_File]:
         """Return the files that have not changed for long enough, by their own times or by what was seen here."""
-        now, length = self.clock.now(), self.settle * 1_000_000
-        seen, self._first_seen = self._first_seen, {}
-        complete = []
-        for file in files:
-            first = self._first_seen[file.digest] = seen.get(file.digest, now)
-            if now - min(first, file.modified // 1000) >= length:
-                complete.append(file)
-        return complete
+        seen, now = self._first_seen, self.clock.now()
+        self._first_seen = {file.digest: seen.get(file.digest, now) for file in files}
+        since = {file: min(self._first_seen[file.digest], file.modified // 1000) for file in files}
+        return [file for file in files if now - since[file] >= self.settle * 1_000_000]
 
     def _context(self, file: _File) -> dict[str, Any]:
         context: dict[str, Any] = {"path": file.path}

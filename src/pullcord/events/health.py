@@ -56,8 +56,8 @@ class HealthCheck:
             return None if 200 <= status < 300 else f"{named(self.target)} answers {status}"
         try:
             socket.create_connection(self._address, self.timeout).close()
-        except OSError as error:
-            return f"{self.target} does not accept: {error.strerror or error}"
+        except (OSError, UnicodeError) as error:  # the latter for a name that cannot be
+            return f"{self.target} does not accept: {getattr(error, 'strerror', None) or error}"
         return None
 
 

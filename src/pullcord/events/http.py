@@ -64,7 +64,7 @@ def checked(url: str) -> str:
         good = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
     except ValueError:
         good = False
-    if not good or any(char <= " " for char in url):
+    if not good or any(not "!" <= char <= "~" for char in url):
         shown = "this" if "@" in url else repr(url)  # a password may come before the @
         raise DefinitionError(f"{shown} is no web address; write it like 'https://example.org/status'")
     if parts.username is not None:

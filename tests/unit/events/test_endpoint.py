@@ -66,6 +66,17 @@ def test_a_value_that_comes_back_is_another_change(site: Site, state: pc.Cursor)
     assert keys == ["1", "2", "3"]
 
 
+def test_what_is_watched_anew_begins_with_a_first_look(site: Site, other_site: Site, state: pc.Cursor) -> None:
+    site.headers = other_site.headers = {"ETag": '"one"'}
+    assert fired(Endpoint(site.url), state) is None
+    assert fired(Endpoint(site.url, watch="status"), state) is None
+    assert fired(Endpoint(other_site.url, watch="status"), state) is None
+    assert fired(Endpoint(other_site.url), state) is None
+    assert all(headers["If-None-Match"] is None for headers in other_site.asked)
+    other_site.headers = {"ETag": '"two"'}
+    assert fired(Endpoint(other_site.url), state) == {"value": '"two"'}
+
+
 def test_a_status_fires_and_no_status_is_an_error(site: Site, state: pc.Cursor) -> None:
     event = Endpoint(site.url, watch="status")
     site.headers = {"ETag": "x"}
@@ -173,7 +184,17 @@ def test_a_redirect_out_of_the_web_is_not_followed(site: Site, state: pc.Cursor,
 
 @pytest.mark.parametrize(
     "url",
-    ["", "example.org", "file:///etc/passwd", "http://", "http://[", "http://a b/", "http://a:0/", "http://u:hush@["],
+    [
+        "",
+        "example.org",
+        "file:///etc/passwd",
+        "http://",
+        "http://[",
+        "http://a b/",
+        "http://a:0/",
+        "http://a/ü",
+        "http://u:hush@[",
+    ],
 )
 def test_what_is_no_web_address_is_refused(url: str) -> None:
     with pytest.raises(DefinitionError, match="is no web address") as caught:

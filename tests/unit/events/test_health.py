@@ -76,6 +76,11 @@ def test_a_port_is_up_when_it_accepts(state: pc.Cursor) -> None:
         assert event.poll(state) == pc.Skip("up")
 
 
+def test_a_name_that_cannot_be_looked_up_is_down(state: pc.Cursor) -> None:
+    event = HealthCheck(f"tcp://{'x' * 64}.invalid:80", failures=1)
+    assert event.poll(state) == pc.Fire({"state": "down"}, key="1")
+
+
 @pytest.mark.parametrize(
     ("target", "message"),
     [

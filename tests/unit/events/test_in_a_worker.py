@@ -96,7 +96,7 @@ def test_parameters_can_be_changed_at_run_time(worker: ServerEnd, tmp_path: Path
     assert (outcome, detail["permanent"]) == ("failed", False)
     assert "is missing; make it" in detail["message"]
     outcome, _, detail, *_ = worker.poll("report-files", None, {"folder": "in", "pattern": "../*"})
-    assert (outcome, "must stay in the folder" in detail["message"]) == ("failed", True)
+    assert (outcome, "is none within the folder" in detail["message"]) == ("failed", True)
 
 
 def test_a_parameter_of_the_wrong_type_names_the_file(serve_code: Callable[[str], ServerEnd]) -> None:
