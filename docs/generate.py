@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pullcord
-from pullcord import failpoints
+from pullcord import events, failpoints
 from pullcord.api import problems
 from pullcord.api.metrics import METRICS
 from pullcord.cli import deep
@@ -28,6 +28,7 @@ from pullcord.core.errors import PullcordError
 from pullcord.core.states import ACTIVE, ENDED, TRANSITIONS, Outcome, RunState, StepState
 from pullcord.core.timetable import Schedule, Tick
 from pullcord.engine.statistics import MOST_FLOWS, OTHER
+from pullcord.events import QueueDepth
 from pullcord.failpoints import POINTS
 from pullcord.gate.request import OWNER
 from pullcord.settings import Settings
@@ -323,6 +324,7 @@ PYTHON: dict[str, list[str]] = {
     "Declare": ["flow", "step", "Retry"],
     "Triggers": ["cron", "interval", "at", "event", "webhook", "completion"],
     "Events": ["Cursor", "Fire", "Skip", "PollError"],
+    "Ready-made events": ["events"],
     "Inside a run": ["run", "RunInfo", "progress", "sleep", "cancelled"],
     "Embed a server": ["App"],
     "Ask and answer": ["Client", "AsyncClient", "Receipt", "RefusedError"],
@@ -343,7 +345,7 @@ def python_page() -> str:
     for title, names in PYTHON.items():
         parts.append(f"## {title}")
         for name in names:
-            parts += _named(name, getattr(pullcord, name))
+            parts += _ready_made() if name == "events" else _named(name, getattr(pullcord, name))
     parts.append("## `pullcord.client`")
     parts.append("`AsyncClient` has the same methods as `Client`; they are awaited, and iterators are asynchronous.")
     for heading, kind in (
@@ -378,6 +380,13 @@ def _named(name: str, thing: Any) -> list[str]:
         parts[-1] = parts[-1].replace("\n\n", f"\n\nCode `{thing.code}`. ", 1)
     parts += [_method(name.lower(), thing, method) for method in METHODS.get(name, [])]
     return parts
+
+
+def _ready_made() -> list[str]:
+    functions = [getattr(events, name) for name in events.__all__ if name.islower()]
+    parts = [docstrings.markdown(it, 3, f"`pc.events.{it.__name__}`", f"pc.events.{it.__name__}") for it in functions]
+    text = "[React to events](../tutorial/react-to-events.md) shows them at work."
+    return [text, *parts, docstrings.markdown(QueueDepth, 3, "`pc.events.QueueDepth`", "pc.events.QueueDepth")]
 
 
 def _method(owner: str, kind: type, name: str) -> str:

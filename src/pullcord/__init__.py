@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pullcord import events as events
     from pullcord.app import App as App
     from pullcord.client import AsyncClient as AsyncClient
     from pullcord.client import Client as Client
@@ -50,6 +51,7 @@ _HOMES = {
     "PollError": "core.event",
     "Skip": "core.event",
     "event": "core.event",
+    "events": "events",
     "PullcordError": "core.errors",
     "PullcordRuntimeError": "core.errors",
     "Receipt": "gate.request",
@@ -78,7 +80,7 @@ def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'pullcord' has no attribute {name!r}")
-    value = getattr(import_module(f"pullcord.{home}"), name)
+    value = import_module(f"pullcord.{name}") if home == name else getattr(import_module(f"pullcord.{home}"), name)
     globals()[name] = value
     return value
 

@@ -147,6 +147,8 @@ def _place_of(declaration: Declaration) -> str | None:
         return None
     function: Any = declaration.target
     if not isinstance(function, FunctionType):
-        function = getattr(function, "poll", None)
+        # Where poll() is inherited, another method says where the class is.
+        own = (value for value in vars(function).values() if isinstance(value, FunctionType))
+        function = vars(function).get("poll") or next(own, None)
     code = getattr(function, "__code__", None)
     return None if code is None else f"{code.co_filename}:{code.co_firstlineno}"
