@@ -25,6 +25,7 @@ from bench.peers.runner import measure as measure_peer
 from bench.peers.shape import check_rows, latency
 from bench.server import Served, proportional, serving
 from bench.watched.tally import read
+from pullcord.triggers.events import PACE
 
 WATCHED = Path(__file__).with_name("watched")
 EVERY = 5.0
@@ -182,15 +183,17 @@ def steady(what: str, folder: Path, server: Served, options: argparse.Namespace)
 
 
 def phases(notes: list[tuple[int, int]]) -> Iterator[float]:
-    """Yield by how many seconds each poll was later in its cadence than the earliest of its event."""
-    polls: dict[int, list[float]] = defaultdict(list)
-    for number, at in notes:
-        polls[number].append(at / 1e9)
-    for times in polls.values():
-        # Measured from the first poll, in the middle of a cadence, so that nothing wraps around.
-        places = [(at - times[0] + EVERY / 2) % EVERY for at in times]
-        earliest = min(places)
-        yield from (place - earliest for place in places)
+    """Yield by how many seconds each function ran later than its poll was due.
+
+    First polls are due one after the other at a fixed distance, and all later ones one cadence after another. So the
+    place in the cadence at which an event is due follows from its number; the earliest of all polls counts as on time.
+    """
+    places = [(at / 1e9 - number * PACE) % EVERY for number, at in notes]
+    # The places are close together. They are counted from the opposite side of the cadence, so that none wraps around.
+    far = (statistics.median((place - places[0] + EVERY / 2) % EVERY for place in places) + places[0]) % EVERY
+    places = [(place - far) % EVERY for place in places]
+    earliest = min(places)
+    yield from (place - earliest for place in places)
 
 
 def lateness(server: Served) -> list[tuple[float, int]] | None:
