@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -204,9 +205,7 @@ def lateness(server: Served) -> list[tuple[float, int]] | None:
     return [(float(bound), int(count)) for bound, count in found] or None
 
 
-def share(
-    before: list[tuple[float, int]] | None, after: list[tuple[float, int]] | None, wanted: float
-) -> float | None:
+def share(before: list[tuple[float, int]] | None, after: list[tuple[float, int]] | None, wanted: float) -> float | None:
     """Return the bound below which that share of the polls in between stayed."""
     if before is None or after is None:
         return None
@@ -276,13 +275,16 @@ def unruly(options: argparse.Namespace) -> Found:
             gaps: list[float] = []
             for times in polls.values():
                 times.sort()
-                gaps += [(later - earlier) / 1e6 for earlier, later in zip(times, times[1:], strict=False)]
+                gaps += [(later - earlier) / 1e6 for earlier, later in itertools.pairwise(times)]
             gaps.sort()
             label = f"beside one that {who}" if who and "," not in who else "beside all of them" if who else "alone"
             yield f"200 events every 500 ms, {label}: largest gap, ms", gaps[-1]
             yield f"200 events every 500 ms, {label}: p99.9 gap, ms", gaps[int(len(gaps) * 0.999)]
             yield f"200 events every 500 ms, {label}: gaps over 1 s", sum(gap > 1000 for gap in gaps)
-            yield f"200 events every 500 ms, {label}: polls of bad ones", sum(1 for _ in read(folder / "notes", "unruly"))
+            yield (
+                f"200 events every 500 ms, {label}: polls of bad ones",
+                sum(1 for _ in read(folder / "notes", "unruly")),
+            )
 
 
 # --- one that fires ------------------------------------------------------------------------------
@@ -306,7 +308,7 @@ def prompt(options: argparse.Namespace) -> Found:
 def peers(options: argparse.Namespace) -> Found:
     """Measure what others need for as many async functions; they keep nothing on disk."""
     try:
-        report = measure_peer(Peer("apscheduler", options.events, round(EVERY), round(options.seconds * 3 + 60)))
+        report = measure_peer(Peer("apscheduler", options.events, round(EVERY), 400))
     except (PeerError, OSError) as error:
         print(f"the peers FAILED: {error}")
         return

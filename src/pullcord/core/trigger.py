@@ -21,6 +21,7 @@ EVENT, WEBHOOK, COMPLETION = "event", "webhook", "completion"
 SCHEDULES: Final = frozenset({CRON, INTERVAL, AT})
 """The kinds of triggers that ask at a time."""
 
+
 class Declaration(ABC):
     """A trigger as the code declares it.
 
