@@ -1,4 +1,4 @@
-"""`python -m bench.triggers`: schedules and events of a real server: processor time, lateness, memory, and bad neighbours."""
+"""`python -m bench.triggers`: schedules and events of a server: processor time, lateness, memory, bad neighbours."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.request import urlopen
-
-import psutil
 
 from bench import machine
 from bench.peers.runner import Peer, PeerError
@@ -78,8 +76,8 @@ def main() -> None:
         parser.error(f"unknown part: {', '.join(sorted(unknown))}")
     print(machine.describe(), flush=True)
     print(
-        f"settings: SQLite, WAL, synchronous=FULL; {machine.WORKERS} run workers; {options.events:,} async events every "
-        f"{EVERY:g} s; {options.crons:,} cron schedules; {options.seconds:g} s each\n"
+        f"settings: SQLite, WAL, synchronous=FULL; {machine.WORKERS} run workers; {options.events:,} async events "
+        f"every {EVERY:g} s; {options.crons:,} cron schedules; {options.seconds:g} s each\n"
     )
     figures: dict[str, float] = {}
     for name in options.parts or parts:
