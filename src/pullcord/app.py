@@ -134,9 +134,10 @@ class App:
             # Somebody's single run has no business with schedules and events.
             if self._only_new:
                 self.engine.declared = ignore_declarations
+                await self.engine.start()
             else:
-                await self.registry.load()
-            await self.engine.start()
+                # While the code is loading, what earlier servers knew of triggers is read.
+                await asyncio.gather(self.registry.load(), self.engine.start())
         except BaseException:
             await self.stop()
             raise

@@ -185,6 +185,7 @@ async def _serve(
         await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
             waiting.result()
+            gc.freeze()  # what the store and the code declare stays, and would be looked at again and again
             log.info("ready", extra=fields)
             ready(url, app)
         # The import of FastAPI takes a while; whoever calls first need not wait for it, and stopping does not either.

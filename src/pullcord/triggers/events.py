@@ -35,8 +35,8 @@ log = logging.getLogger(__name__)
 TOGETHER: Final = 0.01
 """Polls that are due within so many seconds of each other leave in one message."""
 
-SPREAD: Final = 5.0
-"""The first polls after a start are spread over so many seconds, when there are many."""
+PACE: Final = 0.0005
+"""First polls leave one after the other at this distance, seconds, so that all later ones are spread too."""
 
 AT_A_TIME: Final = 250
 """So many fires of one poll are validated before others get their turn."""
@@ -101,7 +101,7 @@ class Events:
         self._unwritten: set[Watched] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._wakes = 0.0
+        self._wakes = self._free = 0.0
         self._running = False
         self.polled: dict[str, int] = {"fire": 0, "skip": 0, "failed": 0}
         self.lateness = Histogram()
@@ -111,10 +111,8 @@ class Events:
         self._loop = asyncio.get_running_loop()
         self._running = True
         self._spawn(self._write_skips())
-        # With many events the first polls are spread, so that all later ones are spread too.
-        pause = SPREAD / max(len(self._watched), SPREAD * 200)
-        for number, watched in enumerate(self._watched.values()):
-            self._arm(watched, self._loop.time() + min(number * pause, watched.every))
+        for watched in self._watched.values():
+            self._arm(watched, self._first(watched))
 
     async def stop(self) -> None:
         """Stop polling, and write what the histories do not say yet."""
@@ -165,7 +163,7 @@ class Events:
             return
         watched = self._watched[record.id] = Watched(record, 0.0)
         if self._running:
-            self._arm(watched, self._loop.time())
+            self._arm(watched, self._first(watched))
 
     def drop(self, record: TriggerRecord) -> None:
         """Poll an event no longer."""
@@ -179,6 +177,12 @@ class Events:
             fleet.polls.forget([record.name])
 
     # --- when ----------------------------------------------------------------------------------------
+
+    def _first(self, watched: Watched) -> float:
+        """Return when an event is polled first: at once, or after others that are also polled for the first time."""
+        now = self._loop.time()
+        self._free = max(now, self._free + PACE)
+        return now + (self._free - now) % watched.every
 
     def _arm(self, watched: Watched, due: float) -> None:
         """Poll an event at a moment of the loop's clock."""

@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 KEPT: Final = 1000
 """How many lines a trigger's history has at most; further ones go in hundreds."""
 
+AT_A_TIME: Final = 500
+"""So many of very many triggers are read before others get their turn."""
+
 
 class Kind(Protocol):
     """What looks after the triggers of a kind."""
@@ -98,23 +101,26 @@ class Registry:
 
     async def load(self) -> None:
         """Read what earlier servers knew, and look after it: a schedule keeps its times while its code is loading."""
-        for row in await self._store.read(stored_triggers):
-            record = TriggerRecord(
-                row.id,
-                row.uuid,
-                row.spec,
-                Override.read(row.override),
-                row.state,
-                row.generation,
-                row.registered_at,
-                row.removed_at,
-            )
-            self._keep(record)
-            kind = self.kinds.get(record.kind)
-            if kind is None:
-                log.warning("nothing looks after %s: no trigger kind is called %r", record.name, record.kind)
-            elif record.removed_at is None and self.served(record):
-                kind.adopt(record)
+        async with self._lock:
+            for number, row in enumerate(await self._store.read(stored_triggers), 1):
+                record = TriggerRecord(
+                    row.id,
+                    row.uuid,
+                    row.spec,
+                    Override.read(row.override),
+                    row.state,
+                    row.generation,
+                    row.registered_at,
+                    row.removed_at,
+                )
+                self._keep(record)
+                kind = self.kinds.get(record.kind)
+                if kind is None:
+                    log.warning("nothing looks after %s: no trigger kind is called %r", record.name, record.kind)
+                elif record.removed_at is None and self.served(record):
+                    kind.adopt(record)
+                if number % AT_A_TIME == 0:
+                    await asyncio.sleep(0)
 
     async def stop(self) -> None:
         """Stop registering."""
@@ -185,7 +191,12 @@ class Registry:
 
     async def _take(self, location: str, items: list[dict[str, Any]], complete: bool) -> None:
         async with self._lock:
-            specs = self._accepted(location, [_spec(location, item) for item in items])
+            read: list[TriggerSpec] = []
+            for number, item in enumerate(items):
+                read.append(_spec(location, item))
+                if number % AT_A_TIME == AT_A_TIME - 1:
+                    await asyncio.sleep(0)
+            specs = self._accepted(location, read)
             same: list[TriggerRecord] = []
             fresh: list[tuple[TriggerRecord, list[str | None] | None, int | None]] = []
             restarted: list[int] = []

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import os
 import platform
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -126,7 +128,8 @@ class Worker:
     def _load(self, message: Message) -> None:
         _, name, kind, target, role = message
         polls = role in ("control", "poll")
-        self._location = load(kind, target, triggers=polls)
+        with undisturbed():
+            self._location = load(kind, target, triggers=polls)
         manifest: dict[str, Any] = {"location": name, "versions": self._location.versions}
         if polls:
             self._polls = Polls(self.loop, self._threads, self.channel.send, self._location.triggers)
@@ -138,6 +141,7 @@ class Worker:
                 "failures": self._location.failures,
             }
         self.channel.send([kinds.MANIFEST, manifest])
+        self._location.triggers.specs = []  # the server has them; with very many triggers they are large
 
     def _poll(self, message: Message) -> None:
         if self._polls is None:
@@ -397,6 +401,17 @@ class Worker:
             self.channel.send(progress)
         if lines:
             self.channel.send([kinds.LOG, execution.run, execution.token, lines])
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Look for no cyclic garbage meanwhile: what code makes when it is loaded stays, and there may be much of it."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def _too_long(execution: Execution) -> PullcordError:

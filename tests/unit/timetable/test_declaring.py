@@ -295,3 +295,37 @@ def test_schedules_that_say_the_same_share_what_is_read() -> None:
     one, other = (pc.cron("5 5 * * *", tz="Europe/Berlin", blackout=["12-25"], name=name) for name in ("a", "b"))
     assert one.options is other.options
     assert one.ticks(0) is other.ticks(1)
+
+
+@pytest.mark.parametrize("text", ["0 0 LW * */7", "0 0 */31 * 1#2", "0 0 30 2 */2"])
+def test_a_date_that_never_comes_is_refused_however_it_is_written(text: str) -> None:
+    with pytest.raises(DefinitionError, match="never comes"):
+        pc.cron(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["0 0 28 2 *", "0 0 */28 2 0", "0 0 29 2 *", "0 0 L * */7", "0 0 31 * */7", "0 0 30 2 1"]
+)
+def test_a_date_that_comes_now_and_then_is_taken(text: str) -> None:
+    assert pc.cron(text).upcoming(3, AFTER)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"text": "\ud800"},
+        {"\ud800": 1},
+        {"number": 10**5000},
+        {"number": float("nan")},
+        {"set": {1}},
+        {"list": ["\ud800"]},
+    ],
+)
+def test_parameters_that_are_no_json_are_refused(parameters: dict[str, Any]) -> None:
+    with pytest.raises(DefinitionError, match="parameters must be JSON"):
+        pc.cron("* * * * *", parameters=parameters)
+
+
+def test_parameters_of_any_json_are_taken() -> None:
+    given = {"none": None, "yes": True, "number": -(2**70), "half": 0.5, "text": "ü", "list": [1, {"two": "zwei"}]}
+    assert pc.cron("* * * * *", parameters=given).parameters == given

@@ -187,9 +187,11 @@ def _read(plain: str) -> CronSim:
             f"{plain!r}: the {wrong} {fields[position]!r} cannot be; it takes {_FIELDS[wrong]}, "
             "lists (1,2), ranges (1-5) and steps (*/5)"
         ) from None
-    if next(sim, None) is None:
+    # A plain day of the month up to the 28th falls on every weekday in the end; anything else is looked for.
+    plain_days = 0 < min(sim.days) <= 28 and not any(isinstance(day, tuple) for day in sim.weekdays)
+    if not plain_days and next(sim, None) is None:
         raise DefinitionError(f"{plain!r} names a date that never comes")
-    return CronSim(plain, start)
+    return sim
 
 
 def _reads(sim: type[CronSim], error: type[Exception], fields: list[str], start: object) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from pullcord.clock import rfc3339
@@ -45,11 +46,24 @@ def stored_triggers(connection: Connection) -> list[StoredTrigger]:
         "t.settings, t.override, t.registered_at, t.removed_at, s.generation, s.cursor, s.next_due, s.last_poll_at, "
         "s.last_fired_at, s.errors, s.error FROM triggers t JOIN trigger_state s ON s.trigger_id = t.id ORDER BY t.id"
     ).fetchall()
+    seen: dict[Any, Any] = {}
+    once = seen.setdefault  # what many triggers have in common is kept once
+    flows = lru_cache(1000)(lambda text: tuple(parsed(text)))
     return [
         StoredTrigger(
             row[0],
             row[1],
-            TriggerSpec(row[2], row[3], row[4], tuple(parsed(row[5])), row[6], row[7], bool(row[8]), row[9], row[10]),
+            TriggerSpec(
+                row[2],
+                once(row[3], row[3]),
+                once(row[4], row[4]),
+                flows(row[5]),
+                once(row[6], row[6]),
+                once(row[7], row[7]),
+                bool(row[8]),
+                once(row[9], row[9]),
+                once(row[10], row[10]),
+            ),
             row[11],
             row[12],
             row[13],
