@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from pullcord.events import FileWatcher
 from pullcord.events import files as module_function
 from pullcord.events.files import AT_ONCE
 
-Look = Callable[[], list[str]]
 MINUTE = 60.0
 
 
@@ -37,11 +35,6 @@ def fired(watcher: FileWatcher, state: pc.Cursor) -> list[str]:
     """Poll; return the names of the files that were fired for."""
     seen = watcher.poll(state)
     return [] if isinstance(seen, pc.Skip) else [Path(str(fire.context["path"])).name for fire in seen]
-
-
-@pytest.fixture
-def state() -> pc.Cursor:
-    return pc.Cursor()
 
 
 @pytest.fixture
