@@ -152,6 +152,7 @@ def serve(
     """
     gc.freeze()
     gc.set_threshold(GARBAGE_EVERY)
+    gc.disable()  # until the server is ready: what store and code bring stays, and may be much
     uvloop.run(_serve(settings, reload, ready, again or (lambda: settings)))
 
 
@@ -185,7 +186,8 @@ async def _serve(
         await asyncio.wait([waiting, stopping], return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
             waiting.result()
-            gc.freeze()  # what the store and the code declare stays, and would be looked at again and again
+            gc.freeze()
+            gc.enable()
             log.info("ready", extra=fields)
             ready(url, app)
         # The import of FastAPI takes a while; whoever calls first need not wait for it, and stopping does not either.

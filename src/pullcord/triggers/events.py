@@ -32,7 +32,7 @@ from pullcord.triggers.registry import Registry
 
 log = logging.getLogger(__name__)
 
-TOGETHER: Final = 0.01
+TOGETHER: Final = 0.025
 """Polls that are due within so many seconds of each other leave in one message."""
 
 PACE: Final = 0.0005
@@ -212,7 +212,7 @@ class Events:
         self._timer = None
         now, wall = self._loop.time(), self._clock.now()
         due: dict[str, list[Poll]] = {}
-        while self._heap and self._heap[0][0] <= now + TOGETHER / 5:
+        while self._heap and self._heap[0][0] <= now + TOGETHER / 10:
             moment, _, watched = heapq.heappop(self._heap)
             record = watched.record
             if watched.dropped or moment != watched.due:
