@@ -7,6 +7,7 @@ import hmac
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from uuid import uuid4
 import httpx2
 import pytest
 
+from pullcord.triggers import registry
 from tests.api.server import PROBLEM, Api, Server
+from tests.system.processes import poll
 
 FLOWS = Path(__file__).with_name("hooked")
 KEY, NEXT = b"0123456789abcdef0123456789abcdef", b"another key of thirty-two bytes!"
@@ -248,3 +251,109 @@ def test_a_webhook_takes_posts_only(sender: Api) -> None:
     response = sender.http.get("/v1/hooks/plain")
     assert response.status_code == 405
     assert response.headers["allow"] == "POST"
+
+
+# --- again, at once, and for several flows -----------------------------------------------------------
+
+
+def test_the_same_delivery_many_times_at_once_is_one_run(sender: Api) -> None:
+    body, identity = b'{"n": 1}', new_id()
+
+    def again(_: int) -> httpx2.Response:
+        return sender.http.post("/v1/hooks/plain", content=body, headers=standard(body, identity))
+
+    with ThreadPoolExecutor(8) as senders:
+        answers = list(senders.map(again, range(16)))
+    assert sorted(answer.status_code for answer in answers) == [200] * 15 + [202]
+    assert len({answer.json()["run_id"] for answer in answers}) == 1
+
+
+def test_what_was_taken_is_answered_again_while_the_webhook_is_disabled(sender: Api, api: Api) -> None:
+    identity = new_id()
+    first = deliver(sender, "paused", {"n": 1}, identity)
+    checked(api.http.patch("/v1/triggers/paused", json={"enabled": False, "reason": "a test"}), 200)
+    assert deliver(sender, "paused", {"n": 1}, identity, status=200)["run_id"] == first["run_id"]
+    assert "a test" in deliver(sender, "paused", {"n": 1}, status=503)["detail"]
+
+
+def test_while_a_secret_is_changed_one_of_them_may_be_missing(sender: Api) -> None:
+    assert deliver(sender, "half", {"n": 1})["outcome"] == "admitted"
+    refused = deliver(sender, "half", {"n": 1}, key=NEXT, status=503)
+    assert refused["code"] == "secret_missing"
+    assert "NOBODY_SETS" not in refused["detail"], "where it should be is not for whoever calls"
+
+
+def test_each_flow_of_a_webhook_is_asked_until_it_takes_the_delivery(sender: Api, api: Api) -> None:
+    both = deliver(sender, "both", {"n": 1})
+    (other,) = both["others"]
+    assert (both["flow"], other["flow"]) == ("first-of-both", "second-of-both")
+    assert [api.get(f"/v1/runs/{one['run_id']}")["inputs"] for one in (both, other)] == [{"n": 1}] * 2
+
+    identity = new_id()
+    refused = deliver(sender, "both", {"n": "x"}, identity, status=422)
+    assert (refused["code"], refused["flow"]) == ("invalid_inputs", "first-of-both")
+    taken = refused["others"][0]
+    assert (taken["outcome"], taken["flow"]) == ("admitted", "second-of-both")
+    again = deliver(sender, "both", {"n": "x"}, identity, status=422)
+    assert again["others"][0]["outcome"] == "replayed"
+    assert again["others"][0]["run_id"] == taken["run_id"]
+
+
+# --- the trigger's history ---------------------------------------------------------------------------
+
+
+def settle(server: Server) -> None:
+    """Wait until histories are written; nobody else does."""
+    server.do(server.app.kinds.webhooks.stop())
+
+
+def test_refusals_among_runs_do_not_change_when_a_webhook_last_fired(sender: Api, api: Api, server: Server) -> None:
+    def some(number: int) -> None:
+        if number % 2:
+            deliver(sender, "remembered", {"n": number})
+        else:
+            checked(sender.http.post("/v1/hooks/remembered", content=b"{}"), 401)
+
+    with ThreadPoolExecutor(8) as senders:
+        list(senders.map(some, range(32)))
+    settle(server)
+    lines = api.get("/v1/triggers/remembered/history", limit=100)["items"]
+    fired = [line for line in lines if line["outcome"] == "fired"]
+    refused = [line for line in lines if line["outcome"] == "refused"]
+    assert len(fired) == 16
+    assert sum(line["count"] for line in refused) == 16
+    assert {line["reason"] for line in refused} == {"invalid_signature"}
+    assert api.get("/v1/triggers/remembered")["last_fired_at"] == max(line["at"] for line in fired)
+
+
+def test_equal_refusals_at_once_are_one_line(sender: Api, api: Api, server: Server) -> None:
+    settle(server)
+    before = api.get("/v1/triggers/silent/history", limit=100)["items"]
+    with ThreadPoolExecutor(8) as senders:
+        list(senders.map(lambda _: sender.http.post("/v1/hooks/silent", content=b"{}"), range(40)))
+    settle(server)
+    lines = api.get("/v1/triggers/silent/history", limit=100)["items"]
+    assert len(lines) <= len(before) + 1
+    assert sum(line["count"] for line in lines) == sum(line["count"] for line in before) + 40
+
+
+def test_skipped_deliveries_do_not_fill_the_store(
+    sender: Api, api: Api, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "KEPT", 10)
+    for number in range(100):
+        deliver(sender, "skipping", {"n": number}, status=200)
+    settle(server)
+    # A request that is written after the trimming was asked for has the trimming behind it.
+    skipped = deliver(sender, "skipping", {"n": 100}, status=200)
+    assert len(api.get("/v1/triggers/skipping/history", limit=1000)["items"]) <= 11
+    row = api.get(f"/v1/requests/{skipped['request_id']}")
+    assert (row["outcome"], row["reason"]) == ("skipped", "nothing to do for 100\N{REPLACEMENT CHARACTER}")
+
+
+def test_a_body_that_is_cut_off_is_no_wrong_signature(api: Api, server: Server) -> None:
+    headers = "".join(f"{name}: {value}\r\n" for name, value in standard(b'{"n": 1}', new_id()).items())
+    with server.connect() as link:
+        link.sendall(f"POST /v1/hooks/rotating HTTP/1.1\r\nhost: a\r\ncontent-length: 50\r\n{headers}\r\n{{".encode())
+    causes = poll(lambda: [row for row in rows(api, "rejected", "rotating-hook") if "ended" in row["reason"]])
+    assert causes[0]["code"] == "invalid_json"

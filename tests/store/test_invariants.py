@@ -11,6 +11,8 @@ from uuid_utils import uuid7
 
 from pullcord.core.manifest import ISOLATED
 from pullcord.core.states import Outcome, RunState
+from pullcord.store.commands.admit import Admit
+from pullcord.store.commands.keys import Identity
 from pullcord.store.commands.triggers import RegisterTriggers
 from pullcord.store.queries.invariants.documents import DOCUMENTS
 from pullcord.store.queries.invariants.examine import EXAMPLES, examine
@@ -69,12 +71,20 @@ def populate(server: Server) -> None:
     triggers(server)
     (gone,) = server.begin(admit("g"))
     server.lose(gone, blame=0)
+    server.admit(delivery(), delivery(), delivery(body="another"))
+
+
+def delivery(body: str = "body") -> Admit:
+    """Make the admission of a webhook's delivery."""
+    asked = admit("free", limited=False, ledger={"trigger_kind": "webhook", "trigger_name": "orders"})
+    return replace(asked, identities=(Identity("hook:orders:free", "", "msg_1", body),))
 
 
 def triggers(server: Server) -> None:
     """Make a schedule that was missed and skipped, an event with a run, and an end that starts others."""
     schedule = declared(1, "hourly", kind="cron", cursor=[str(NOON)])
-    server.write(RegisterTriggers([schedule, declared(2), declared(3, "gone")], [], [], ["free"], ignore))
+    hook = declared(4, "orders", kind="webhook", next_due=None)
+    server.write(RegisterTriggers([schedule, declared(2), declared(3, "gone"), hook], [], [], ["free"], ignore))
     server.write(RegisterTriggers([], [3], [], ["free"], ignore))
     asked = {"trigger_kind": "cron", "trigger_name": "hourly", "scheduled_for": NOON}
     notes = [
@@ -192,6 +202,23 @@ def test_it_is_reported_when_it_is_broken(name: str, server: Server) -> None:
     assert verdict.state == next((it.severity for it in INVARIANTS if it.name == name), "wrong")
     assert verdict.examples and "{" not in "".join(verdict.examples)
     assert verdict.advice
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE keys SET scope = 'hook:orders:f' WHERE key = 'msg_1'",
+        "UPDATE keys SET scope = 'hook:other:free' WHERE key = 'msg_1'",
+        "UPDATE keys SET invoker = 'owner' WHERE key = 'msg_1'",
+        "UPDATE requests SET outcome = 'rejected' WHERE trigger_kind = 'webhook' AND outcome = 'admitted'",
+    ],
+)
+def test_the_key_of_a_delivery_is_of_its_webhook_and_flow(change: str, server: Server) -> None:
+    outcomes = [decision.outcome for decision in server.admit(delivery(), delivery(), delivery(body="another"))]
+    assert outcomes == [Outcome.ADMITTED, Outcome.REPLAYED, Outcome.REJECTED]
+    assert verdicts(server)["a key is held by the request that carries it"].broken == 0
+    server.connection.execute(change)
+    assert verdicts(server)["a key is held by the request that carries it"].broken == 1
 
 
 def test_no_more_than_some_offenders_are_named(server: Server) -> None:

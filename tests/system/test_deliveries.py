@@ -13,7 +13,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from pullcord.store.queries.invariants.examine import examine
 from tests.system.harness import FLOWS, Server, Start
+from tests.system.invariants import opened
 
 KEY = b"a key of the sender's and the server's"
 BODY = b'{"number": 7}'
@@ -53,3 +55,6 @@ def test_a_delivery_is_one_run_when_the_server_dies_at(point: str, serve: Start,
     assert (run["state"], run["result"]) == ("succeeded", 7)
     assert len(server.api.get("/v1/runs").body["items"]) == 1
     assert server.stop() == 0
+    assert secret not in server.says
+    with opened(server.data_dir) as db:
+        assert [example for verdict in examine(db) for example in verdict.examples] == []

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 from pullcord.api.admission import Receive, Scope, Send, respond
 from pullcord.api.problems import PROBLEM_TYPE, problem, problem_of, receipt_status, unexpected_problem
 from pullcord.app import App
-from pullcord.core.errors import PullcordError, SecretError, TooLargeError
+from pullcord.core.errors import PullcordError, SecretError, TooLargeError, UnreadableError
 from pullcord.core.states import Outcome
 from pullcord.gate.request import Receipt
 
@@ -56,7 +56,7 @@ class Hooks:
         limit = hooks.limit(name)
         try:
             body = await _read(receive, limit)
-        except TooLargeError as error:
+        except (TooLargeError, UnreadableError) as error:
             await hooks.refuse(name, error)
             raise
         headers: defaultdict[str, list[str]] = defaultdict(list)
@@ -72,6 +72,9 @@ async def _read(receive: Receive, limit: int) -> bytes:
     more = True
     while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            # Nobody hears this; noted as it is, it is not taken for a wrong secret.
+            raise UnreadableError("the connection ended before the body did")
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > limit:

@@ -234,6 +234,13 @@ class Gate:
         errors = error.errors if isinstance(error, InvalidInputsError) else []
         return await self.refuse(entry, error.code, error.message, errors)
 
+    async def skip(self, request: TriggerRequest, reason: str) -> Receipt:
+        """Note a delivery that asks for nothing, and return its receipt."""
+        entry = self.note(request, Outcome.SKIPPED, _storable(reason))
+        await self._store.write(lambda done: Note(entry, done))
+        self._count(entry, Outcome.SKIPPED, None)
+        return Receipt(entry.uuid, Outcome.SKIPPED, entry.reason or "", None, entry.flow or "")
+
     async def refuse(
         self, entry: LedgerEntry, code: str, reason: str, errors: list[FieldError] | None = None
     ) -> Receipt:

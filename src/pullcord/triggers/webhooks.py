@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
@@ -31,13 +29,11 @@ from pullcord.core.trigger import WEBHOOK
 from pullcord.engine.engine import Engine
 from pullcord.gate.gate import Gate
 from pullcord.gate.request import Receipt, TriggerRequest
-from pullcord.store.commands.triggers import DEDUPLICATED, FIRED, REFUSED, FireTrigger, HistoryRow
-from pullcord.store.transaction import ignore
+from pullcord.store.commands.triggers import DEDUPLICATED, FIRED, REFUSED
+from pullcord.triggers.history import History
 from pullcord.triggers.record import TriggerRecord
 from pullcord.triggers.registry import Registry
 from pullcord.triggers.secrets import resolve
-
-log = logging.getLogger(__name__)
 
 _SHOWN = {
     Outcome.ADMITTED: FIRED,
@@ -60,14 +56,14 @@ class Webhooks:
         self._clock: Clock = deps["clock"]
         self._registry.kinds[WEBHOOK] = self
         self._records: dict[str, TriggerRecord] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._history = History(self._gate, self._registry, self._clock)
 
     def start(self) -> None:
         """Nothing to begin: senders come by themselves."""
 
     async def stop(self) -> None:
         """Wait for what is being written."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._history.close()
 
     def routes(self) -> list[Any]:
         """Return no routes: the API serves `/v1/hooks/{name}` itself."""
@@ -113,6 +109,8 @@ class Webhooks:
     async def receive(self, name: str, headers: Mapping[str, str], body: bytes) -> list[Receipt]:
         """Take a delivery; return the receipt for each flow of the webhook.
 
+        Each flow takes or refuses it by itself. When it comes again, only those that refused it are asked again.
+
         Args:
             name: the webhook's.
             headers: with lower-case names.
@@ -148,7 +146,7 @@ class Webhooks:
                 receipts.append(receipt)
                 outcome = _SHOWN.get(receipt.outcome, REFUSED)
                 what = f"delivery {identity}"
-                self._remember(record, outcome, what if outcome == FIRED else f"{what}: {receipt.reason}")
+                self._history.add(record, outcome, what if outcome == FIRED else f"{what}: {receipt.reason}")
         return receipts
 
     async def refuse(self, name: str, error: PullcordError) -> None:
@@ -156,7 +154,7 @@ class Webhooks:
         record = self._find(name)
         for flow in record.spec.flows:
             await self._gate.refuse_delivery(self._request(record, flow, {}), error)
-        self._remember(record, REFUSED, error.code)
+        self._history.add(record, REFUSED, error.code)
 
     def _verify(self, record: TriggerRecord, headers: Mapping[str, str], body: bytes) -> str:
         settings, now = record.settings(), self._clock.now()
@@ -208,20 +206,9 @@ class Webhooks:
         return fixed | from_json(context), key
 
     async def _skip(self, record: TriggerRecord, identity: str, reason: str) -> list[Receipt]:
-        entries = [
-            self._gate.note(self._request(record, flow, {}), Outcome.SKIPPED, reason) for flow in record.spec.flows
-        ]
-        await self._gate.write(
-            FireTrigger(
-                record.id,
-                record.generation,
-                replace(record.state),
-                ignore,
-                notes=entries,
-                history=self._line(record, "skipped", f"delivery {identity}: {reason}"),
-            )
-        )
-        return [Receipt(entry.uuid, Outcome.SKIPPED, reason, None, entry.flow or "") for entry in entries]
+        receipts = [await self._gate.skip(self._request(record, flow, {}), reason) for flow in record.spec.flows]
+        self._history.add(record, "skipped", f"delivery {identity}: {receipts[0].reason}")
+        return receipts
 
     def _request(self, record: TriggerRecord, flow: str, inputs: dict[str, Any]) -> TriggerRequest:
         return TriggerRequest(flow=flow, inputs=inputs, invoker=record.invoker, source="http", trigger=record.ref)
@@ -231,29 +218,3 @@ class Webhooks:
         if record is None:
             raise NotFoundError(f"there is no webhook {name[:100]!r}; `pullcord triggers list` shows all triggers")
         return record
-
-    # --- history -------------------------------------------------------------------------------------
-
-    def _line(self, record: TriggerRecord, outcome: str, reason: str) -> HistoryRow:
-        now = self._clock.now()
-        return HistoryRow(outcome, reason, now, now, previous=record.line)
-
-    def _remember(self, record: TriggerRecord, outcome: str, reason: str) -> None:
-        """Add a line to the history; nobody waits for it."""
-        fired_at = self._clock.now() if outcome == FIRED else record.state.last_fired_at
-        state = replace(record.state, last_fired_at=fired_at)
-        command = FireTrigger(record.id, record.generation, state, ignore, history=self._line(record, outcome, reason))
-        task = asyncio.get_running_loop().create_task(self._put(record, command))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _put(self, record: TriggerRecord, command: FireTrigger) -> None:
-        try:
-            fired = await self._gate.write(command)
-        except PullcordError as error:
-            log.warning("the history of %s could not be written: %s", record.name, error)
-            return
-        if fired is not None:
-            record.state.last_fired_at = command.state.last_fired_at
-            record.line = fired.line
-            self._registry.trim(record)

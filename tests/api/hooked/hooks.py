@@ -50,3 +50,39 @@ async def unset_hook() -> None: ...
 
 @pc.flow(triggers=[pc.webhook("silent", secret=SECRET, enabled=False)])
 async def silent_hook() -> None: ...
+
+
+@pc.flow(triggers=[pc.webhook("half", secret=[SECRET, "env:PULLCORD_TEST_HOOK_THAT_NOBODY_SETS"])], concurrency=None)
+async def half_hook(n: int) -> int:
+    return n
+
+
+BOTH = pc.webhook("both", secret=SECRET)
+
+
+@pc.flow(triggers=[BOTH], concurrency=None)
+async def first_of_both(n: int) -> int:
+    return n
+
+
+@pc.flow(triggers=[BOTH], concurrency=None)
+async def second_of_both(n: int | str) -> str:
+    return str(n)
+
+
+@pc.flow(triggers=[pc.webhook("remembered", secret=SECRET)], concurrency=None)
+async def remembered_hook(n: int) -> int:
+    return n
+
+
+def nothing(body: dict[str, Any]) -> pc.Skip:
+    return pc.Skip(f"nothing to do for {body['n']}\0")
+
+
+@pc.flow(triggers=[pc.webhook("skipping", secret=SECRET, inputs=nothing)], concurrency=None)
+async def skipping_hook() -> None: ...
+
+
+@pc.flow(triggers=[pc.webhook("paused", secret=SECRET)], concurrency=None)
+async def paused_hook(n: int) -> int:
+    return n

@@ -13,7 +13,7 @@ from typing import Final
 from pullcord.core.manifest import ISOLATED
 from pullcord.core.states import ACTIVE, ENDED, Outcome, RunState, StepState
 from pullcord.core.trigger import COMPLETION, EVENT, SCHEDULES
-from pullcord.store.commands.keys import REQUEST_ID, RETENTION
+from pullcord.store.commands.keys import DELIVERY, REQUEST_ID, RETENTION
 from pullcord.store.commands.lifecycle import MAX_LOSSES
 from pullcord.store.queries.invariants.invariant import Invariant
 
@@ -49,6 +49,8 @@ ADMISSIONS: Final = (
     "GROUP BY subject_id) a ON a.subject_id = r.id"
 )
 AUDIT: Final = "audit a LEFT JOIN runs r ON r.id = a.subject_id"
+# A delivery's key is a webhook's and a flow's, whoever sent it, and stands in no column of the request.
+_DELIVERED = f"substr(k.scope, 1, {len(DELIVERY)}) = '{DELIVERY}'"
 KEYS: Final = "keys k LEFT JOIN requests q ON q.id = k.request_id"
 STEPS: Final = "steps s LEFT JOIN runs r ON r.id = s.run_id"
 NUMBERS: Final = (
@@ -178,9 +180,10 @@ INVARIANTS: Final = (
     ),
     Invariant(
         4, "a key is held by the request that carries it", KEYS,
-        f"q.outcome NOT IN {_TAKEN} OR q.invoker <> k.invoker OR (k.scope = '{REQUEST_ID}' AND q.uuid <> k.key) "
-        f"OR (k.scope <> '{REQUEST_ID}' "
-        "AND (coalesce(q.flow, '') <> k.scope OR coalesce(q.idempotency_key, '') <> k.key))",
+        f"q.outcome NOT IN {_TAKEN} OR CASE WHEN {_DELIVERED} THEN k.invoker <> '' OR k.scope <> "
+        f"'{DELIVERY}' || coalesce(q.trigger_name, '') || ':' || coalesce(q.flow, '') "
+        f"WHEN k.scope = '{REQUEST_ID}' THEN q.invoker <> k.invoker OR q.uuid <> k.key ELSE q.invoker <> k.invoker "
+        "OR coalesce(q.flow, '') <> k.scope OR coalesce(q.idempotency_key, '') <> k.key END",
         "k.key, k.scope, k.invoker, q.uuid, q.outcome", "key {} of {!r} by {} is held by request {} ({})", _DAMAGE,
     ),
     Invariant(
