@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from pydantic_core import to_json
 from uuid_utils import uuid7
@@ -138,8 +139,13 @@ class Gate:
         Raises:
             StoreError: nothing could be written, and nothing was.
         """
+
+        def answered(done: Callable[[Any], None]) -> FireTrigger:
+            command.done = done
+            return command
+
         hit("fire.before_write")
-        fired: Fired | None = await self._store.write(lambda done: replace(command, done=done))
+        fired: Fired | None = await self._store.write(answered)
         hit("fire.after_write")
         if fired is None:
             return None

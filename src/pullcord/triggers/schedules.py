@@ -250,7 +250,7 @@ class Schedules:
         try:
             due = self._plan(record, self._clock.now())
             if due is not None:
-                due.prepared = list(await asyncio.gather(*map(self._gate.prepare, due.requests)))
+                due.prepared = [await self._gate.prepare(request) for request in due.requests]
                 await self._write(due)
         except PullcordError as error:
             log.warning("the ticks of %s could not be written: %s", record.name, error)
@@ -350,8 +350,7 @@ class Schedules:
         refusals = [item for item in due.prepared if isinstance(item, Refusal)]
         passing = next((refusal for refusal in refusals if refusal.transient), None)
         if passing is not None:
-            log.info("%s cannot run now, and tries again: %s", record.name, passing.reason)
-            self._later(record)
+            await self._wait(due, passing)
             return
         admits = [item for item in due.prepared if isinstance(item, Admit)]
         notes = [*due.notes, *(refusal.entry for refusal in refusals if refusal.entry is not None)]
@@ -375,6 +374,23 @@ class Schedules:
             )
         if what.next_due is not None:
             self._arm(record, what.next_due)
+
+    async def _wait(self, due: Due, refusal: Refusal) -> None:
+        """Try again later, and say so: what the ledger and the history say of one tick shares a row and a line."""
+        record, now = due.record, self._clock.now()
+        self._later(record)
+        log.info("%s cannot run now, and tries again: %s", record.name, refusal.reason)
+        notes = []
+        if refusal.entry is not None:
+            refusal.entry.repeat_key = f"waits:{record.name}:{refusal.entry.flow}:{due.plan.cursor}"
+            notes.append(refusal.entry)
+        history = HistoryRow(REFUSED, f"tried again: {refusal.reason}", now, now, previous=record.line)
+        fired = await self._gate.write(
+            FireTrigger(record.id, record.generation, replace(record.state), ignore, [], notes, history)
+        )
+        if fired is not None:
+            record.line = fired.line
+            self._registry.trim(record)
 
     def _later(self, record: TriggerRecord) -> None:
         """Try again in a while what passes by itself."""
