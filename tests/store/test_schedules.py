@@ -15,6 +15,7 @@ import pytest
 from pullcord.clock import rfc3339
 from pullcord.core.errors import UsageError
 from pullcord.core.timetable import Schedule, at, cron, interval
+from pullcord.store.commands.triggers import FireTrigger, TriggerState
 from pullcord.triggers import schedules
 from tests.store.harness import NOON, Database, DrivenClock
 from tests.store.timekeeping import HOUR, Life
@@ -380,6 +381,27 @@ async def test_a_change_in_the_middle_of_a_tick_neither_loses_nor_doubles_it(
     await life.settled()
     await life.pass_time(30 * MINUTE)
     assert await life.ticks("hourly") == Counter([NOON + HOUR, NOON + HOUR + 30 * MINUTE])
+
+
+async def test_what_was_written_just_before_a_deploy_is_known_after_it(live: Lives, clock: DrivenClock) -> None:
+    """Its writer has not heard of it yet: what it was told would come too late."""
+    life = await live(HOURLY)
+    record = life.registry.find("hourly")
+    state = TriggerState(str(NOON + 5 * HOUR), NOON + 6 * HOUR)
+    await life.store.store.write(lambda done: FireTrigger(record.id, record.generation, state, done))
+    life.deploy({"f": [cron("@hourly", name="hourly", catch_up="all", parameters={"n": 1})]})
+    await life.until(lambda: "n" in record.spec.parameters and not life.registry._tasks)
+    assert record.state.cursor == str(NOON + 5 * HOUR)
+
+
+async def test_what_people_changed_and_the_code_contradicts_by_now_gives_way(live: Lives) -> None:
+    life = await live(HOURLY)
+    await life.change("hourly", settings={"start": "2027-02-01T00:00:00"})
+    declared = [cron("@hourly", name="hourly", end="2027-01-20T00:00:00"), cron("@hourly", name="beside")]
+    life.deploy({"f": declared})
+    await life.registered("hourly", "beside")
+    await life.pass_time(HOUR)
+    assert await life.admitted("hourly") == await life.admitted("beside") == hours(1, 1)
 
 
 async def test_one_that_leaves_the_code_is_silent_and_comes_back_without_a_backlog(

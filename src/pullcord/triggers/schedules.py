@@ -175,10 +175,13 @@ class Schedules:
         self._refusals.pop(record.id, None)
 
     def schedule(self, record: TriggerRecord) -> Schedule:
-        """Return a trigger's schedule."""
-        if record.override is None or record.override.settings is None:
-            return _schedule(record.kind, record.spec.settings)
-        return _schedule(record.kind, canonical_json(record.settings()))
+        """Return a trigger's schedule: the code's alone, where that contradicts what people changed before."""
+        if record.override is not None and record.override.settings is not None:
+            try:
+                return _schedule(record.kind, canonical_json(record.settings()))
+            except DefinitionError as error:
+                log.warning("%s goes by the code alone: with what was changed about it, %s", record.name, error.message)
+        return _schedule(record.kind, record.spec.settings)
 
     def preview(self, record: TriggerRecord, n: int, after: datetime) -> list[Tick]:
         """Return the next ticks, with what clocks and blackouts do to them.
