@@ -342,7 +342,9 @@ class App:
             raise PullcordRuntimeError("the app is not running; use `async with pullcord.App(...) as app:`")
 
 
-def ignore_declarations(location: str, triggers: list[dict[str, Any]], complete: bool) -> None:
+def ignore_declarations(
+    location: str, triggers: list[dict[str, Any]] | None, digest: str | None, complete: bool
+) -> None:
     """Leave what code declares besides its flows alone."""
 
 

@@ -84,8 +84,10 @@ def triggers(server: Server) -> None:
     """Make a schedule that was missed and skipped, an event with a run, and an end that starts others."""
     schedule = declared(1, "hourly", kind="cron", cursor=[str(NOON)])
     hook = declared(4, "orders", kind="webhook", next_due=None)
-    server.write(RegisterTriggers([schedule, declared(2), declared(3, "gone"), hook], [], [], ["free"], ignore))
-    server.write(RegisterTriggers([], [3], [], ["free"], ignore))
+    server.write(
+        RegisterTriggers("etl", None, [schedule, declared(2), declared(3, "gone"), hook], [], [], ["free"], ignore)
+    )
+    server.write(RegisterTriggers("etl", None, [], [3], [], ["free"], ignore))
     asked = {"trigger_kind": "cron", "trigger_name": "hourly", "scheduled_for": NOON}
     notes = [
         entry("free", **asked, times=3).become(Outcome.MISSED, reason="too late"),

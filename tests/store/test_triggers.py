@@ -54,7 +54,7 @@ def register(
     restarted: tuple[int, ...] = (),
     watched: tuple[str, ...] = (),
 ) -> None:
-    server.write(RegisterTriggers(list(items), list(removed), list(restarted), list(watched), ignore))
+    server.write(RegisterTriggers(LOCATION, None, list(items), list(removed), list(restarted), list(watched), ignore))
 
 
 def line(outcome: str = "refused", reason: str | None = None, count: int = 1, **changes: Any) -> HistoryRow:
@@ -378,7 +378,7 @@ async def test_a_poisoned_fire_harms_neither_its_neighbours_nor_itself_by_halves
     store.start()
     try:
         items = [declared(number, f"t{number}") for number in (1, 2, 3)]
-        await store.write(lambda done: RegisterTriggers(items, [], [], [], done))
+        await store.write(lambda done: RegisterTriggers(LOCATION, None, items, [], [], [], done))
         commands = [
             fire(seen(), number=1),
             fire(seen(), seen(inputs="a\0b"), number=2),

@@ -116,6 +116,7 @@ class Life:
             catalog=self.catalog,
             fleets={LOCATION: fleet},
             declared=None,
+            known_triggers={},
             due=SimpleNamespace(look=lambda: None),
         )
         self.engine = engine
@@ -140,7 +141,9 @@ class Life:
     def deploy(self, declared: dict[str, list[Schedule]], complete: bool = True) -> None:
         """Have code loaded that declares these schedules and no others."""
         self.declared = declared
-        self.engine.declared(LOCATION, [_item(flow, one) for flow in declared for one in declared[flow]], complete)
+        self.engine.declared(
+            LOCATION, [_item(flow, one) for flow in declared for one in declared[flow]], None, complete
+        )
 
     async def end(self) -> None:
         """Be dead: nothing further is written, and what is on its way to the disk gets there."""

@@ -118,7 +118,7 @@ class Deploys:
         kept = {key: spec for key, spec in before.items() if complete or key in after}
         self._log_changes(name, first, compare(kept, after) if before else [])
         self._register(name, specs, complete)
-        self._engine.declared(name, manifest["triggers"], complete)
+        self._engine.declared(name, manifest["triggers"], manifest["digest"], complete)
 
     # --- locations that come and go ------------------------------------------------------------------
 
@@ -139,7 +139,7 @@ class Deploys:
         catalog.forget(before.values(), self._engine.clock.now())
         log.info("%s is served no longer", name, extra={"location": name, REMOVED: sorted(before)})
         self._register(name, [], True)
-        self._engine.declared(name, [], True)
+        self._engine.declared(name, [], None, True)
         fleet.leave()
 
     def left(self, fleet: Fleet) -> None:

@@ -32,6 +32,7 @@ from pullcord.failpoints import hit
 from pullcord.store.commands.claim import Claimed
 from pullcord.store.commands.lifecycle import Start
 from pullcord.store.queries.flows import counts, removed_flows, stored_flows
+from pullcord.store.queries.triggers import trigger_digests
 from pullcord.store.store import Store
 from pullcord.wire import messages as kinds
 from pullcord.wire.frames import Message
@@ -42,8 +43,9 @@ log = logging.getLogger(__name__)
 GRACE: Final = 10.0
 """Seconds that the neighbours in a doomed worker get to reach a step boundary and move."""
 
-Declare = Callable[[str, list[dict[str, Any]], bool], None]
-"""Takes `(location, triggers, complete)`: what a location declares, and whether all of its files loaded."""
+Declare = Callable[[str, list[dict[str, Any]] | None, str | None, bool], None]
+"""Takes `(location, triggers, digest, complete)`: what a location declares, None where it is as the digest says, and
+whether all of its files loaded."""
 
 ChildGate = Callable[[Claimed, str, str, str], Awaitable[dict[str, Any]]]
 """Submits a child run for `(parent, flow, inputs, identity)` and returns how it ended."""
@@ -69,6 +71,7 @@ class Engine:
         leaving: the workers of locations that are served no longer, until their runs have ended.
         child_gate: set by the composition root.
         declared: likewise.
+        known_triggers: digest of the triggers of each location that are registered.
     """
 
     child_gate: ChildGate
@@ -87,6 +90,7 @@ class Engine:
         self.deploys = Deploys(self)
         self.catalog = Catalog(locations, {})
         self.uuids: dict[int, str] = {}
+        self.known_triggers: dict[str, str] = {}
         self.make_fleet: Callable[[CodeLocation], Fleet] = lambda location: Fleet(self, location, workers, cwd)
         self.fleets = {location.name: self.make_fleet(location) for location in locations}
         self.leaving: list[Fleet] = []
@@ -106,6 +110,7 @@ class Engine:
         """Take over what an earlier server left, start the workers, and begin to claim runs."""
         self.catalog.remember(list((await self.store.read(stored_flows)).values()))
         self.catalog.removed |= await self.store.read(removed_flows)
+        self.known_triggers = await self.store.read(trigger_digests)
         states = await self.store.read(counts)
         hit("start.before_takeover")
         due = await self.store.write(Start)

@@ -424,7 +424,8 @@ class Fleet:
         await loop.create_connection(lambda: worker, sock=connection)
         loop.call_later(LOADING, self._overdue, worker)
         way = {SHARED: "run", ALONE: "run", APART: "poll"}.get(role, "control")
-        worker.send([kinds.LOAD, location.name, location.kind, location.target, way])
+        known = self.engine.known_triggers.get(location.name)
+        worker.send([kinds.LOAD, location.name, location.kind, location.target, way, known])
         return worker
 
     async def _fork(

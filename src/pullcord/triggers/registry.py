@@ -177,26 +177,34 @@ class Registry:
 
     # --- what the code declares ----------------------------------------------------------------------
 
-    def take(self, location: str, items: list[dict[str, Any]], complete: bool) -> None:
+    def take(self, location: str, items: list[dict[str, Any]] | None, digest: str | None, complete: bool) -> None:
         """Take what a location declares.
 
         Args:
             location: its name.
-            items: its triggers, as a manifest has them.
+            items: its triggers, as a manifest has them; None where they are those that the digest stands for.
+            digest: what stands for all of them; None for what no manifest says.
             complete: whether all of its files loaded; otherwise one that is missing may only be broken.
         """
-        task = asyncio.get_running_loop().create_task(self._take(location, items, complete))
+        task = asyncio.get_running_loop().create_task(self._take(location, items, digest, complete))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _take(self, location: str, items: list[dict[str, Any]], complete: bool) -> None:
+    async def _take(
+        self, location: str, items: list[dict[str, Any]] | None, digest: str | None, complete: bool
+    ) -> None:
         async with self._lock:
+            if items is None:
+                await self._go_on(location, digest)
+                return
             read: list[TriggerSpec] = []
             for number, item in enumerate(items):
                 read.append(_spec(location, item))
                 if number % AT_A_TIME == AT_A_TIME - 1:
                     await asyncio.sleep(0)
             specs = self._accepted(location, read)
+            if len(specs) < len(read):
+                digest = None  # what is refused now may be taken next time
             same: list[TriggerRecord] = []
             fresh: list[tuple[TriggerRecord, list[str | None] | None, int | None]] = []
             restarted: list[int] = []
@@ -221,9 +229,9 @@ class Registry:
             removed = self._missing(location, {spec.name for spec in specs}) if complete else []
             for record in removed:
                 await self._let_go(record)
-            if fresh or removed:
+            if fresh or removed or digest != self._engine.known_triggers.get(location):
                 try:
-                    await self._write(fresh, removed, restarted)
+                    await self._write(location, digest, fresh, removed, restarted)
                 except PullcordError as error:
                     log.error("the triggers of %s could not be registered: %s", location, error)
                     return
@@ -233,6 +241,20 @@ class Registry:
                 )
             for record in [*(record for record, _, _ in fresh), *same]:
                 self.kinds[record.kind].adopt(record)
+
+    async def _go_on(self, location: str, digest: str | None) -> None:
+        """A location declares what it did before."""
+        if digest != self._engine.known_triggers.get(location):
+            # It did when it began to load; something else was registered since, so it has to say it all.
+            fleet = self._engine.fleets.get(location)
+            if fleet is not None:
+                fleet.spawn_task(fleet.reload())
+            return
+        there = [r for r in self._by_name.values() if r.spec.location == location and r.removed_at is None]
+        for number, record in enumerate(there):
+            self.kinds[record.kind].adopt(record)
+            if number % AT_A_TIME == AT_A_TIME - 1:
+                await asyncio.sleep(0)
 
     def _new(self, spec: TriggerSpec) -> TriggerRecord:
         number, self._next = self._next, self._next + 1
@@ -257,6 +279,8 @@ class Registry:
 
     async def _write(
         self,
+        location: str,
+        digest: str | None,
         fresh: list[tuple[TriggerRecord, list[str | None] | None, int | None]],
         removed: list[TriggerRecord],
         restarted: list[int],
@@ -271,8 +295,12 @@ class Registry:
             for flow in record.settings()["of"]
         }
         cursors: dict[int, str | None] = await self._store.write(
-            lambda done: RegisterTriggers(declared, numbers, restarted, sorted(watched), done)
+            lambda done: RegisterTriggers(location, digest, declared, numbers, restarted, sorted(watched), done)
         )
+        if digest is None:
+            self._engine.known_triggers.pop(location, None)
+        else:
+            self._engine.known_triggers[location] = digest
         for record in removed:
             record.removed_at = self._clock.now()
         for record, _, due in fresh:

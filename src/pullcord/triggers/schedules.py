@@ -381,7 +381,6 @@ class Schedules:
     async def _wait(self, due: Due, refusal: Refusal) -> None:
         """Try again later, and say so: what the ledger and the history say of one tick shares a row and a line."""
         record, now = due.record, self._clock.now()
-        self._later(record)
         log.info("%s cannot run now, and tries again: %s", record.name, refusal.reason)
         notes = []
         if refusal.entry is not None:
@@ -394,6 +393,7 @@ class Schedules:
         if fired is not None:
             record.line = fired.line
             self._registry.trim(record)
+        self._later(record)
 
     def _later(self, record: TriggerRecord) -> None:
         """Try again in a while what passes by itself."""

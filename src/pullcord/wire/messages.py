@@ -8,7 +8,7 @@ Server to worker:
 
 | kind | fields |
 | --- | --- |
-| `load` | location name, kind (`module`, `file`, `folder`), target, role (`control`, `run`, `poll`) |
+| `load` | location name, kind (`module`, `file`, `folder`), target, role (`control`, `run`, `poll`), digest of the triggers that the server knows of it, or null |
 | `validate` | ticket, flow, inputs_json |
 | `poll` | polls: `[ticket, trigger, cursor_json or null, parameters_json, preview]` each; a preview is polled beside the others and keeps nothing |
 | `forget` | names of triggers that are not polled any more: what they hold open is closed |
@@ -26,7 +26,7 @@ Worker to server:
 | kind | fields |
 | --- | --- |
 | `hello` | protocol version, pid, Python version, pydantic version |
-| `manifest` | object: versions (of each flow by name); from control workers also flows, triggers, failures, and with those that poll marks (a descriptor: what is polled right now) |
+| `manifest` | object: versions (of each flow by name); from control workers also flows, triggers (null where the server knows them), their digest, failures, and with those that poll marks (a descriptor: what is polled right now) |
 | `validated` | ticket, inputs_json or null, errors or null; both null: the flow is not there |
 | `polling` | ticket: this poll has begun, and all before it |
 | `polled` | results: `[ticket, outcome, cursor_json or null, detail, microseconds, stuck]` each. The detail of `fire` is a list of `[context_json, key or null]`, that of `skip` a reason or null, that of `failed` an object: type, message, traceback, permanent, retry_after. `stuck`: its thread cannot be stopped |

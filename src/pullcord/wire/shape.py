@@ -107,6 +107,8 @@ def _manifest(value: Any) -> bool:
     if type(value) is not dict:
         return False
     # Only a control worker says what is in its location.
+    if "digest" in value and not _text(value["digest"]):
+        return False
     parts = (("flows", _FLOW), ("triggers", _TRIGGER), ("failures", _FAILURE))
     return all(type(value.get(name)) is not list or all(map(fits, value[name])) for name, fits in parts)
 

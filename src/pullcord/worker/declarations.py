@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from types import FunctionType, ModuleType
 from typing import Any
+
+from pydantic_core import to_json
 
 from pullcord.core.errors import DefinitionError, PullcordError
 from pullcord.core.event import EventTrigger
@@ -52,6 +55,16 @@ class _Found:
     declaration: Declaration
     place: str
     flows: list[str]
+
+
+def digest_of(specs: list[dict[str, Any]], *, complete: bool) -> str:
+    """Return what stands for all triggers of a location, 64 hexadecimal digits.
+
+    Args:
+        specs: the triggers as the manifest has them.
+        complete: whether all files of the location loaded.
+    """
+    return sha256(to_json([complete, specs])).hexdigest()
 
 
 def collect(modules: Iterable[ModuleType], flows: Mapping[Flow[..., Any], str]) -> Declarations:

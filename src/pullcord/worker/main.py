@@ -29,6 +29,7 @@ from pullcord.wire.frames import Message
 from pullcord.worker import logs
 from pullcord.worker.channel import Channel, leave
 from pullcord.worker.children import ChildCall
+from pullcord.worker.declarations import digest_of
 from pullcord.worker.execution import Execution, RunAbandoned, RunCancelled
 from pullcord.worker.failures import clean, describe
 from pullcord.worker.location import Location, load
@@ -126,7 +127,7 @@ class Worker:
                 self._leave()
 
     def _load(self, message: Message) -> None:
-        _, name, kind, target, role = message
+        _, name, kind, target, role, known = message
         polls = role in ("control", "poll")
         with undisturbed():
             self._location = load(kind, target, triggers=polls)
@@ -135,9 +136,12 @@ class Worker:
             self._polls = Polls(self.loop, self._threads, self.channel.send, self._location.triggers)
             manifest["marks"] = self._polls.marks.descriptor
         if role == "control":
+            digest = digest_of(self._location.triggers.specs, complete=not self._location.failures)
             manifest |= {
                 "flows": self._location.specs,
-                "triggers": self._location.triggers.specs,
+                # Very many are not told again by each server.
+                "triggers": None if digest == known else self._location.triggers.specs,
+                "digest": digest,
                 "failures": self._location.failures,
             }
         self.channel.send([kinds.MANIFEST, manifest])

@@ -44,6 +44,9 @@ UPDATE trigger_history SET last_at = s.last_at, count = count + s.times
 FROM {rows("row:int last_at:int times:int")} AS s WHERE trigger_history.id = s.row"""
 
 
+DIGEST: Final = "triggers:"
+"""What the name of a location's digest begins with."""
+
 SHOWN: Final = 20
 """So many runs are named in a line of a history; the ledger has them all."""
 
@@ -131,6 +134,8 @@ class RegisterTriggers:
     """Write triggers that are new or were changed in the code, and mark those that left it.
 
     Attributes:
+        location: name of the location that they come from.
+        digest: what stands for all triggers of the location when this is written; None where that is not known.
         declared: new and changed ones.
         removed: numbers of those that are gone.
         restarted: numbers of those that are of another kind now, so that what they had come to means nothing.
@@ -141,6 +146,8 @@ class RegisterTriggers:
 
     keep_trying: ClassVar[bool] = True
 
+    location: str
+    digest: str | None
     declared: list[Declared]
     removed: list[int]
     restarted: list[int]
@@ -179,6 +186,12 @@ class RegisterTriggers:
                 tx.execute(
                     "UPDATE triggers SET removed_at = :now WHERE id IN VALUES[ids:int]",
                     {"ids": dump(command.removed), "now": tx.now},
+                )
+            tx.execute("DELETE FROM meta WHERE name = :name", {"name": f"{DIGEST}{command.location}"})
+            if command.digest is not None:
+                tx.execute(
+                    "INSERT INTO meta (name, value) VALUES (:name, :value)",
+                    {"name": f"{DIGEST}{command.location}", "value": command.digest},
                 )
             tx.execute("DELETE FROM watched_flows", {})
             watched = dump([[flow] for flow in command.watched])

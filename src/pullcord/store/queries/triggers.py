@@ -8,7 +8,7 @@ from typing import Any
 
 from pullcord.clock import rfc3339
 from pullcord.core.manifest import TriggerSpec
-from pullcord.store.commands.triggers import TriggerState
+from pullcord.store.commands.triggers import DIGEST, TriggerState
 from pullcord.store.connection import Connection
 from pullcord.store.queries.page import Page
 from pullcord.store.queries.runs import parsed
@@ -72,6 +72,12 @@ def stored_triggers(connection: Connection) -> list[StoredTrigger]:
         )
         for row in rows
     ]
+
+
+def trigger_digests(connection: Connection) -> dict[str, str]:
+    """Return for each location what stands for all of its triggers that are registered."""
+    rows = connection.execute("SELECT name, value FROM meta WHERE name LIKE 'triggers:%'").fetchall()
+    return {row[0].removeprefix(DIGEST): row[1] for row in rows}
 
 
 def trigger_history(connection: Connection, trigger: int, page: Page, offset: int = 0) -> dict[str, Any]:
