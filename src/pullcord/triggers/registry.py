@@ -229,12 +229,14 @@ class Registry:
             removed = self._missing(location, {spec.name for spec in specs}) if complete else []
             for record in removed:
                 await self._let_go(record)
-            if fresh or removed or digest != self._engine.known_triggers.get(location):
+            known = self._engine.known_triggers.get(location)
+            if fresh or removed or (digest != known and (specs or known)):
                 try:
                     await self._write(location, digest, fresh, removed, restarted)
                 except PullcordError as error:
                     log.error("the triggers of %s could not be registered: %s", location, error)
                     return
+            if fresh or removed:
                 fields = {"location": location, "declared": len(fresh), "removed": len(removed)}
                 log.info(
                     "triggers of %s: %d new or changed, %d removed", location, len(fresh), len(removed), extra=fields
