@@ -21,7 +21,7 @@ import pullcord as pc
     concurrency=None,
     triggers=[
         pc.interval("250ms", name="each", catch_up="all", max_catch_up=10_000),
-        pc.interval("250ms", name="newest", catch_up="latest", misfire_grace="1s"),
+        pc.interval("250ms", name="newest", catch_up="latest", misfire_grace="100ms"),
     ],
 )
 async def tick() -> None:

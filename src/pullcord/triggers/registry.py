@@ -193,10 +193,14 @@ class Registry:
     async def _take(
         self, location: str, items: list[dict[str, Any]] | None, digest: str | None, complete: bool
     ) -> None:
+        if items is None:
+            async with self._lock:
+                same_as_before = await self._go_on(location, digest)
+            fleet = self._engine.fleets.get(location)
+            if not same_as_before and fleet is not None:
+                await fleet.reload()
+            return
         async with self._lock:
-            if items is None:
-                await self._go_on(location, digest)
-                return
             read: list[TriggerSpec] = []
             for number, item in enumerate(items):
                 read.append(_spec(location, item))
@@ -244,19 +248,18 @@ class Registry:
             for record in [*(record for record, _, _ in fresh), *same]:
                 self.kinds[record.kind].adopt(record)
 
-    async def _go_on(self, location: str, digest: str | None) -> None:
-        """A location declares what it did before."""
-        if digest != self._engine.known_triggers.get(location):
-            # It did when it began to load; something else was registered since, so it has to say it all.
-            fleet = self._engine.fleets.get(location)
-            if fleet is not None:
-                fleet.spawn_task(fleet.reload())
-            return
+    async def _go_on(self, location: str, digest: str | None) -> bool:
+        """A location declares what it did before; return False when it has to say it all nevertheless."""
         there = [r for r in self._by_name.values() if r.spec.location == location and r.removed_at is None]
+        if digest != self._engine.known_triggers.get(location) or any(r.kind not in self.kinds for r in there):
+            # Something else was registered since it began to load, or what is registered cannot be looked after.
+            self._engine.known_triggers.pop(location, None)
+            return False
         for number, record in enumerate(there):
             self.kinds[record.kind].adopt(record)
             if number % AT_A_TIME == AT_A_TIME - 1:
                 await asyncio.sleep(0)
+        return True
 
     def _new(self, spec: TriggerSpec) -> TriggerRecord:
         number, self._next = self._next, self._next + 1
