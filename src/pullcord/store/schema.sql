@@ -182,4 +182,4 @@ CREATE UNIQUE INDEX runs_uuid ON runs (uuid);
 CREATE INDEX trigger_history_trigger ON trigger_history (trigger_id, id);
 CREATE UNIQUE INDEX triggers_name ON triggers (name);
 CREATE UNIQUE INDEX triggers_uuid ON triggers (uuid);
-INSERT INTO alembic_version VALUES ('0002');
+INSERT INTO alembic_version VALUES ('0010');

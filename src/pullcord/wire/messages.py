@@ -1,4 +1,4 @@
-"""The vocabulary, version 3. Each message is a JSON array: its kind, then these fields in this order.
+"""The vocabulary, version 4. Each message is a JSON array: its kind, then these fields in this order.
 
 `run` is the run's number in the store, `token` its fencing token: a message about a run that carries an
 older token than the store's is refused (design rule 6). Times are microseconds since 1970 UTC. Fields called
@@ -46,7 +46,7 @@ from __future__ import annotations
 
 from typing import Final
 
-VERSION: Final = 3
+VERSION: Final = 4
 
 LOAD: Final = "load"
 VALIDATE: Final = "validate"

@@ -1,0 +1,10 @@
+"""What figures about flows are computed from."""
+
+from __future__ import annotations
+
+revision = "0010"
+down_revision = "0009"
+
+
+def upgrade() -> None:
+    """Add nothing yet."""
