@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pullcord.core.errors import DefinitionError, InvalidSignatureError, PullcordError, SecretError, TimestampError
 from pullcord.core.signatures import github, standard, stripe
 from pullcord.core.webhook import webhook
-from pullcord.triggers.secrets import LARGEST, resolve
+from pullcord.secrets import LARGEST, resolve
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER = "whsec_" + base64.b64encode(b"another secret").decode()

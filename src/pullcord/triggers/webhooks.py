@@ -29,11 +29,11 @@ from pullcord.core.trigger import WEBHOOK
 from pullcord.engine.engine import Engine
 from pullcord.gate.gate import Gate
 from pullcord.gate.request import Receipt, TriggerRequest
+from pullcord.secrets import resolve
 from pullcord.store.commands.triggers import DEDUPLICATED, FIRED, REFUSED
 from pullcord.triggers.history import History
 from pullcord.triggers.record import TriggerRecord
 from pullcord.triggers.registry import Registry
-from pullcord.triggers.secrets import resolve
 
 _SHOWN = {
     Outcome.ADMITTED: FIRED,
