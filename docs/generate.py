@@ -321,7 +321,7 @@ def _number(value: Any) -> str:
 # --- Python --------------------------------------------------------------------------------------
 
 PYTHON: dict[str, list[str]] = {
-    "Declare": ["flow", "step", "Retry"],
+    "Declare": ["flow", "step", "Retry", "Concurrency", "Group"],
     "Triggers": ["cron", "interval", "at", "event", "webhook", "completion"],
     "Events": ["Cursor", "Fire", "Skip", "PollError"],
     "Ready-made events": ["events"],

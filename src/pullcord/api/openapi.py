@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pullcord.api.models import (
     BatchRequest,
     CancelRequest,
+    LimitChange,
     PreviewRequest,
     ReplayRequest,
     RerunRequest,
@@ -140,6 +141,11 @@ _CALLS: Final[dict[tuple[str, str], _Call]] = {
     ),
     ("post", "/v1/triggers/{trigger}/replay"): _Call(
         {202: ("admitted", "Receipt"), 200: ("not admitted, and no fault", "Receipt")}, _GATE, ReplayRequest
+    ),
+    ("get", "/v1/limits"): _Call({200: ("limits by name", "LimitPage")}, (401, 503)),
+    ("get", "/v1/limits/{limit}"): _Call({200: ("the limit", "Limit")}, (401, 404, 503)),
+    ("patch", "/v1/limits/{limit}"): _Call(
+        {200: ("the limit as it is then", "Limit")}, (*_SEND, 401, 403, 404, 503), LimitChange
     ),
     ("post", "/v1/hooks/{name}"): _Call(
         {202: ("admitted", "Receipt"), 200: ("it came before, or was skipped", "Receipt")},
