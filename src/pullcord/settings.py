@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from pullcord.core.errors import UsageError
 from pullcord.engine.locations import CodeLocation, read_locations
+from pullcord.notify.settings import ChannelSettings, read_channels
 
-_KNOWN = {"data_dir", "database_url", "host", "port", "workers", "flows", "log_format", "log_level", "code"}
-_FILE_ONLY = {"code"}
+_KNOWN = {"data_dir", "database_url", "host", "port", "workers", "flows", "log_format", "log_level", "code", "channels"}
+_FILE_ONLY = {"code", "channels"}
 
 AUTO: Final = "auto"
 """The value of a setting that follows from the circumstances."""
@@ -36,6 +37,7 @@ class Settings:
         log_format: how the server writes its log: `text`, `json`, or `auto`: text on a terminal, JSON elsewhere.
         log_level: `debug`, `info`, `warning`, `error`, or `auto`: `info`, but `warning` where `serve` has a terminal.
         code: code locations with an interpreter or a name of their own, in addition to `flows`.
+        channels: where messages about runs are sent.
     """
 
     data_dir: Path = Path(".pullcord")
@@ -47,6 +49,7 @@ class Settings:
     log_format: str = AUTO
     log_level: str = AUTO
     code: tuple[CodeLocation, ...] = ()
+    channels: tuple[ChannelSettings, ...] = ()
 
     @property
     def place(self) -> str:
@@ -90,6 +93,7 @@ def load_settings(
         log_format=_one_of("log_format", values.get("log_format", AUTO), LOG_FORMATS),
         log_level=_one_of("log_level", values.get("log_level", AUTO), LOG_LEVELS),
         code=read_locations(values.get("code", ()), home),
+        channels=read_channels(values.get("channels", {})),
     )
 
 
