@@ -24,6 +24,8 @@ from pullcord.gate.children import ChildRuns
 from pullcord.gate.gate import Gate
 from pullcord.gate.policy import LocalPolicy, Policy
 from pullcord.gate.request import OWNER, Invoker, Receipt, RefusedError, TriggerRequest
+from pullcord.notify.channels import Channels
+from pullcord.notify.settings import ChannelSettings
 from pullcord.services.duty import Duty
 from pullcord.services.looplag import LoopLag
 from pullcord.services.rescuer import Rescuer
@@ -55,6 +57,7 @@ class App:
         stop_patience: how long active runs get to end when the app stops; what has not ended goes on next time.
         clock: the time.
         database_url: a PostgreSQL database; a SQLite file in `data_dir` unless given.
+        channels: where messages are sent, as the settings have them.
 
     Raises:
         LocationError: a location does not exist.
@@ -73,10 +76,12 @@ class App:
         stop_patience: Duration = 10.0,
         clock: Clock | None = None,
         database_url: str | None = None,
+        channels: Sequence[ChannelSettings] = (),
     ) -> None:
         self.data_dir = Path(data_dir)
         self._database_url = database_url
         self.clock = clock or SystemClock()
+        self.channels = Channels(channels, self.clock)
         self._locations = locations_of(flows, code)
         self._workers = workers or default_workers()
         self._reload = reload

@@ -141,6 +141,8 @@ _CALLS: Final[dict[tuple[str, str], _Call]] = {
     ("post", "/v1/triggers/{trigger}/replay"): _Call(
         {202: ("admitted", "Receipt"), 200: ("not admitted, and no fault", "Receipt")}, _GATE, ReplayRequest
     ),
+    ("get", "/v1/channels"): _Call({200: ("channels by name", "ChannelPage")}, _LIST),
+    ("post", "/v1/channels/{channel}/test"): _Call({200: ("what became of the message", "ChannelTest")}, _LOOK),
     ("post", "/v1/hooks/{name}"): _Call(
         {202: ("admitted", "Receipt"), 200: ("it came before, or was skipped", "Receipt")},
         (400, 401, 404, 405, 409, 413, 422, 429, 500, 503), parameters=_DELIVERY,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import html
 from datetime import UTC, datetime
-from email.errors import HeaderParseError
 from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -69,10 +68,8 @@ def encoded(address: str) -> str:
 
 
 def _address(text: str) -> Address:
-    try:
-        return Address(addr_spec=text)
-    except (ValueError, IndexError, HeaderParseError):
-        raise DeliveryError(f"{text} is no mail address; correct it", permanent=True) from None
+    mailbox, _, domain = text.rpartition("@")
+    return Address(username=mailbox, domain=domain)
 
 
 def _line(text: str) -> str:

@@ -49,6 +49,6 @@ def _made(settings: ChannelSettings) -> Channel:
         from pullcord.notify.slack import SlackChannel
 
         return SlackChannel(name, options, timeout)
-    from pullcord.notify.services import AppriseChannel
+    from pullcord.notify.apprise import AppriseChannel
 
     return AppriseChannel(name, options, timeout)
