@@ -171,9 +171,9 @@ def _unreachable(error: Exception, options: SmtpOptions) -> str:
             return f"the name {options.host} cannot be looked up; correct host, or look at the machine's DNS"
         if isinstance(cause, ConnectionRefusedError):
             return f"nothing listens at {where}; does the mail server run, and are host and port right?"
+        if isinstance(cause, aiosmtplib.SMTPServerDisconnected):
+            return f"the mail server at {where} closed the connection"
         cause = cause.__cause__ or cause.__context__
-    if isinstance(error, aiosmtplib.SMTPServerDisconnected):
-        return f"the mail server at {where} closed the connection"
     return f"the mail server at {where} cannot be reached; correct host, port and security"
 
 
