@@ -21,8 +21,8 @@ from pullcord.api import problems
 from pullcord.api.metrics import METRICS
 from pullcord.cli import deep
 from pullcord.client import Page, ServerUnreachableError, UnexpectedAnswerError
-from pullcord.client.events import Event
 from pullcord.client.channels import Channels
+from pullcord.client.events import Event
 from pullcord.client.sync import Flows, Requests, Runs, Triggers
 from pullcord.core import errors
 from pullcord.core.errors import PullcordError
@@ -264,9 +264,9 @@ python = "etl/.venv/bin/python"
 
 
 _SECRET = "`env:NAME`, an environment variable of the server, or `file:/path`, whose last line end does not count"
-_CHANNELS = f"""Each `[channels.NAME]`, or `[tool.pullcord.channels.NAME]` in `pyproject.toml`, is a place where messages about
-runs are sent ([how](../how-to/get-told.md)). Secrets are never in the file, which says where they are: {_SECRET}. They
-are looked up when a message is sent.
+_CHANNELS = f"""Each `[channels.NAME]`, or `[tool.pullcord.channels.NAME]` in `pyproject.toml`, is a place where
+messages about runs are sent ([how](../how-to/get-told.md)). Secrets are never in the file, which says where they are:
+{_SECRET}. They are looked up when a message is sent.
 
 | field | meaning | default |
 | --- | --- | --- |
@@ -278,7 +278,11 @@ _CA_FILE = ["`ca_file`", "a file with certificates that are believed instead of 
 KINDS = {
     "webhook": [
         ["`url`", "where messages are sent, or where the address is when it is a secret", "needed"],
-        ["`secret`", "where the signing secret is (`whsec_…`); a list of two while one takes the other's place", "needed"],
+        [
+            "`secret`",
+            "where the signing secret is (`whsec_…`); a list of two during a change",
+            "needed",
+        ],
         ["`headers`", "a table of further headers; each value says where the real one is", "none"],
         _CA_FILE,
     ],

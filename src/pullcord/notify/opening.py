@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,9 @@ class _Unopened:
     async def send(self, message: Message) -> None:
         """Send a message; see `Channel.send`."""
         if self._channel is None:
-            self._channel = _made(self._settings)
+            # In a thread, for libraries take a tenth of a second to import, and the server has callers meanwhile.
+            made = await asyncio.to_thread(_made, self._settings)
+            self._channel = self._channel or made
         await self._channel.send(message)
 
 

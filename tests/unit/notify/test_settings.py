@@ -150,7 +150,7 @@ def test_opening_imports_nothing_that_sends() -> None:
         "tables['h'] = {'kind': 'webhook', 'url': 'env:A', 'secret': 'env:B'}\n"
         "tables['m'] = {'kind': 'smtp', 'host': 'h', 'from': 'a@b', 'to': 'c@d'}\n"
         "assert len(open_channels(read_channels(tables))) == 4\n"
-        "heavy = {'httpx2', 'aiosmtplib', 'apprise', 'ssl', 'email', 'pydantic', 'asyncio'} & set(sys.modules)\n"
+        "heavy = {'httpx2', 'aiosmtplib', 'apprise', 'email', 'pydantic'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
