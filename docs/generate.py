@@ -274,7 +274,11 @@ messages about runs are sent ([how](../how-to/get-told.md)). Secrets are never i
 | `timeout` | how long sending one message may take, up to 300 s | `10s` |
 | `group` | gather equal news for so long and tell them together | none |
 | `per_hour` | so many messages an hour at most | none |"""
-_CA_FILE = ["`ca_file`", "a file with certificates that are believed instead of the system's", "the system's"]
+_CA_FILE = [
+    "`ca_file`",
+    "a file with certificates that are believed instead of the system's; relative paths begin at the file's folder",
+    "the system's",
+]
 KINDS = {
     "webhook": [
         ["`url`", "where messages are sent, or where the address is when it is a secret", "needed"],

@@ -93,7 +93,7 @@ def load_settings(
         log_format=_one_of("log_format", values.get("log_format", AUTO), LOG_FORMATS),
         log_level=_one_of("log_level", values.get("log_level", AUTO), LOG_LEVELS),
         code=read_locations(values.get("code", ()), home),
-        channels=read_channels(values.get("channels", {})),
+        channels=read_channels(values.get("channels", {}), home),
     )
 
 

@@ -6,8 +6,8 @@ import asyncio
 import json
 import logging
 import sys
+import threading
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -15,7 +15,7 @@ from pullcord.notify.apprise import MOST_BUSY, AppriseChannel
 from pullcord.notify.channel import DeliveryError
 from pullcord.notify.message import Message
 from pullcord.notify.settings import SecretUrlOptions
-from tests.unit.notify.receivers import free_port, status, web
+from tests.unit.notify.receivers import free_port, hang, status, web
 
 # One of Apprise's services imports it, where Python still has it.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -99,14 +99,16 @@ async def test_without_the_extra(message: Message, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_loop_that_has_ended_is_not_missed(message: Message, monkeypatch: pytest.MonkeyPatch) -> None:
-    port, went = free_port(), []
-
     async def begin() -> None:
-        monkeypatch.setenv("SERVICE", f"json://127.0.0.1:{port}/T0KEN")
-        sending: asyncio.Task[Any] = asyncio.ensure_future(channel().send(message))
-        await asyncio.sleep(0)
-        sending.cancel()
-        went.append(await asyncio.gather(sending, return_exceptions=True))
+        async with web(hang) as here:
+            monkeypatch.setenv("SERVICE", f"json://{here.at}/T0KEN?rto=60")
+            sending = asyncio.create_task(channel().send(message))
+            await here.came.wait()
+            sending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await sending
 
     asyncio.run(begin())
-    assert isinstance(went[0][0], asyncio.CancelledError)
+    for thread in threading.enumerate():
+        if thread.name == "notify phones":
+            thread.join()

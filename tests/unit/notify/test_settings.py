@@ -21,7 +21,7 @@ SLACK: dict[str, Any] = {"kind": "slack", "url": "env:SLACK_URL"}
 
 
 def one(values: dict[str, Any]) -> ChannelSettings:
-    [settings] = read_channels({"ops": values})
+    [settings] = read_channels({"ops": values}, Path("/etc/pullcord"))
     return settings
 
 
@@ -44,6 +44,7 @@ def test_what_is_left_out() -> None:
     assert settings.options == WebhookOptions(HOOK["url"], ("env:HOOK",))
     assert (settings.timeout, settings.group, settings.per_hour) == (10.0, None, None)
     assert one(MAIL | {"security": "tls"}).options.shown()["port"] == 465
+    assert one(MAIL | {"ca_file": "ca.pem"}).options.shown()["ca_file"] == "/etc/pullcord/ca.pem"
     assert one(HOOK | {"secret": ["env:NEW", "env:OLD"]}).options.shown()["secret"] == ["env:NEW", "env:OLD"]
 
 
@@ -102,13 +103,13 @@ def test_what_makes_no_sense_is_named_and_not_shown(values: dict[str, Any], word
 @pytest.mark.parametrize("value", ["x", [], {"ops": "x"}, {"ops": [{}]}])
 def test_channels_are_tables(value: Any) -> None:
     with pytest.raises(UsageError, match=r"\[channels\.NAME\]"):
-        read_channels(value)
+        read_channels(value, Path())
 
 
 @pytest.mark.parametrize("name", ["", "a b", "-a", "ä", "x" * 101, "a\n"])
 def test_names_of_channels(name: str) -> None:
     with pytest.raises(UsageError, match="is no name of a channel"):
-        read_channels({name: SLACK})
+        read_channels({name: SLACK}, Path())
 
 
 def test_a_login_without_tls_stays_on_this_machine() -> None:
@@ -133,7 +134,7 @@ def test_what_is_shown_has_no_secret() -> None:
 async def test_an_unknown_channel_is_told_with_the_known_ones() -> None:
     from pullcord.clock import SystemClock
 
-    channels = Channels(read_channels({"b": SLACK, "a": HOOK}), SystemClock())
+    channels = Channels(read_channels({"b": SLACK, "a": HOOK}, Path()), SystemClock())
     assert [item["name"] for item in channels.listed()] == ["a", "b"]
     with pytest.raises(NotFoundError, match="no channel is called 'c'; there are: a, b"):
         await channels.test("c")
@@ -144,12 +145,13 @@ async def test_an_unknown_channel_is_told_with_the_known_ones() -> None:
 def test_opening_imports_nothing_that_sends() -> None:
     code = (
         "import sys\n"
+        "from pathlib import Path\n"
         "from pullcord.notify.opening import open_channels\n"
         "from pullcord.notify.settings import read_channels\n"
         "tables = {kind: {'kind': kind, 'url': 'env:A'} for kind in ('slack', 'apprise')}\n"
         "tables['h'] = {'kind': 'webhook', 'url': 'env:A', 'secret': 'env:B'}\n"
         "tables['m'] = {'kind': 'smtp', 'host': 'h', 'from': 'a@b', 'to': 'c@d'}\n"
-        "assert len(open_channels(read_channels(tables))) == 4\n"
+        "assert len(open_channels(read_channels(tables, Path()))) == 4\n"
         "heavy = {'httpx2', 'aiosmtplib', 'apprise', 'email', 'pydantic'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
