@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pullcord.api.schemas import SCHEMAS
 from pullcord.client import AsyncClient, Client
 from pullcord.core.errors import NotFoundError
 from pullcord.core.signatures import standard
@@ -100,6 +101,7 @@ def test_channels_are_listed_without_their_secrets(place: Place, receiver: Recei
     page = place.call_json("notify", "channels")
     assert [item["name"] for item in page["items"]] == ["bad", "good"]
     assert page["next"] is None
+    assert set(page["items"][0]) == set(SCHEMAS["Channel"]["required"])
 
 
 def test_a_channel_is_tried(place: Place, receiver: Receiver) -> None:
@@ -112,6 +114,7 @@ def test_a_channel_is_tried(place: Place, receiver: Receiver) -> None:
     assert json.loads(body)["type"] == "test"
     result = place.call_json("notify", "test", "good")
     assert (result["channel"], result["delivered"], result["error"]) == ("good", True, None)
+    assert set(result) == set(SCHEMAS["ChannelTest"]["required"])
 
 
 def test_why_a_message_does_not_arrive(place: Place) -> None:
