@@ -26,7 +26,7 @@ SECURITY: Final = ("starttls", "tls", "none")
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
-_RESERVED: Final = {"host", "content-length", "content-type", "transfer-encoding", "connection"}
+_RESERVED: Final = {"host", "content-length", "content-type", "transfer-encoding", "connection", "user-agent"}
 _HOST: Final = re.compile(r"[^\s/@:\[\]]{1,253}|\[?[0-9A-Fa-f:.]{2,45}\]?")
 _ADDRESS: Final = re.compile(r"[^\s@<>()\[\],;:\\\"]{1,64}@[^\s@<>()\[\],;:\\\"]{1,253}")
 _PORTS: Final = {"starttls": 587, "tls": 465, "none": 25}
