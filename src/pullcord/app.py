@@ -24,6 +24,8 @@ from pullcord.gate.gate import Gate
 from pullcord.gate.limits import Limits
 from pullcord.gate.policy import LocalPolicy, Policy
 from pullcord.gate.request import OWNER, Invoker, Receipt, RefusedError, TriggerRequest
+from pullcord.notify.channels import Channels
+from pullcord.notify.settings import ChannelSettings
 from pullcord.services.duty import Duty
 from pullcord.services.looplag import LoopLag
 from pullcord.services.rescuer import Rescuer
@@ -57,6 +59,7 @@ class App:
         clock: the time.
         database_url: a PostgreSQL database; a SQLite file in `data_dir` unless given.
         limits: how many runs of a group may be active at once, by the group's name.
+        channels: where messages are sent, as the settings have them.
 
     Raises:
         LocationError: a location does not exist.
@@ -76,11 +79,13 @@ class App:
         clock: Clock | None = None,
         database_url: str | None = None,
         limits: Mapping[str, int] | None = None,
+        channels: Sequence[ChannelSettings] = (),
     ) -> None:
         self._limits = dict(limits or {})
         self.data_dir = Path(data_dir)
         self._database_url = database_url
         self.clock = clock or SystemClock()
+        self.channels = Channels(channels, self.clock)
         self._locations = locations_of(flows, code)
         self._workers = workers or default_workers()
         self._reload = reload
