@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from pullcord.clock import Clock, SystemClock, rfc3339
+from pullcord.core.artifact import LIMIT
 from pullcord.core.canonical import canonical_json, parse_json
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.errors import ForbiddenError, LocationError, PullcordRuntimeError
 from pullcord.core.flow import Flow
+from pullcord.core.keep import Retention
 from pullcord.core.states import ENDED
 from pullcord.core.until import check_until
 from pullcord.engine.engine import Engine
@@ -55,6 +57,8 @@ class App:
         stop_patience: how long active runs get to end when the app stops; what has not ended goes on next time.
         clock: the time.
         database_url: a PostgreSQL database; a SQLite file in `data_dir` unless given.
+        artifact_limit: how large one artifact may be, bytes.
+        retention: how long what is kept; see `Retention` for what holds unless given.
 
     Raises:
         LocationError: a location does not exist.
@@ -73,6 +77,8 @@ class App:
         stop_patience: Duration = 10.0,
         clock: Clock | None = None,
         database_url: str | None = None,
+        artifact_limit: int = LIMIT,
+        retention: Retention | None = None,
     ) -> None:
         self.data_dir = Path(data_dir)
         self._database_url = database_url
@@ -81,6 +87,8 @@ class App:
         self._workers = workers or default_workers()
         self._reload = reload
         self._only_new = only_new
+        self._artifact_limit = artifact_limit
+        self.retention = retention or Retention()
         self._patience = seconds(stop_patience)
         self._started = False
         self._reloads: set[asyncio.Task[None]] = set()
@@ -100,6 +108,7 @@ class App:
         self.engine = Engine(
             self.store, self.clock, self._locations, self._workers, Path.cwd(), only_new=self._only_new
         )
+        self.engine.artifacts["limit"] = self._artifact_limit
         self.engine.prepare()
         self.store.start()
         self.policy: Policy = LocalPolicy()

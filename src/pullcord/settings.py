@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from pullcord.core.artifact import LIMIT as ARTIFACT_LIMIT
 from pullcord.core.errors import UsageError
+from pullcord.core.keep import Retention, retention_of
 from pullcord.engine.locations import CodeLocation, read_locations
 
-_KNOWN = {"data_dir", "database_url", "host", "port", "workers", "flows", "log_format", "log_level", "code"}
-_FILE_ONLY = {"code"}
+_KNOWN = {
+    "data_dir", "database_url", "host", "port", "workers", "flows", "log_format", "log_level", "code",
+    "artifact_limit", "retention",
+}  # fmt: skip
+_FILE_ONLY = {"code", "retention"}
 
 AUTO: Final = "auto"
 """The value of a setting that follows from the circumstances."""
@@ -36,6 +41,8 @@ class Settings:
         log_format: how the server writes its log: `text`, `json`, or `auto`: text on a terminal, JSON elsewhere.
         log_level: `debug`, `info`, `warning`, `error`, or `auto`: `info`, but `warning` where `serve` has a terminal.
         code: code locations with an interpreter or a name of their own, in addition to `flows`.
+        artifact_limit: how large one artifact may be, bytes; 1 GiB unless given.
+        retention: how long runs, logs, artifacts, the ledger and histories of triggers are kept.
     """
 
     data_dir: Path = Path(".pullcord")
@@ -47,6 +54,8 @@ class Settings:
     log_format: str = AUTO
     log_level: str = AUTO
     code: tuple[CodeLocation, ...] = ()
+    artifact_limit: int = ARTIFACT_LIMIT
+    retention: Retention = field(default_factory=Retention)
 
     @property
     def place(self) -> str:
@@ -66,7 +75,8 @@ def load_settings(
     Args:
         arguments: what the command line gave; None counts as not given.
         environment: `PULLCORD_DATA_DIR`, `PULLCORD_DATABASE_URL`, `PULLCORD_FLOWS` (separated like `PATH`),
-            `PULLCORD_HOST`, `PULLCORD_PORT`, `PULLCORD_WORKERS`, `PULLCORD_LOG_FORMAT`, `PULLCORD_LOG_LEVEL`.
+            `PULLCORD_HOST`, `PULLCORD_PORT`, `PULLCORD_WORKERS`, `PULLCORD_LOG_FORMAT`, `PULLCORD_LOG_LEVEL`,
+            `PULLCORD_ARTIFACT_LIMIT`.
         folder: where the settings file is looked for; the current one unless given.
 
     Raises:
@@ -90,6 +100,8 @@ def load_settings(
         log_format=_one_of("log_format", values.get("log_format", AUTO), LOG_FORMATS),
         log_level=_one_of("log_level", values.get("log_level", AUTO), LOG_LEVELS),
         code=read_locations(values.get("code", ()), home),
+        artifact_limit=_whole("artifact_limit", values.get("artifact_limit", ARTIFACT_LIMIT), 0, 2**50),
+        retention=retention_of(values.get("retention", {})),
     )
 
 
