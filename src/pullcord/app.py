@@ -28,6 +28,7 @@ from pullcord.gate.policy import LocalPolicy, Policy
 from pullcord.gate.request import OWNER, Invoker, Receipt, RefusedError, TriggerRequest
 from pullcord.services.duty import Duty
 from pullcord.services.looplag import LoopLag
+from pullcord.services.pruner import Pruner
 from pullcord.services.rescuer import Rescuer
 from pullcord.settings import default_workers
 from pullcord.store.commands.lifecycle import CancelRun
@@ -133,7 +134,10 @@ class App:
         )
         self.outlook = Outlook(self.registry, self.kinds.schedules, self.clock)
         self.lag = LoopLag()
+        self.pruner = Pruner(self.store, self.clock, self.retention)
         self._services: list[Duty] = [Rescuer(self.engine), self.lag]
+        if not self._only_new:
+            self._services.append(self.pruner)
         if self._reload:
             from pullcord.services.reloader import Reloader  # its library costs a server that never reloads 30 ms
 

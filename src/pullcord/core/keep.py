@@ -1,10 +1,10 @@
-"""How long runs and what belongs to them are kept: a flow's own wishes (`Keep`), and the server's rule (`Retention`)."""
+"""How long runs and what belongs to them are kept: a flow's wishes (`Keep`), and the server's rule (`Retention`)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final
 
 from pullcord.core.durations import Duration, seconds
@@ -46,7 +46,9 @@ class Keep:
     def as_json(self) -> dict[str, Any]:
         """Return what is given, as manifests carry it: seconds, or `"forever"`."""
         times = {name: getattr(self, name) for name in ("runs", "logs", "artifacts")}
-        given: dict[str, Any] = {name: _written(time_of(name, value)) for name, value in times.items() if value}
+        given: dict[str, Any] = {
+            name: _written(time_of(name, value)) for name, value in times.items() if value is not None
+        }
         return given | ({} if self.count is None else {"count": count_of(self.count)})
 
 
@@ -74,11 +76,14 @@ class Retention:
         """Return the rule for a flow, given what its settings say under `keep`."""
         given = dict(keep or {})
         times = {name: _read(given[name]) for name in ("runs", "logs", "artifacts") if name in given}
-        values = {field.name: getattr(self, field.name) for field in fields(self)} | times
-        values["count"] = given.get("count", self.count)
-        values["logs"] = min(values["logs"], values["runs"])
-        values["artifacts"] = min(values["artifacts"], values["runs"])
-        return Retention(**values)
+        runs = times.get("runs", self.runs)
+        return replace(
+            self,
+            runs=runs,
+            logs=min(runs, times.get("logs", self.logs)),
+            artifacts=min(runs, times.get("artifacts", self.artifacts)),
+            count=given.get("count", self.count),
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return the rule as a JSON object: seconds, or `"forever"`."""
@@ -98,7 +103,7 @@ def retention_of(table: Any) -> Retention:
     known = [field.name for field in fields(Retention)]
     if not isinstance(table, dict) or set(table) - set(known):
         raise UsageError(f"retention is a table with some of {', '.join(known)}, not {table!r}")
-    values = {
+    values: dict[str, Any] = {
         name: count_of(value) if name == "count" else time_of(name, value) for name, value in table.items()
     }
     return Retention(**values)

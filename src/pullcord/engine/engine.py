@@ -91,7 +91,7 @@ class Engine:
         self.journal = Journal(self)
         self.deploys = Deploys(self)
         self.catalog = Catalog(locations, {})
-        self.artifacts = {"folder": str(store.folder.absolute() / FOLDER), "limit": LIMIT}
+        self.artifacts: dict[str, Any] = {"folder": str(store.folder.absolute() / FOLDER), "limit": LIMIT}
         self.uuids: dict[int, str] = {}
         self.known_triggers: dict[str, str] = {}
         self.make_fleet: Callable[[CodeLocation], Fleet] = lambda location: Fleet(self, location, workers, cwd)

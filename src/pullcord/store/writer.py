@@ -36,8 +36,8 @@ from pullcord.store.transaction import Command, Hints, Transaction, ignore
 log = logging.getLogger(__name__)
 
 ORDER: Sequence[type[Any]] = (
-    Start, StoreArtifacts, RecordSteps, FinishRuns, LoseRuns, SetWaiting, CancelRun, QueueDue, Admit, FireTrigger, RegisterFlows,
-    RegisterTriggers, ChangeTrigger, DropEndings, TrimHistory, Note, Probe,
+    Start, StoreArtifacts, RecordSteps, FinishRuns, LoseRuns, SetWaiting, CancelRun, QueueDue, Admit, FireTrigger,
+    RegisterFlows, RegisterTriggers, ChangeTrigger, DropEndings, TrimHistory, Note, Probe,
     PruneRuns, PruneRequests, PruneArtifacts, PruneHistory, DropContents,
 )  # fmt: skip
 """The order of the kinds within a transaction: records before the end they belong to, ends before admissions, and

@@ -83,9 +83,17 @@ def _json(fits: Fits) -> Fits:
 
 def _artifact_name(value: Any) -> bool:
     try:
-        return check_name(value) == value
+        return bool(check_name(value))
     except UsageError:
         return False
+
+
+def _hash(value: Any) -> bool:
+    return type(value) is str and SHA256.fullmatch(value) is not None
+
+
+def _size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
 
 
 def _anything(_: Any) -> bool:
@@ -147,8 +155,8 @@ SHAPES: Final[Mapping[str, Sequence[Fits]]] = {
         _ERROR,
     ),
     kinds.ARTIFACT: (
-        _whole, _whole, _text, _maybe(_text), _artifact_name, lambda value: _text(value) and SHA256.fullmatch(value),
-        lambda value: _whole(value) and value >= 0, _maybe(_text), _maybe(_text),
+        _whole, _whole, _text, _maybe(_text), _artifact_name, _hash,
+        _size, _maybe(_text), _maybe(_text),
     ),
     kinds.FINISHED: (_whole, _whole, _ENDS.__contains__, _RESULT, _ERROR),
     kinds.RELEASED: (_whole, _whole),

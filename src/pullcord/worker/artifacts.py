@@ -138,7 +138,7 @@ def write(folder: Path, wanted: Wanted, limit: int) -> tuple[str, int]:
         return sha256, size
     finally:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+            Path(temporary).unlink()
 
 
 def _settle(temporary: Path, target: Path, size: int) -> None:

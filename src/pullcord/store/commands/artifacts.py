@@ -16,9 +16,7 @@ from pullcord.core.errors import StoreError
 from pullcord.store.statement import dump, names, rows
 from pullcord.store.transaction import Transaction
 
-_COLUMNS: Final = (
-    "run:int token:int identity step name sha256 size:int media_type description rank:int"
-)
+_COLUMNS: Final = "run:int token:int identity step name sha256 size:int media_type description rank:int"
 _WRITTEN: Final = "identity step name sha256 size:int media_type description rank:int"
 _STORE = f"""
 INSERT INTO artifacts (run_id, {names(_WRITTEN)}, at)

@@ -7,6 +7,7 @@ says below which number it may be gone, so that a check of the store can tell wh
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
@@ -48,6 +49,9 @@ SELECT EACH[q.id] FROM requests q WHERE q.id IN VALUES[ids:int] AND {REQUEST_MAY
     AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = q.id)"""
 _MARK = f"""
 UPDATE requests SET pruned_run = s.uuid FROM {rows("id:int uuid")} AS s WHERE requests.id = s.id"""
+_LINES = """
+DELETE FROM trigger_history WHERE id IN VALUES[ids:int] AND last_at < :before AND EXISTS (
+    SELECT 1 FROM trigger_history n WHERE n.trigger_id = trigger_history.trigger_id AND n.id > trigger_history.id)"""
 _COUNT = """
 INSERT INTO pruned (kind, below, rows) VALUES (:kind, :below, :rows)
 ON CONFLICT (kind) DO UPDATE SET rows = pruned.rows + excluded.rows,
@@ -63,12 +67,14 @@ class Pruned:
         requests: how many requests.
         contents: hashes of contents that fewer artifacts have now.
         rows: how many rows of the kind that the command is about.
+        seconds: how long the deleting took.
     """
 
     runs: list[str] = field(default_factory=list)
     requests: int = 0
     contents: list[str] = field(default_factory=list)
     rows: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -99,7 +105,7 @@ class PruneRuns:
     @classmethod
     def apply(cls, tx: Transaction, commands: Sequence[PruneRuns]) -> list[Pruned]:
         """Delete for one command after the other."""
-        return [_prune_runs(tx, command) for command in commands]
+        return [_timed(_prune_runs, tx, command) for command in commands]
 
 
 def _prune_runs(tx: Transaction, command: PruneRuns) -> Pruned:
@@ -148,13 +154,13 @@ class PruneRequests:
     @classmethod
     def apply(cls, tx: Transaction, commands: Sequence[PruneRequests]) -> list[Pruned]:
         """Delete for one command after the other."""
-        results: list[Pruned] = []
-        for command in commands:
-            parameters = {"ids": dump(command.ids), **_times(tx, command.ledger)}
-            gone = [row[0] for row in tx.array(_ALONE, parameters)]
-            _delete_requests(tx, gone)
-            results.append(Pruned(requests=len(gone), rows=len(gone)))
-        return results
+        return [_timed(_prune_requests, tx, command) for command in commands]
+
+
+def _prune_requests(tx: Transaction, command: PruneRequests) -> Pruned:
+    gone = [row[0] for row in tx.array(_ALONE, {"ids": dump(command.ids), **_times(tx, command.ledger)})]
+    _delete_requests(tx, gone)
+    return Pruned(requests=len(gone), rows=len(gone))
 
 
 @dataclass(slots=True)
@@ -183,15 +189,16 @@ class PruneArtifacts:
     @classmethod
     def apply(cls, tx: Transaction, commands: Sequence[PruneArtifacts]) -> list[Pruned]:
         """Delete for one command after the other."""
-        results: list[Pruned] = []
-        for command in commands:
-            ids = [row[0] for row in tx.array(_RUNS, {"ids": dump(command.ids)})]
-            contents = [row[0] for row in tx.array(_CONTENTS, {"ids": dump(ids)})]
-            if contents:
-                tx.execute("DELETE FROM artifacts WHERE run_id IN VALUES[ids:int]", {"ids": dump(ids)})
-                _count(tx, ARTIFACTS, max(ids), len(contents))
-            results.append(Pruned(contents=contents, rows=len(contents)))
-        return results
+        return [_timed(_prune_artifacts, tx, command) for command in commands]
+
+
+def _prune_artifacts(tx: Transaction, command: PruneArtifacts) -> Pruned:
+    ids = [row[0] for row in tx.array(_RUNS, {"ids": dump(command.ids)})]
+    contents = [row[0] for row in tx.array(_CONTENTS, {"ids": dump(ids)})]
+    if contents:
+        tx.execute("DELETE FROM artifacts WHERE run_id IN VALUES[ids:int]", {"ids": dump(ids)})
+        _count(tx, ARTIFACTS, max(ids), len(contents))
+    return Pruned(contents=contents, rows=len(contents))
 
 
 @dataclass(slots=True)
@@ -222,18 +229,21 @@ class PruneHistory:
     @classmethod
     def apply(cls, tx: Transaction, commands: Sequence[PruneHistory]) -> list[Pruned]:
         """Delete for one command after the other."""
-        results: list[Pruned] = []
-        for command in commands:
-            count = tx.execute(
-                "DELETE FROM trigger_history WHERE id IN VALUES[ids:int] AND last_at < :before AND EXISTS ("
-                "SELECT 1 FROM trigger_history n WHERE n.trigger_id = trigger_history.trigger_id "
-                "AND n.id > trigger_history.id)",
-                {"ids": dump(command.ids), "before": command.before},
-            )
-            if count:
-                _count(tx, HISTORY, max(command.ids), count)
-            results.append(Pruned(rows=count))
-        return results
+        return [_timed(_prune_history, tx, command) for command in commands]
+
+
+def _prune_history(tx: Transaction, command: PruneHistory) -> Pruned:
+    count = tx.execute(_LINES, {"ids": dump(command.ids), "before": command.before})
+    if count:
+        _count(tx, HISTORY, max(command.ids), count)
+    return Pruned(rows=count)
+
+
+def _timed(prune: Callable[[Transaction, Any], Pruned], tx: Transaction, command: Any) -> Pruned:
+    began = time.perf_counter()
+    pruned = prune(tx, command)
+    pruned.seconds = time.perf_counter() - began
+    return pruned
 
 
 def _delete_requests(tx: Transaction, ids: list[int]) -> None:
