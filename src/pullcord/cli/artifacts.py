@@ -46,7 +46,11 @@ def download(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Where to; its name here unless given.", show_default=False
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where to; - is stdout; its name here unless given.",
+            show_default=False,
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file when it is there.")] = False,
@@ -56,6 +60,9 @@ def download(
     """Download a file that a run has stored; it appears when all of it is there and checked."""
     from pullcord.cli.output import emit
 
+    if output == Path("-"):
+        _to_stdout(run_id, name, data_dir)
+        return
     target = output or Path(name)
     if target.is_file() and not force:
         raise UsageError(f"{target} is there already; name another file with -o, or give --force to replace it")
@@ -63,6 +70,16 @@ def download(
         path = client.runs.download(run_id, name, target, told)
     size = path.stat().st_size
     emit({"file": str(path), "bytes": size}) if as_json else typer.echo(f"{path} ({amount(size)})")
+
+
+def _to_stdout(run_id: str, name: str, data_dir: Path | None) -> None:
+    import shutil
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="pullcord-") as folder, connect(data_dir) as client:
+        path = client.runs.download(run_id, name, Path(folder) / "artifact")
+        with path.open("rb") as content:
+            shutil.copyfileobj(content, sys.stdout.buffer)
 
 
 @contextmanager

@@ -221,11 +221,11 @@ INVARIANTS: Final = (
     ),
     Invariant(
         4, "a replay repeats an admitted request", REQUESTS,
-        f"q.outcome = 'replayed' AND ((o.id IS NULL AND q.original_id >= "
-        "coalesce((SELECT below FROM pruned WHERE kind = 'requests'), 0)) OR o.outcome NOT IN {_TAKEN} "
-        "OR coalesce(o.flow, '') <> coalesce(q.flow, '') OR o.invoker <> q.invoker "
+        "q.outcome = 'replayed' AND ((o.id IS NULL AND q.original_id >= "
+        "coalesce((SELECT below FROM pruned WHERE kind = 'requests'), 0)) OR (o.id IS NOT NULL AND ("
+        f"o.outcome NOT IN {_TAKEN} OR coalesce(o.flow, '') <> coalesce(q.flow, '') OR o.invoker <> q.invoker "
         "OR (coalesce(q.idempotency_key, '') <> coalesce(o.idempotency_key, '') "
-        f"AND NOT EXISTS (SELECT 1 FROM keys i WHERE i.request_id = o.id AND i.scope = '{REQUEST_ID}')))",
+        f"AND NOT EXISTS (SELECT 1 FROM keys i WHERE i.request_id = o.id AND i.scope = '{REQUEST_ID}')))))",
         "q.uuid, q.original_id", "request {} is a replay of request no. {}, which asked for something else", _DAMAGE,
     ),
     # --- 5. Deduplication
