@@ -178,7 +178,7 @@ def _pieces(wanted: Wanted, limit: int, folder: Path) -> Iterator[bytes]:
     with _explained(name, str(wanted.path), folder):
         # A FIFO that nobody writes to would hold up a plain open for ever.
         handle = os.open(wanted.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb", buffering=0) as file:
+    try:
         before = os.fstat(handle)
         if not stat.S_ISREG(before.st_mode):
             kind = "a folder; pack it into an archive" if stat.S_ISDIR(before.st_mode) else "no regular file"
@@ -186,17 +186,19 @@ def _pieces(wanted: Wanted, limit: int, folder: Path) -> Iterator[bytes]:
         if before.st_size > limit:
             raise _too_large(name, before.st_size, limit)
         read = 0
-        while piece := file.read(PIECE):
+        while piece := os.read(handle, PIECE):
             read += len(piece)
             if read > limit:
                 raise _too_large(name, read, limit)
             yield piece
         after = os.fstat(handle)
-        if read != before.st_size or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
-            raise ArtifactError(
-                f"the artifact {name!r} was not stored: {wanted.path} changed while it was read; close it first",
-                name, "changed",
-            )  # fmt: skip
+    finally:
+        os.close(handle)
+    if read != before.st_size or (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise ArtifactError(
+            f"the artifact {name!r} was not stored: {wanted.path} changed while it was read; close it first",
+            name, "changed",
+        )  # fmt: skip
 
 
 def _too_large(name: str, size: int, limit: int) -> ArtifactError:
