@@ -24,7 +24,7 @@ REQUEST = {
     "request_id", "flow", "inputs", "outcome", "reason", "run_id", "trigger", "invoker", "source", "idempotency_key",
     "at",
 }  # fmt: skip
-REQUEST_MORE = {"scheduled_for", "code", "errors", "state", "note", "dry_run", "last_at", "count"}
+REQUEST_MORE = {"scheduled_for", "code", "errors", "state", "note", "dry_run", "last_at", "count", "run_pruned"}
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
