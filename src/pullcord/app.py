@@ -274,13 +274,15 @@ class App:
         return list(await asyncio.gather(*(self.gate.submit(request) for request in requests)))
 
     async def wait(self, receipt: Receipt, timeout: float | None, until: str = "ended") -> bool:
-        """Wait for a receipt's run and put it into the receipt; say whether it is so.
+        """Wait for a receipt's run and put it into the receipt, unless it was pruned; say whether it is so.
 
         Raises:
             UsageError: `until` is nothing to wait for.
         """
         check_until(until)
         assert receipt.run_id is not None
+        if receipt.state is None:  # a replay of a run that was pruned meanwhile: it has ended long ago
+            return True
         receipt.run, reached = await self.watch.until(receipt.run_id, until, timeout)
         receipt.state = receipt.run["state"]
         return reached

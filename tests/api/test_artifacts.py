@@ -177,4 +177,10 @@ def test_a_flow_keeps_as_many_runs_as_it_says(server: Server, api: Api, tmp_path
         assert not list((server.data_dir / "logs").rglob(f"{run['id']}.jsonl"))
     assert list(listed(api, runs[2])) == ["a.txt"]
     assert list((server.data_dir / "logs").rglob(f"{runs[2]['id']}.jsonl")), "the last run keeps all that it has"
+    first = api.submit("forgotten", {"text": "again"}, idempotency_key="again", query={"wait": "30s"}, status=200)
+    api.run("forgotten")
+    pullcord(server, tmp_path, "prune")
+    again = api.submit("forgotten", {"text": "again"}, idempotency_key="again", query={"wait": "30s"}, status=200)
+    assert (again["outcome"], again["run_id"], again["state"]) == ("replayed", first["run_id"], None)
+    assert again.get("run") is None
     assert "pullcord_pruned_total" in api.http.get("/metrics").text
