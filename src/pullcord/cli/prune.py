@@ -12,6 +12,7 @@ import typer
 from pullcord.cli.connect import by_address, connect
 from pullcord.cli.failing import FAILED
 from pullcord.cli.options import DataDir, Json
+from pullcord.core.errors import NotFoundError
 
 if TYPE_CHECKING:
     from pullcord.client import Client
@@ -76,6 +77,8 @@ def _here(dry_run: bool, data_dir: Path | None) -> dict[str, Any]:
     from pullcord.settings import load_settings
 
     settings = load_settings({"data_dir": data_dir})
+    if settings.database_url is None and not (settings.data_dir / "pullcord.db").is_file():
+        raise NotFoundError(f"there is no database in {settings.data_dir}; name the right data folder with --data-dir")
 
     async def work() -> dict[str, Any]:
         from pullcord.clock import SystemClock
