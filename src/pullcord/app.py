@@ -134,10 +134,8 @@ class App:
         )
         self.outlook = Outlook(self.registry, self.kinds.schedules, self.clock)
         self.lag = LoopLag()
-        self.pruner = Pruner(self.store, self.clock, self.retention)
-        self._services: list[Duty] = [Rescuer(self.engine), self.lag]
-        if not self._only_new:
-            self._services.append(self.pruner)
+        self.pruner = Pruner(self.store, self.clock, self.retention, by_itself=not self._only_new)
+        self._services: list[Duty] = [Rescuer(self.engine), self.lag, self.pruner]
         if self._reload:
             from pullcord.services.reloader import Reloader  # its library costs a server that never reloads 30 ms
 

@@ -175,6 +175,14 @@ def test_arguments_that_make_no_sense_are_refused() -> None:
         current.reset(token)
 
 
+@pytest.mark.parametrize(
+    ("name", "media_type"),
+    [("a.html", "text/html"), ("a.csv", "text/csv"), ("a.csv.gz", "application/gzip"), ("a.tar.xz", None), ("a", None)],
+)
+def test_a_media_type_is_guessed_from_the_name(name: str, media_type: str | None) -> None:
+    assert artifacts._guessed(name) == media_type
+
+
 def test_what_was_not_finished_is_swept_when_it_is_old(folder: Path) -> None:
     (folder / UNFINISHED).mkdir(parents=True)
     for name, at in (("old", 100), ("new", 300)):

@@ -95,6 +95,7 @@ class Pruner(Duty):
         store: the open store.
         clock: the time.
         retention: how long what is kept, where a flow does not say otherwise.
+        by_itself: whether it prunes every hour, or only when it is told to.
 
     Attributes:
         retention: likewise.
@@ -103,12 +104,13 @@ class Pruner(Duty):
         further: what other parts delete in each round, by kind: called with the pruner, returns how many rows.
     """
 
-    def __init__(self, store: Store, clock: Clock, retention: Retention) -> None:
+    def __init__(self, store: Store, clock: Clock, retention: Retention, by_itself: bool = True) -> None:
         super().__init__()
         self.retention = retention
         self.last: Round | None = None
         self.totals: Counter[str] = Counter()
         self.further: dict[str, Callable[[Pruner], Awaitable[int]]] = {}
+        self._by_itself = by_itself
         self._store = store
         self._clock = clock
         self._logs = LogFolder(store.folder / "logs")
@@ -131,7 +133,7 @@ class Pruner(Duty):
         pause = FIRST
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._now.wait(), pause)
+                await asyncio.wait_for(self._now.wait(), pause if self._by_itself else None)
             await self.prune()
             self._now.clear()
             pause = EVERY

@@ -89,7 +89,7 @@ class _ArtifactCall:
         except ArtifactError as error:
             self._record(StepState.FAILED, None, describe(error))
             raise
-        media_type = wanted.media_type or mimetypes.guess_type(wanted.name)[0]
+        media_type = wanted.media_type or _guessed(wanted.name)
         artifact = Artifact(wanted.name, sha256, size, media_type)
         hit("artifact.before_report")
         self.execution.send(
@@ -105,6 +105,12 @@ class _ArtifactCall:
             self.execution.record(self.identity, sequence, NAME, 1, state, self.started, result, error)
 
 
+def _guessed(name: str) -> str | None:
+    """Return the media type that a name speaks of; what is compressed is what the compression makes of it."""
+    media_type, encoding = mimetypes.guess_type(name)
+    return media_type if encoding is None else "application/gzip" if encoding == "gzip" else None
+
+
 def write(folder: Path, wanted: Wanted, limit: int) -> tuple[str, int]:
     """Write a content into the folder; return its hash and size. A content that is there already is left as it is.
 
@@ -118,7 +124,8 @@ def write(folder: Path, wanted: Wanted, limit: int) -> tuple[str, int]:
     """
     name = wanted.name
     with _explained(name, str(wanted.path) if wanted.path is not None else None, folder):
-        (folder / UNFINISHED).mkdir(parents=True, exist_ok=True, mode=0o700)
+        for path in (folder, folder / UNFINISHED):
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle, temporary = tempfile.mkstemp(dir=folder / UNFINISHED)
     try:
         with _explained(name, None, folder), os.fdopen(handle, "wb") as out:
