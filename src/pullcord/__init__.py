@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pullcord.core.artifact import Artifact as Artifact
     from pullcord.core.artifact import artifact as artifact
     from pullcord.core.completion import completion as completion
+    from pullcord.core.concurrency import Concurrency as Concurrency
+    from pullcord.core.concurrency import Group as Group
     from pullcord.core.context import RunInfo as RunInfo
     from pullcord.core.context import cancelled as cancelled
     from pullcord.core.context import progress as progress
@@ -52,9 +54,11 @@ _HOMES = {
     "AsyncClient": "client",
     "ChildFailedError": "core.errors",
     "Client": "client",
+    "Concurrency": "core.concurrency",
     "Cursor": "core.event",
     "Fire": "core.event",
     "Keep": "core.keep",
+    "Group": "core.concurrency",
     "PollError": "core.event",
     "Skip": "core.event",
     "event": "core.event",

@@ -11,9 +11,11 @@ from typing import Any, Self
 from pullcord.client import calls, downloads
 from pullcord.client.aconnection import AsyncConnection
 from pullcord.client.calls import Moment, Page, Wait, Wanted
+from pullcord.client.channels import AsyncChannels
 from pullcord.client.discovery import checked_url, find_server
 from pullcord.client.downloads import Told
 from pullcord.client.events import Event, Following, shows
+from pullcord.client.limits import AsyncLimits
 from pullcord.client.retention import AsyncRetention
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.until import check_until, reached
@@ -360,6 +362,8 @@ class AsyncClient:
         self.requests = AsyncRequests(self._connection)
         self.retention = AsyncRetention(self._connection)
         self.triggers = AsyncTriggers(self._connection)
+        self.limits = AsyncLimits(self._connection)
+        self.channels = AsyncChannels(self._connection)
 
     async def run(
         self,

@@ -9,10 +9,12 @@ from typing import Any, Self
 
 from pullcord.client import calls, downloads
 from pullcord.client.calls import Moment, Page, Wait, Wanted
+from pullcord.client.channels import Channels
 from pullcord.client.connection import Connection
 from pullcord.client.discovery import checked_url, find_server
 from pullcord.client.downloads import Told
 from pullcord.client.events import Event, Following, shows
+from pullcord.client.limits import Limits
 from pullcord.client.retention import Retention
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.until import check_until, reached
@@ -353,6 +355,8 @@ class Client:
         self.requests = Requests(self._connection)
         self.retention = Retention(self._connection)
         self.triggers = Triggers(self._connection)
+        self.limits = Limits(self._connection)
+        self.channels = Channels(self._connection)
 
     def run(
         self,
