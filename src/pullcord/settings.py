@@ -9,14 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from pullcord.core.artifact import LIMIT as ARTIFACT_LIMIT
 from pullcord.core.concurrency import Group
 from pullcord.core.errors import DefinitionError, UsageError
+from pullcord.core.keep import Retention, retention_of
 from pullcord.engine.locations import CodeLocation, read_locations
 from pullcord.notify.settings import ChannelSettings, read_channels
 
-_FILE_ONLY = {"code", "channels", "limits"}
+_FILE_ONLY = {"code", "channels", "limits", "retention"}
 _KNOWN = _FILE_ONLY | {
     "data_dir", "database_url", "host", "port", "workers", "flows", "log_format", "log_level",
+    "artifact_limit",
 }  # fmt: skip
 
 AUTO: Final = "auto"
@@ -42,6 +45,8 @@ class Settings:
         code: code locations with an interpreter or a name of their own, in addition to `flows`.
         channels: where messages about runs are sent.
         limits: how many runs of a group of flows may be active at once, by the group's name.
+        artifact_limit: how large one artifact may be, bytes; 1 GiB unless given.
+        retention: how long runs, logs, artifacts, the ledger and histories of triggers are kept.
     """
 
     data_dir: Path = Path(".pullcord")
@@ -55,6 +60,8 @@ class Settings:
     code: tuple[CodeLocation, ...] = ()
     channels: tuple[ChannelSettings, ...] = ()
     limits: Mapping[str, int] = field(default_factory=dict)
+    artifact_limit: int = ARTIFACT_LIMIT
+    retention: Retention = field(default_factory=Retention)
 
     @property
     def place(self) -> str:
@@ -74,7 +81,8 @@ def load_settings(
     Args:
         arguments: what the command line gave; None counts as not given.
         environment: `PULLCORD_DATA_DIR`, `PULLCORD_DATABASE_URL`, `PULLCORD_FLOWS` (separated like `PATH`),
-            `PULLCORD_HOST`, `PULLCORD_PORT`, `PULLCORD_WORKERS`, `PULLCORD_LOG_FORMAT`, `PULLCORD_LOG_LEVEL`.
+            `PULLCORD_HOST`, `PULLCORD_PORT`, `PULLCORD_WORKERS`, `PULLCORD_LOG_FORMAT`, `PULLCORD_LOG_LEVEL`,
+            `PULLCORD_ARTIFACT_LIMIT`.
         folder: where the settings file is looked for; the current one unless given.
 
     Raises:
@@ -100,6 +108,8 @@ def load_settings(
         code=read_locations(values.get("code", ()), home),
         channels=read_channels(values.get("channels", {}), home),
         limits=_limits(values.get("limits", {})),
+        artifact_limit=_whole("artifact_limit", values.get("artifact_limit", ARTIFACT_LIMIT), 0, 2**50),
+        retention=retention_of(values.get("retention", {})),
     )
 
 

@@ -128,6 +128,7 @@ def test_the_settings_reach_the_manifest() -> None:
         tags=["b", "a", "b"],
         isolated=True,
         version="7",
+        keep=pc.Keep(runs="30d", count=1000, logs="forever"),
     )(double_it)
     assert made.version == "7"
     assert made.settings.as_json() == {
@@ -136,6 +137,7 @@ def test_the_settings_reach_the_manifest() -> None:
         "timeout": 7200.0,
         "tags": ["b", "a"],
         "isolated": True,
+        "keep": {"runs": 30 * 86_400.0, "logs": "forever", "count": 1000},
     }
 
 

@@ -13,6 +13,7 @@ from pullcord.core.context import current
 from pullcord.core.durations import Duration
 from pullcord.core.errors import DefinitionError
 from pullcord.core.inputs import InputModel
+from pullcord.core.keep import Keep
 from pullcord.core.results import ResultCodec
 from pullcord.core.retry import Retry, retry_of
 from pullcord.core.step import check_function, duration_of
@@ -32,6 +33,7 @@ class FlowSettings:
         timeout: seconds an attempt may take, or None.
         tags: words to find the flow by.
         isolated: whether every run gets a worker process of its own.
+        keep: how long its runs are kept.
     """
 
     concurrency: Concurrency
@@ -39,6 +41,7 @@ class FlowSettings:
     timeout: float | None
     tags: tuple[str, ...]
     isolated: bool
+    keep: Keep | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the settings as a JSON object, as manifests carry them."""
@@ -48,6 +51,7 @@ class FlowSettings:
             "timeout": self.timeout,
             "tags": list(self.tags),
             "isolated": self.isolated,
+            "keep": None if self.keep is None else self.keep.as_json(),
         }
 
 
@@ -123,6 +127,12 @@ def _tags_of(tags: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tags))
 
 
+def _keep_of(keep: Keep | None) -> Keep | None:
+    if keep is not None and not isinstance(keep, Keep):
+        raise DefinitionError(f"keep is a pc.Keep, for example pc.Keep(runs='30d'), not {keep!r}")
+    return keep
+
+
 def _triggers_of(triggers: Sequence[Declaration]) -> tuple[Declaration, ...]:
     if not isinstance(triggers, list | tuple) or not all(isinstance(item, Declaration) for item in triggers):
         raise DefinitionError(
@@ -143,6 +153,7 @@ def flow(
     timeout: Duration | None = None,
     tags: Sequence[str] = (),
     isolated: bool = False,
+    keep: Keep | None = None,
     triggers: Sequence[Declaration] = (),
 ) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 def flow(
@@ -156,6 +167,7 @@ def flow(
     timeout: Duration | None = None,
     tags: Sequence[str] = (),
     isolated: bool = False,
+    keep: Keep | None = None,
     triggers: Sequence[Declaration] = (),
 ) -> Flow[P, R] | Callable[[Callable[P, R]], Flow[P, R]]:
     """Declare a flow; works with and without parentheses, on `def` and `async def`.
@@ -169,6 +181,7 @@ def flow(
         timeout: how long one attempt may take.
         tags: words to find the flow by.
         isolated: give every run a worker process of its own.
+        keep: how long its runs, their logs and their artifacts are kept; the server's setting unless given.
         triggers: schedules, events, hooks and ends of other flows that ask for runs.
 
     Raises:
@@ -180,6 +193,7 @@ def flow(
         timeout=duration_of(timeout, "timeout"),
         tags=_tags_of(tags),
         isolated=isolated,
+        keep=_keep_of(keep),
     )
 
     def declare(target: Callable[P, R]) -> Flow[P, R]:
