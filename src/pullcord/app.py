@@ -14,16 +14,19 @@ from pullcord.core.canonical import canonical_json, parse_json
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.errors import ForbiddenError, LocationError, PullcordRuntimeError
 from pullcord.core.flow import Flow
+from pullcord.core.quotas import Rate
 from pullcord.core.until import check_until
 from pullcord.engine.engine import Engine
 from pullcord.engine.locations import CodeLocation, locate_all
+from pullcord.engine.pauses import Pauses
 from pullcord.engine.watch import Watch
 from pullcord.failpoints import hit
 from pullcord.gate.children import ChildRuns
+from pullcord.gate.flowcontrol import FlowControl
 from pullcord.gate.gate import Gate
 from pullcord.gate.limits import Limits
 from pullcord.gate.policy import LocalPolicy, Policy
-from pullcord.gate.request import OWNER, Invoker, Receipt, RefusedError, TriggerRequest
+from pullcord.gate.request import OWNER, Invoker, Receipt, RefusedError, TriggerRequest, expiry_of
 from pullcord.notify.channels import Channels
 from pullcord.notify.settings import ChannelSettings
 from pullcord.services.duty import Duty
@@ -60,6 +63,7 @@ class App:
         database_url: a PostgreSQL database; a SQLite file in `data_dir` unless given.
         limits: how many runs of a group may be active at once, by the group's name.
         channels: where messages are sent, as the settings have them.
+        invoker_rate: how many requests each invoker may make, like `"100/1m"`; no limit unless given.
 
     Raises:
         LocationError: a location does not exist.
@@ -80,6 +84,7 @@ class App:
         database_url: str | None = None,
         limits: Mapping[str, int] | None = None,
         channels: Sequence[ChannelSettings] = (),
+        invoker_rate: Rate | str | None = None,
     ) -> None:
         self._limits = dict(limits or {})
         self.data_dir = Path(data_dir)
@@ -91,6 +96,7 @@ class App:
         self._reload = reload
         self._only_new = only_new
         self._patience = seconds(stop_patience)
+        self._invoker_rate = Rate.read(invoker_rate) if isinstance(invoker_rate, str) else invoker_rate
         self._started = False
         self._reloads: set[asyncio.Task[None]] = set()
 
@@ -113,7 +119,9 @@ class App:
         self.store.start()
         self.policy: Policy = LocalPolicy()
         self.watch = Watch(self.store, self.engine.hub)
-        self.gate = Gate(self.store, self.engine, self.policy, self.clock)
+        self.pauses = Pauses(self.store, self.clock)
+        self.gate = Gate(self.store, self.engine, self.policy, self.clock, self.pauses, self._invoker_rate)
+        self.flows = FlowControl(self.store, self.engine, self.pauses, self.policy, self.clock)
         self.limits = Limits(self.store, self.engine.catalog, self.policy, self.clock)
         self.engine.child_gate = ChildRuns(self.gate, self.watch).run
         self.scheduler = Scheduler(self.gate, asyncio.get_running_loop())
@@ -126,13 +134,14 @@ class App:
                 "store": self.store,
                 "watch": self.watch,
                 "registry": self.registry,
+                "pauses": self.pauses,
                 "clock": self.clock,
             }
         )
         self.triggers = TriggerControl(
             self.registry, self.kinds.schedules, self.kinds.events, self.gate, self.policy, self.store, self.clock
         )
-        self.outlook = Outlook(self.registry, self.kinds.schedules, self.clock)
+        self.outlook = Outlook(self.registry, self.kinds.schedules, self.pauses, self.clock)
         self.lag = LoopLag()
         self._services: list[Duty] = [Rescuer(self.engine), self.lag]
         if self._reload:
@@ -142,6 +151,7 @@ class App:
         self._started = True
         try:
             await self.store.write(lambda done: ConfigureGroups(self._limits, done))
+            await self.pauses.load()
             # Somebody's single run has no business with schedules and events.
             if self._only_new:
                 self.engine.declared = ignore_declarations
@@ -224,6 +234,7 @@ class App:
         request_id: str | None = None,
         reason: str | None = None,
         priority: int = 0,
+        expires_in: Duration | None = None,
         test: bool = False,
         dry_run: bool = False,
         invoker: Invoker = OWNER,
@@ -240,6 +251,7 @@ class App:
             request_id: a UUID minted by the caller, to the same end.
             reason: why, kept with the run.
             priority: higher goes first.
+            expires_in: how long it may wait to start; then it is cancelled, and the request has expired.
             test: a test run.
             dry_run: only say what would happen.
 
@@ -258,6 +270,7 @@ class App:
             priority=priority,
             test=test,
             dry_run=dry_run,
+            expires_in=None if expires_in is None else expiry_of(expires_in),
         )
         receipt = await self.gate.submit(request)
         if receipt.refused:

@@ -127,6 +127,10 @@ def test_the_settings_reach_the_manifest() -> None:
         timeout="2h",
         tags=["b", "a", "b"],
         isolated=True,
+        rate=pc.Rate(limit=10, per="1m"),
+        max_queued=7,
+        queue_ttl="1h",
+        suspend_after=3,
         version="7",
     )(double_it)
     assert made.version == "7"
@@ -136,6 +140,10 @@ def test_the_settings_reach_the_manifest() -> None:
         "timeout": 7200.0,
         "tags": ["b", "a"],
         "isolated": True,
+        "rate": {"limit": 10, "per": 60.0, "by": "flow", "on_limit": "reject"},
+        "max_queued": 7,
+        "queue_ttl": 3600.0,
+        "suspend_after": 3,
     }
 
 

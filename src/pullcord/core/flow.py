@@ -13,6 +13,7 @@ from pullcord.core.context import current
 from pullcord.core.durations import Duration
 from pullcord.core.errors import DefinitionError
 from pullcord.core.inputs import InputModel
+from pullcord.core.quotas import Quotas, Rate
 from pullcord.core.results import ResultCodec
 from pullcord.core.retry import Retry, retry_of
 from pullcord.core.step import check_function, duration_of
@@ -32,6 +33,7 @@ class FlowSettings:
         timeout: seconds an attempt may take, or None.
         tags: words to find the flow by.
         isolated: whether every run gets a worker process of its own.
+        quotas: what the flow takes at most.
     """
 
     concurrency: Concurrency
@@ -39,6 +41,7 @@ class FlowSettings:
     timeout: float | None
     tags: tuple[str, ...]
     isolated: bool
+    quotas: Quotas
 
     def as_json(self) -> dict[str, Any]:
         """Return the settings as a JSON object, as manifests carry them."""
@@ -48,6 +51,7 @@ class FlowSettings:
             "timeout": self.timeout,
             "tags": list(self.tags),
             "isolated": self.isolated,
+            **self.quotas.as_json(),
         }
 
 
@@ -143,6 +147,10 @@ def flow(
     timeout: Duration | None = None,
     tags: Sequence[str] = (),
     isolated: bool = False,
+    rate: Rate | None = None,
+    max_queued: int | None = None,
+    queue_ttl: Duration | None = None,
+    suspend_after: int | None = None,
     triggers: Sequence[Declaration] = (),
 ) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 def flow(
@@ -156,6 +164,10 @@ def flow(
     timeout: Duration | None = None,
     tags: Sequence[str] = (),
     isolated: bool = False,
+    rate: Rate | None = None,
+    max_queued: int | None = None,
+    queue_ttl: Duration | None = None,
+    suspend_after: int | None = None,
     triggers: Sequence[Declaration] = (),
 ) -> Flow[P, R] | Callable[[Callable[P, R]], Flow[P, R]]:
     """Declare a flow; works with and without parentheses, on `def` and `async def`.
@@ -169,6 +181,10 @@ def flow(
         timeout: how long one attempt may take.
         tags: words to find the flow by.
         isolated: give every run a worker process of its own.
+        rate: how many requests are admitted in a time, a `Rate`.
+        max_queued: how many runs may wait for a concurrency slot; what comes then is refused with `queue_full`.
+        queue_ttl: how long a run may wait to start; then it is cancelled, and its request has expired.
+        suspend_after: after so many failed runs in a row the flow is paused, until somebody resumes it.
         triggers: schedules, events, hooks and ends of other flows that ask for runs.
 
     Raises:
@@ -180,7 +196,10 @@ def flow(
         timeout=duration_of(timeout, "timeout"),
         tags=_tags_of(tags),
         isolated=isolated,
+        quotas=Quotas.declared(rate, max_queued, queue_ttl, suspend_after),
     )
+    if concurrency is None and max_queued is not None:
+        raise DefinitionError("max_queued is about runs that wait for a slot; give the flow a concurrency limit too")
 
     def declare(target: Callable[P, R]) -> Flow[P, R]:
         return Flow(target, name=name, version=version, settings=settings, triggers=triggers)
