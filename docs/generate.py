@@ -235,6 +235,7 @@ def errors_page() -> str:
 OPTIONS = {
     "data_dir": "--data-dir", "flows": "arguments", "host": "--host", "port": "--port", "workers": "--workers",
     "database_url": "-", "log_format": "--log-format", "log_level": "--log-level", "artifact_limit": "-",
+    "invoker_rate": "-",
 }  # fmt: skip
 CLIENT_VARIABLES = {
     "PULLCORD_URL": "Address of the server that commands and clients speak to, instead of the data folder's own.",
@@ -394,7 +395,7 @@ def _number(value: Any) -> str:
 # --- Python --------------------------------------------------------------------------------------
 
 PYTHON: dict[str, list[str]] = {
-    "Declare": ["flow", "step", "Retry", "Keep", "Concurrency", "Group"],
+    "Declare": ["flow", "step", "Retry", "Keep", "Concurrency", "Group", "Rate"],
     "Triggers": ["cron", "interval", "at", "event", "webhook", "completion"],
     "Events": ["Cursor", "Fire", "Skip", "PollError"],
     "Ready-made events": ["events"],

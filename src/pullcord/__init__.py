@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pullcord.core.event import event as event
     from pullcord.core.flow import flow as flow
     from pullcord.core.keep import Keep as Keep
+    from pullcord.core.quotas import Rate as Rate
     from pullcord.core.retry import Retry as Retry
     from pullcord.core.step import step as step
     from pullcord.core.timetable.kinds import at as at
@@ -65,6 +66,7 @@ _HOMES = {
     "events": "events",
     "PullcordError": "core.errors",
     "PullcordRuntimeError": "core.errors",
+    "Rate": "core.quotas",
     "Receipt": "gate.request",
     "RefusedError": "gate.request",
     "Retry": "core.retry",

@@ -16,16 +16,19 @@ from pullcord.core.durations import Duration, seconds
 from pullcord.core.errors import ForbiddenError, LocationError, PullcordRuntimeError
 from pullcord.core.flow import Flow
 from pullcord.core.keep import Retention
+from pullcord.core.quotas import Rate
 from pullcord.core.until import check_until
 from pullcord.engine.engine import Engine
 from pullcord.engine.locations import CodeLocation, locate_all
+from pullcord.engine.pauses import Pauses
 from pullcord.engine.watch import Watch
 from pullcord.failpoints import hit
 from pullcord.gate.children import ChildRuns
+from pullcord.gate.flowcontrol import FlowControl
 from pullcord.gate.gate import Gate
 from pullcord.gate.limits import Limits
 from pullcord.gate.policy import LocalPolicy, Policy
-from pullcord.gate.request import OWNER, Invoker, Receipt, RefusedError, TriggerRequest
+from pullcord.gate.request import OWNER, Invoker, Receipt, RefusedError, TriggerRequest, expiry_of
 from pullcord.notify.channels import Channels
 from pullcord.notify.settings import ChannelSettings
 from pullcord.services.duty import Duty
@@ -65,6 +68,7 @@ class App:
         channels: where messages are sent, as the settings have them.
         artifact_limit: how large one artifact may be, bytes.
         retention: how long what is kept; see `Retention` for what holds unless given.
+        invoker_rate: how many requests each invoker may make, like `"100/1m"`; no limit unless given.
 
     Raises:
         LocationError: a location does not exist.
@@ -87,6 +91,7 @@ class App:
         channels: Sequence[ChannelSettings] = (),
         artifact_limit: int = LIMIT,
         retention: Retention | None = None,
+        invoker_rate: Rate | str | None = None,
     ) -> None:
         self._limits = dict(limits or {})
         self.data_dir = Path(data_dir)
@@ -100,6 +105,7 @@ class App:
         self._artifact_limit = artifact_limit
         self.retention = retention or Retention()
         self._patience = seconds(stop_patience)
+        self._invoker_rate = Rate.read(invoker_rate) if isinstance(invoker_rate, str) else invoker_rate
         self._started = False
         self._reloads: set[asyncio.Task[None]] = set()
 
@@ -123,7 +129,9 @@ class App:
         self.store.start()
         self.policy: Policy = LocalPolicy()
         self.watch = Watch(self.store, self.engine.hub)
-        self.gate = Gate(self.store, self.engine, self.policy, self.clock)
+        self.pauses = Pauses(self.store, self.clock)
+        self.gate = Gate(self.store, self.engine, self.policy, self.clock, self.pauses, self._invoker_rate)
+        self.flows = FlowControl(self.store, self.engine, self.pauses, self.policy, self.clock)
         self.limits = Limits(self.store, self.engine.catalog, self.policy, self.clock)
         self.engine.child_gate = ChildRuns(self.gate, self.watch).run
         self.scheduler = Scheduler(self.gate, asyncio.get_running_loop())
@@ -136,13 +144,14 @@ class App:
                 "store": self.store,
                 "watch": self.watch,
                 "registry": self.registry,
+                "pauses": self.pauses,
                 "clock": self.clock,
             }
         )
         self.triggers = TriggerControl(
             self.registry, self.kinds.schedules, self.kinds.events, self.gate, self.policy, self.store, self.clock
         )
-        self.outlook = Outlook(self.registry, self.kinds.schedules, self.clock)
+        self.outlook = Outlook(self.registry, self.kinds.schedules, self.pauses, self.clock)
         self.lag = LoopLag()
         self.pruner = Pruner(self.store, self.clock, self.retention, by_itself=not self._only_new)
         self._services: list[Duty] = [Rescuer(self.engine), self.lag, self.pruner]
@@ -153,6 +162,7 @@ class App:
         self._started = True
         try:
             await self.store.write(lambda done: ConfigureGroups(self._limits, done))
+            await self.pauses.load()
             # Somebody's single run has no business with schedules and events.
             if self._only_new:
                 self.engine.declared = ignore_declarations
@@ -235,6 +245,7 @@ class App:
         request_id: str | None = None,
         reason: str | None = None,
         priority: int = 0,
+        expires_in: Duration | None = None,
         test: bool = False,
         dry_run: bool = False,
         invoker: Invoker = OWNER,
@@ -251,6 +262,7 @@ class App:
             request_id: a UUID minted by the caller, to the same end.
             reason: why, kept with the run.
             priority: higher goes first.
+            expires_in: how long it may wait to start; then it is cancelled, and the request has expired.
             test: a test run.
             dry_run: only say what would happen.
 
@@ -269,6 +281,7 @@ class App:
             priority=priority,
             test=test,
             dry_run=dry_run,
+            expires_in=None if expires_in is None else expiry_of(expires_in),
         )
         receipt = await self.gate.submit(request)
         if receipt.refused:

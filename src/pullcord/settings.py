@@ -13,13 +13,14 @@ from pullcord.core.artifact import LIMIT as ARTIFACT_LIMIT
 from pullcord.core.concurrency import Group
 from pullcord.core.errors import DefinitionError, UsageError
 from pullcord.core.keep import Retention, retention_of
+from pullcord.core.quotas import Rate
 from pullcord.engine.locations import CodeLocation, read_locations
 from pullcord.notify.settings import ChannelSettings, read_channels
 
 _FILE_ONLY = {"code", "channels", "limits", "retention"}
 _KNOWN = _FILE_ONLY | {
-    "data_dir", "database_url", "host", "port", "workers", "flows", "log_format", "log_level",
-    "artifact_limit",
+    "data_dir", "database_url", "host", "port", "workers", "flows", "log_format", "log_level", "artifact_limit",
+    "invoker_rate",
 }  # fmt: skip
 
 AUTO: Final = "auto"
@@ -42,6 +43,7 @@ class Settings:
         database_url: a PostgreSQL database; None is a SQLite file in `data_dir`.
         log_format: how the server writes its log: `text`, `json`, or `auto`: text on a terminal, JSON elsewhere.
         log_level: `debug`, `info`, `warning`, `error`, or `auto`: `info`, but `warning` where `serve` has a terminal.
+        invoker_rate: how many requests each invoker may make, of all flows together, like `100/1m`; None is no limit.
         code: code locations with an interpreter or a name of their own, in addition to `flows`.
         channels: where messages about runs are sent.
         limits: how many runs of a group of flows may be active at once, by the group's name.
@@ -57,6 +59,7 @@ class Settings:
     database_url: str | None = None
     log_format: str = AUTO
     log_level: str = AUTO
+    invoker_rate: str | None = None
     code: tuple[CodeLocation, ...] = ()
     channels: tuple[ChannelSettings, ...] = ()
     limits: Mapping[str, int] = field(default_factory=dict)
@@ -82,7 +85,7 @@ def load_settings(
         arguments: what the command line gave; None counts as not given.
         environment: `PULLCORD_DATA_DIR`, `PULLCORD_DATABASE_URL`, `PULLCORD_FLOWS` (separated like `PATH`),
             `PULLCORD_HOST`, `PULLCORD_PORT`, `PULLCORD_WORKERS`, `PULLCORD_LOG_FORMAT`, `PULLCORD_LOG_LEVEL`,
-            `PULLCORD_ARTIFACT_LIMIT`.
+            `PULLCORD_ARTIFACT_LIMIT`, `PULLCORD_INVOKER_RATE`.
         folder: where the settings file is looked for; the current one unless given.
 
     Raises:
@@ -105,6 +108,7 @@ def load_settings(
         database_url=_text("database_url", values.get("database_url")),
         log_format=_one_of("log_format", values.get("log_format", AUTO), LOG_FORMATS),
         log_level=_one_of("log_level", values.get("log_level", AUTO), LOG_LEVELS),
+        invoker_rate=_rate(values.get("invoker_rate")),
         code=read_locations(values.get("code", ()), home),
         channels=read_channels(values.get("channels", {}), home),
         limits=_limits(values.get("limits", {})),
@@ -161,6 +165,13 @@ def _text(name: str, value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise UsageError(f"{name} must be a text, not {value!r}")
+
+
+def _rate(value: Any) -> str | None:
+    text = _text("invoker_rate", value)
+    if text is not None:
+        Rate.read(text)
+    return text
 
 
 def _one_of(name: str, value: Any, known: tuple[str, ...]) -> str:

@@ -56,7 +56,7 @@ def test_the_item_of_a_flow(api: Api) -> None:
     assert flow["input_schema"]["properties"]["b"] | {"title": ""} == {"type": "integer", "default": 1, "title": ""}
     assert flow["input_schema"]["additionalProperties"] is False
     assert (flow["triggers"], flow["paused"], flow["next_runs"]) == ([], None, [])
-    assert set(flow["permissions"]) == {"read", "run", "cancel"}
+    assert set(flow["permissions"]) == {"read", "run", "cancel", "pause"}
     assert flow["settings"]["concurrency"]["limit"] is None
     assert flow["place"].startswith(__file__.replace("test_flows.py", "flows/shop.py:"))
     assert api.get("/v1/flows/one-by-one")["settings"]["concurrency"]["limit"] == 1

@@ -17,7 +17,7 @@ RUN = {
 }  # fmt: skip
 """The fields of a run that the contract names."""
 
-RUN_MORE = {"priority", "not_before"}
+RUN_MORE = {"priority", "not_before", "expires_at"}
 """What we show besides."""
 
 REQUEST = {
@@ -44,7 +44,9 @@ def test_the_item_of_a_run(api: Api) -> None:
     assert set(run) == RUN | RUN_MORE
     assert run == api.get(f"/v1/runs/{run['id']}")
     unchanging = {
-        name: value for name, value in run.items() if not name.endswith("_at") and name not in ("id", "request_id")
+        name: value
+        for name, value in run.items()
+        if (name == "expires_at" or not name.endswith("_at")) and name not in ("id", "request_id")
     }
     assert unchanging | {"flow_version": "", "steps": []} == {
         "flow": "steps", "flow_version": "", "state": "succeeded", "inputs": {"first": 3},
@@ -52,6 +54,7 @@ def test_the_item_of_a_run(api: Api) -> None:
         "source": "http", "reason": "to see it", "parent_id": None, "rerun_of": None, "scheduled_for": None,
         "attempt": 1, "takeovers": 0, "resumed_from": None, "test": False, "cancel": None, "steps": [], "result": 12,
         "error": None, "waiting_for": None, "partial": None, "priority": 0, "not_before": None,
+        "expires_at": None,
     }  # fmt: skip
     assert run["flow_version"]
     times = [run["queued_at"], run["started_at"], run["ended_at"]]

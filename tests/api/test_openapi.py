@@ -96,6 +96,7 @@ def test_the_document_names_all_calls_of_the_contract() -> None:
         ("GET", "/v1/triggers/{trigger}/history"), ("POST", "/v1/triggers/{trigger}/preview"),
         ("POST", "/v1/triggers/{trigger}/replay"), ("GET", "/v1/channels"), ("POST", "/v1/channels/{channel}/test"),
         ("GET", "/v1/flows"), ("GET", "/v1/code/diff"), ("POST", "/v1/hooks/{name}"),
+        ("POST", "/v1/flows/{name}/pause"), ("POST", "/v1/flows/{name}/resume"),
         ("GET", "/v1/flows/{name}"), ("POST", "/v1/flows/{name}/validate"), ("GET", "/healthz"),
         ("GET", "/v1/runs/{run_id}/artifacts"), ("GET", "/v1/runs/{run_id}/artifacts/{name}"),
         ("GET", "/v1/retention"), ("GET", "/v1/retention/preview"), ("POST", "/v1/retention/prune"),
@@ -122,10 +123,9 @@ def test_only_probes_come_without_a_credential() -> None:
 
 
 def test_the_fields_of_a_request_are_those_of_the_contract() -> None:
-    # `expires_in` is in the contract and does not exist yet.
     assert set(DOCUMENT["components"]["schemas"]["RunRequest"]["properties"]) == {
         "flow", "inputs", "request_id", "idempotency_key", "reason", "not_before", "priority", "on_behalf_of", "test",
-        "dry_run",
+        "dry_run", "expires_in",
     }  # fmt: skip
     ask = DOCUMENT["paths"]["/v1/runs"]["post"]
     assert {(item["in"], item["name"]) for item in ask["parameters"]} == {

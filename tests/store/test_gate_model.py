@@ -28,6 +28,7 @@ from hypothesis.stateful import (
 from pullcord.core.errors import InvalidInputsError, NotCancellableError, NotFoundError
 from pullcord.core.manifest import FlowSpec
 from pullcord.core.states import Outcome
+from pullcord.engine.pauses import Pauses
 from pullcord.engine.room import Room
 from pullcord.gate.gate import Gate
 from pullcord.gate.policy import LocalPolicy
@@ -186,8 +187,9 @@ class Gates(RuleBasedStateMachine):
         await self.store.write(Start)
         await self.store.write(lambda done: RegisterFlows(LOCATION, list(SPECS.values()), True, done))
         fleets = {LOCATION: SimpleNamespace(validator=Validator())}
-        engine: Any = SimpleNamespace(catalog=Catalog(), fleets=fleets)
-        self.gate = Gate(self.store, engine, LocalPolicy(), self.clock)
+        deadlines = SimpleNamespace(expect=lambda at: None)
+        engine: Any = SimpleNamespace(catalog=Catalog(), fleets=fleets, deadlines=deadlines)
+        self.gate = Gate(self.store, engine, LocalPolicy(), self.clock, Pauses(self.store, self.clock))
         self.store.serve(self.room, self._dispatch)
         await self._settled()
 

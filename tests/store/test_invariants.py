@@ -13,11 +13,14 @@ from uuid_utils import uuid7
 
 from pullcord.core.artifact import content_path
 from pullcord.core.manifest import ISOLATED
+from pullcord.core.quotas import Quotas, Rate
 from pullcord.core.states import Outcome, RunState
 from pullcord.store.commands.admit import Admit
 from pullcord.store.commands.artifacts import StoreArtifacts
 from pullcord.store.commands.claim import Claimed
+from pullcord.store.commands.deadlines import MeetDeadlines
 from pullcord.store.commands.keys import Identity
+from pullcord.store.commands.pauses import PauseFlow
 from pullcord.store.commands.prune import PruneRuns
 from pullcord.store.commands.triggers import RegisterTriggers
 from pullcord.store.queries.invariants.documents import DOCUMENTS
@@ -83,6 +86,7 @@ def populate(server: Server) -> None:
     server.admit(admit("f"), admit("f"), admit("f", not_before=NOON + DAY))
     server.cancel(server.rows("SELECT max(uuid) AS uuid FROM runs WHERE state = 'queued'")[0]["uuid"])
     triggers(server)
+    limits(server)
     (gone,) = server.begin(admit("g"))
     server.lose(gone, blame=0)
     server.admit(delivery(), delivery(), delivery(body="another"))
@@ -97,6 +101,18 @@ def store_artifact(server: Server, run: Claimed) -> None:
         content.parent.mkdir()
         content.write_text("bytes")
         assert server.write(StoreArtifacts(Path(name), [message], ignore)).refused == []
+
+
+def limits(server: Server) -> None:
+    """Make a run that expired, an admission that counts against a rate, and a flow that is paused."""
+    (early,) = server.begin(admit("halted", quotas=Quotas(rate=Rate(9, "1h"))))
+    server.admit(admit("halted", expires_in=SECOND))
+    server.clock.advance(2 * SECOND)
+    server.write(MeetDeadlines(server.clock.now() + 1, 0, ignore))
+    server.admit(admit("halted"))
+    server.write(PauseFlow("halted", "owner", "a test", None, ignore))
+    server.finish(finished(early))
+    server.claim()
 
 
 def delivery(body: str = "body") -> Admit:
@@ -201,6 +217,13 @@ BREAK: Mapping[str, Sequence[str]] = {
         "DROP INDEX runs_dedup",
         "UPDATE runs SET dedup = 'same' WHERE state IN ('queued', 'running')",
     ],
+    "nothing of a paused flow has started since": ["UPDATE runs SET started_at = :later WHERE flow = 'halted'"],
+    "no run has started after it expired": ["UPDATE runs SET started_at = :later WHERE expires_at IS NOT NULL"],
+    "a request expires when its run never started": [
+        "UPDATE runs SET state = 'queued' WHERE expires_at IS NOT NULL",
+    ],
+    "what has expired has ended": ["UPDATE runs SET expires_at = 1 WHERE state = 'queued'"],
+    "what counts against a rate has a key": ["DELETE FROM rates"],
     "a schedule has come to a tick": ["UPDATE trigger_state SET cursor = '\"soon\"' WHERE trigger_id = 1"],
     "a run takes the slot of its flow": ["UPDATE runs SET slot = NULL WHERE slot = 'f' AND state = 'queued'"],
 }
@@ -230,7 +253,9 @@ def server(database: Database, clock: DrivenClock) -> Iterator[Server]:
     """Start a server in an incarnation that the store knows of."""
     server = Server(database, clock)
     server.connection.execute("INSERT INTO meta (name, value) VALUES ('incarnation', '1')")
-    server.register(spec("f"), spec("g", 2), spec("free", None), spec("db", settings={"concurrency": GROUPED}))
+    server.register(
+        spec("f"), spec("g", 2), spec("free", None), spec("db", settings={"concurrency": GROUPED}), spec("halted")
+    )
     yield server
     server.close()
 

@@ -15,6 +15,7 @@ from typing import Any
 from pullcord.core.errors import NotFoundError, UnavailableError
 from pullcord.core.manifest import FlowSpec
 from pullcord.core.timetable import Schedule
+from pullcord.engine.pauses import Pauses
 from pullcord.gate.gate import Gate
 from pullcord.gate.policy import LocalPolicy
 from pullcord.gate.request import OWNER, Invoker, Receipt, TriggerRequest
@@ -119,11 +120,20 @@ class Life:
             declared=None,
             known_triggers={},
             due=SimpleNamespace(look=lambda: None),
+            deadlines=SimpleNamespace(expect=lambda at: None),
         )
         self.engine = engine
-        self.gate = Gate(store, engine, LocalPolicy(), clock)
+        self.pauses = Pauses(self.store.store, clock)
+        self.gate = Gate(store, engine, LocalPolicy(), clock, self.pauses)
         self.registry = Registry(store, engine, clock)
-        deps = {"gate": self.gate, "engine": engine, "registry": self.registry, "clock": clock, "store": store}
+        deps = {
+            "gate": self.gate,
+            "engine": engine,
+            "registry": self.registry,
+            "clock": clock,
+            "store": store,
+            "pauses": self.pauses,
+        }
         self.schedules, events = Schedules(), Events()
         self.schedules.init(deps)
         events.init(deps)

@@ -195,6 +195,12 @@ def test_a_preview_shows_a_traceback_as_it_is(capsys: pytest.CaptureFixture[str]
     assert "line [red]1[/red]" in shown
 
 
+AHEAD: dict[str, Any] = {
+    "next_runs": [], "paused": None, "settings": {}, "triggers": [], "queued": 0, "running": 0,
+}  # fmt: skip
+"""What is ahead of a flow that nobody asks for."""
+
+
 @pytest.mark.parametrize(
     ("changed", "text"),
     [
@@ -213,15 +219,27 @@ def test_a_preview_shows_a_traceback_as_it_is(capsys: pytest.CaptureFixture[str]
     ],
 )
 def test_what_is_ahead(changed: dict[str, Any], text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    draw_outlook({"next_runs": [], "triggers": [TRIGGER | changed], "queued": 3, "running": 100})
+    draw_outlook(AHEAD | {"triggers": [TRIGGER | changed], "queued": 3, "running": 100})
     shown = capsys.readouterr().out
     assert re.search(f"^nightly +{text}", shown, re.MULTILINE), shown
     assert re.search("^runs +3 queued, 100 or more running$", shown, re.MULTILINE)
 
 
 def test_nothing_is_ahead(capsys: pytest.CaptureFixture[str]) -> None:
-    draw_outlook({"next_runs": [], "triggers": [], "queued": 0, "running": 0})
+    draw_outlook(AHEAD)
     assert capsys.readouterr().out == ""
+
+
+def test_what_is_ahead_of_a_flow_that_is_paused_and_limited(capsys: pytest.CaptureFixture[str]) -> None:
+    pause = {"by": "ada", "at": "2026-01-01T00:00:00Z", "reason": "a test", "until": None}
+    rate = {"limit": 10, "per": 60.0, "by": "invoker", "on_limit": "reject"}
+    limits = {"rate": rate, "max_queued": 5, "queue_ttl": 90.0, "suspend_after": 3}
+    draw_outlook(AHEAD | {"paused": pause, "settings": limits, "triggers": [TRIGGER]})
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "flow paused until it is resumed, by ada at 2026-01-01" in shown and ": a test " in shown
+    assert "limits 10 requests of each invoker in 1 min 0 s, more are refused, at most 5 wait," in shown
+    assert "none waits longer than 1 min 30 s, paused after 3 failures in a row" in shown
+    assert "and is skipped while the flow is paused (cron, at 02:00 every day, Europe/Berlin)" in shown
 
 
 def test_changes_keep_what_is_not_named() -> None:

@@ -127,6 +127,10 @@ def test_the_settings_reach_the_manifest() -> None:
         timeout="2h",
         tags=["b", "a", "b"],
         isolated=True,
+        rate=pc.Rate(limit=10, per="1m"),
+        max_queued=7,
+        queue_ttl="1h",
+        suspend_after=3,
         version="7",
         keep=pc.Keep(runs="30d", count=1000, logs="forever"),
     )(double_it)
@@ -138,6 +142,10 @@ def test_the_settings_reach_the_manifest() -> None:
         "tags": ["b", "a"],
         "isolated": True,
         "keep": {"runs": 30 * 86_400.0, "logs": "forever", "count": 1000},
+        "rate": {"limit": 10, "per": 60.0, "by": "flow", "on_limit": "reject"},
+        "max_queued": 7,
+        "queue_ttl": 3600.0,
+        "suspend_after": 3,
     }
 
 

@@ -11,9 +11,17 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
 from pullcord.api.auth import Authenticator
-from pullcord.api.models import RunRequest, body_errors, sentence
+from pullcord.api.models import LONGEST_DURATION, RunRequest, body_errors, sentence
 from pullcord.api.parameters import check_parameters
-from pullcord.api.problems import CHALLENGE, PROBLEM_TYPE, problem, problem_of, receipt_status, unexpected_problem
+from pullcord.api.problems import (
+    CHALLENGE,
+    PROBLEM_TYPE,
+    problem,
+    problem_of,
+    receipt_status,
+    retry_after,
+    unexpected_problem,
+)
 from pullcord.app import App
 from pullcord.core.durations import seconds
 from pullcord.core.errors import PullcordError, TooLargeError, UnauthenticatedError, UsageError
@@ -30,9 +38,6 @@ MAX_BODY: Final = 8 * 1024 * 1024
 
 LONGEST_WAIT: Final = 3600.0
 """No call waits longer for a run, in seconds."""
-
-LONGEST_DURATION: Final = 40
-"""No duration is written with more characters."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -173,6 +178,7 @@ class Admission:
                 fields = receipt.as_json()
                 fields.pop("code")
                 status, body = problem(receipt.code, receipt.reason, **fields)
+                extra = [(name.encode(), value.encode()) for name, value in retry_after(receipt).items()]
             else:
                 extra = [(b"idempotent-replayed", b"true")] if receipt.replayed else []
                 status, body = receipt_status(receipt, waited, reached), to_json(receipt.as_json())

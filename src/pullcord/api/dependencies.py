@@ -16,7 +16,7 @@ from pydantic_core import to_json
 from pullcord.api.admission import parse, read_body
 from pullcord.api.auth import Authenticator
 from pullcord.api.parameters import check_parameters
-from pullcord.api.problems import CHALLENGE, PROBLEM_TYPE, problem, receipt_status
+from pullcord.api.problems import CHALLENGE, PROBLEM_TYPE, problem, receipt_status, retry_after
 from pullcord.core.errors import NotFoundError
 from pullcord.core.states import Outcome
 from pullcord.gate.request import Invoker, Receipt
@@ -92,7 +92,7 @@ def receipt_response(receipt: Receipt) -> Response:
     if receipt.outcome is Outcome.REJECTED and receipt.code is not None:
         fields = receipt.as_json()
         fields.pop("code")
-        return problem_response(*problem(receipt.code, receipt.reason, **fields))
+        return problem_response(*problem(receipt.code, receipt.reason, **fields), retry_after(receipt))
     return JSONResponse(receipt.as_json(), receipt_status(receipt, False, False))
 
 

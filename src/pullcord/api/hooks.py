@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from pydantic_core import to_json
 
 from pullcord.api.admission import Receive, Scope, Send, respond
-from pullcord.api.problems import PROBLEM_TYPE, problem, problem_of, receipt_status, unexpected_problem
+from pullcord.api.problems import PROBLEM_TYPE, problem, problem_of, receipt_status, retry_after, unexpected_problem
 from pullcord.app import App
 from pullcord.core.errors import PullcordError, SecretError, TooLargeError, UnreadableError
 from pullcord.core.states import Outcome
@@ -90,6 +90,7 @@ def _answer(receipts: list[Receipt]) -> tuple[int, bytes, str, list[tuple[bytes,
         fields["others"] = [receipt.as_json() for receipt in others]
     if first.code is not None and first.outcome is Outcome.REJECTED:
         code = fields.pop("code")
-        return *problem(code, first.reason, **fields), PROBLEM_TYPE, []
+        again = [(name.encode(), value.encode()) for name, value in retry_after(first).items()]
+        return *problem(code, first.reason, **fields), PROBLEM_TYPE, again
     extra = [(b"idempotent-replayed", b"true")] if first.replayed else []
     return receipt_status(first, False, False), to_json(fields), "application/json", extra

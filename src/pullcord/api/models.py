@@ -10,7 +10,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from pullcord.clock import microseconds
 from pullcord.core.errors import UsageError
-from pullcord.gate.request import Invoker, TriggerRequest
+from pullcord.gate.request import Invoker, TriggerRequest, expiry_of
+
+LONGEST_DURATION: Final = 40
+"""No duration is written with more characters: reading one takes time that grows with the square of its length."""
 
 MOST_ERRORS: Final = 100
 """No answer lists more field errors."""
@@ -41,6 +44,16 @@ def _moment(text: str) -> str:
     return text
 
 
+def _length(value: str | float) -> str | float:
+    if isinstance(value, str) and len(value) > LONGEST_DURATION:
+        raise ValueError("must be a duration, such as 30s or 5m")
+    try:
+        expiry_of(value)
+    except UsageError as error:
+        raise ValueError(error.message) from None
+    return value
+
+
 def moment_of(text: str) -> int | None:
     """Return an RFC 3339 time as microseconds since 1970 UTC, or None when it is none."""
     try:
@@ -56,6 +69,10 @@ Key = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_printa
 Words = Annotated[str, Field(max_length=1000), AfterValidator(_storable)]
 Uuid = Annotated[str, Field(json_schema_extra={"format": "uuid"}), AfterValidator(_uuid)]
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"}), AfterValidator(_moment)]
+
+Length = Annotated[
+    str | float, Field(json_schema_extra={"description": "a duration, like 30s, or seconds"}), AfterValidator(_length)
+]
 
 
 class Strict(BaseModel):
@@ -74,6 +91,7 @@ class RunRequest(Strict):
     reason: Words | None = None
     not_before: Moment | None = None
     priority: int = Field(0, ge=-1000, le=1000)
+    expires_in: Length | None = None
     on_behalf_of: Name | None = None
     test: bool = False
     dry_run: bool = False
@@ -105,6 +123,7 @@ class RunRequest(Strict):
             priority=self.priority,
             test=self.test,
             dry_run=self.dry_run,
+            expires_in=None if self.expires_in is None else expiry_of(self.expires_in),
         )
 
 
@@ -112,6 +131,13 @@ class BatchRequest(Strict):
     """Up to a thousand intents; each is decided on by itself."""
 
     requests: list[Any] = Field(min_length=1, max_length=1000)
+
+
+class PauseRequest(Strict):
+    """Why a flow is paused, and until when; until it is resumed unless that is said."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_storable)]
+    until: Moment | None = None
 
 
 class CancelRequest(Strict):

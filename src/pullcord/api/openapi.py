@@ -14,6 +14,7 @@ from pullcord.api.models import (
     BatchRequest,
     CancelRequest,
     LimitChange,
+    PauseRequest,
     PreviewRequest,
     ReplayRequest,
     RerunRequest,
@@ -92,6 +93,11 @@ _ASK: Final = [
     },
 ]
 
+_RETRY_AFTER: Final = {
+    "description": "seconds after which asking again makes sense, where that is known",
+    "schema": {"type": "integer"},
+}
+
 _DELIVERY: Final[list[dict[str, Any]]] = [
     {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}},
     *(
@@ -145,6 +151,12 @@ _CALLS: Final[dict[tuple[str, str], _Call]] = {
     ("get", "/v1/retention"): _Call({200: ("how long things are kept", "Retention")}, _LIST),
     ("get", "/v1/retention/preview"): _Call({200: ("what would be pruned", "Pruning")}, _LIST),
     ("post", "/v1/retention/prune"): _Call({202: ("it has begun", "Retention")}, (401, 403, 422, 503)),
+    ("post", "/v1/flows/{name}/pause"): _Call(
+        {200: ("the flow as it is then", "Flow")}, (*_SEND, 401, 403, 404, 503), PauseRequest
+    ),
+    ("post", "/v1/flows/{name}/resume"): _Call(
+        {200: ("the flow as it is then", "Flow")}, (401, 403, 404, 422, 503)
+    ),
     ("get", "/v1/triggers"): _Call({200: ("triggers by name", "TriggerPage")}, _LIST),
     ("get", "/v1/triggers/{trigger}"): _Call({200: ("the trigger", "Trigger")}, _LOOK),
     ("patch", "/v1/triggers/{trigger}"): _Call(
@@ -241,6 +253,8 @@ def _fill(operation: dict[str, Any], call: _Call) -> None:
     responses = {str(status): _answer(text, call.media, name) for status, (text, name) in call.answers.items()}
     for status in sorted(call.problems):
         responses[str(status)] = _answer("refused", (PROBLEM_TYPE,), call.refusal)
+    if "429" in responses:
+        responses["429"] = {**responses["429"], "headers": {"Retry-After": _RETRY_AFTER}}
     operation["responses"] = responses
 
 

@@ -104,6 +104,11 @@ def unexpected_problem(error: Exception, what: str, **fields: Any) -> tuple[int,
     return problem("internal_error", detail, instance=instance)
 
 
+def retry_after(receipt: Receipt) -> dict[str, str]:
+    """Return the header that says when asking again makes sense, where that is known of a refusal."""
+    return {} if receipt.retry_after is None else {"retry-after": str(receipt.retry_after)}
+
+
 def receipt_status(receipt: Receipt, waited: bool, reached: bool) -> int:
     """Return the HTTP status of a receipt that is no refusal."""
     if receipt.refused and receipt.outcome is Outcome.REJECTED:

@@ -37,6 +37,7 @@ from pullcord.api.dependencies import (
 from pullcord.api.limits import add_limits
 from pullcord.api.models import CancelRequest, RerunRequest, ValidateRequest, moment_of
 from pullcord.api.openapi import describe
+from pullcord.api.pauses import add_pauses
 from pullcord.api.problems import problem, problem_of, unexpected_problem
 from pullcord.api.retention import add_retention
 from pullcord.api.stream import RunStream, ndjson
@@ -156,7 +157,10 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
         page = names[:limit]
         last = await app.store.read(last_runs, page)
         ahead = {} if removed else app.outlook.of(page)
-        items = [_flow_item(specs[name], last.get(name), ahead.get(name, NOTHING), times.get(name)) for name in page]
+        items = [
+            _flow_item(specs[name], last.get(name), ahead.get(name, NOTHING), app.flows.paused(name), times.get(name))
+            for name in page
+        ]
         more = len(names) > limit
         return {"items": items, "next": page[-1] if more else None, "failures": catalog.failures}
 
@@ -168,7 +172,9 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
     async def flow(name: str) -> Any:
         spec = await app.engine.catalog.resolve(name)
         last = await app.store.read(last_runs, [name])
-        return _flow_item(spec, last.get(name), app.outlook.of([name])[name])
+        return _flow_item(spec, last.get(name), app.outlook.of([name])[name], app.flows.paused(name))
+
+    add_pauses(rest, app, flow)
 
     @rest.post("/v1/flows/{name}/validate", tags=["flows"], summary="Validate inputs; nothing is recorded")
     async def validate(name: str, body: Validate) -> Any:
@@ -181,7 +187,11 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
 
 
 def _flow_item(
-    spec: FlowSpec, last: dict[str, Any] | None, ahead: Ahead, removed_at: int | None = None
+    spec: FlowSpec,
+    last: dict[str, Any] | None,
+    ahead: Ahead,
+    paused: dict[str, Any] | None,
+    removed_at: int | None = None,
 ) -> dict[str, Any]:
     return {
         "name": spec.name,
@@ -194,11 +204,11 @@ def _flow_item(
         "settings": spec.settings,
         "is_async": spec.is_async,
         "triggers": ahead.triggers,
-        "paused": None,
+        "paused": paused,
         "next_runs": ahead.next_runs,
         "last_run": last,
         "removed_at": rfc3339(removed_at),
-        "permissions": ["read", "run", "cancel"] if removed_at is None else ["read"],
+        "permissions": ["read", "run", "cancel", "pause"] if removed_at is None else ["read"],
     }
 
 

@@ -169,7 +169,8 @@ async def _serve(
     app = App(
         settings.flows, settings.data_dir, workers=settings.workers, code=settings.code, reload=reload,
         stop_patience=DRAIN, database_url=settings.database_url, channels=settings.channels, limits=settings.limits,
-        artifact_limit=settings.artifact_limit,        retention=settings.retention,
+        artifact_limit=settings.artifact_limit, retention=settings.retention,
+        invoker_rate=settings.invoker_rate,
     )  # fmt: skip
     try:
         await app.start()
@@ -227,7 +228,8 @@ class LocalServer:
         self.app = App(
             settings.flows, settings.data_dir, workers=settings.workers, code=settings.code, only_new=True,
             stop_patience=DRAIN, database_url=settings.database_url, channels=settings.channels, limits=settings.limits,
-            artifact_limit=settings.artifact_limit,            retention=settings.retention,
+            artifact_limit=settings.artifact_limit, retention=settings.retention,
+            invoker_rate=settings.invoker_rate,
         )  # fmt: skip
         self._listener: Listener | None = None
 

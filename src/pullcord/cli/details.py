@@ -9,6 +9,7 @@ from pullcord.cli.failing import clean
 from pullcord.cli.follow import error_line
 from pullcord.cli.inputs import accepted_types, property_of
 from pullcord.cli.output import STYLES, coloured, draw, duration, length, local, table, trigger, when, who
+from pullcord.cli.pausing import paused
 
 
 def draw_run(run: dict[str, Any]) -> None:
@@ -21,6 +22,7 @@ def draw_run(run: dict[str, Any]) -> None:
         ("reason", run["reason"]),
         ("queued", when(run["queued_at"])),
         ("not before", when(run["not_before"])),
+        ("expires", when(run["expires_at"]) if run["started_at"] is None else None),
         ("started", when(run["started_at"])),
         ("ended", when(run["ended_at"])),
         ("took", duration(run["started_at"], run["ended_at"])),
@@ -59,7 +61,7 @@ def draw_flow(flow: dict[str, Any]) -> None:
             ("place", flow["place"]),
             ("tags", ", ".join(flow["tags"]) or None),
             ("settings", _settings(flow["settings"])),
-            ("paused", flow["paused"] and "yes"),
+            ("paused", paused(flow)),
             ("triggers", ", ".join(map(_trigger, flow["triggers"])) or None),
             ("next runs", "\n".join(map(local, flow["next_runs"])) or None),
             ("last run", last and f"{last['state']}, {when(last['queued_at'])}"),
@@ -119,7 +121,24 @@ def _settings(settings: dict[str, Any]) -> str:
         parts.append(f"timeout {length(settings['timeout'])}")
     if settings.get("isolated"):
         parts.append("a process for each run")
-    return ", ".join(parts)
+    return ", ".join(parts + quotas(settings))
+
+
+def quotas(settings: dict[str, Any]) -> list[str]:
+    """Return in words what a flow takes at most."""
+    parts = []
+    rate = settings.get("rate")
+    if rate:
+        whose = " of each invoker" if rate["by"] == "invoker" else ""
+        late = "later ones are delayed" if rate["on_limit"] == "delay" else "more are refused"
+        parts.append(f"{rate['limit']} requests{whose} in {length(rate['per'])}, {late}")
+    if settings.get("max_queued") is not None:
+        parts.append(f"at most {settings['max_queued']} wait")
+    if settings.get("queue_ttl"):
+        parts.append(f"none waits longer than {length(settings['queue_ttl'])}")
+    if settings.get("suspend_after"):
+        parts.append(f"paused after {settings['suspend_after']} failures in a row")
+    return parts
 
 
 _POLICIES = {

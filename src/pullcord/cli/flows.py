@@ -10,9 +10,12 @@ import typer
 from pullcord.cli.connect import connect
 from pullcord.cli.failing import FAILED, Group, clean, report_failure, say
 from pullcord.cli.options import All, DataDir, Json, Limit
+from pullcord.cli.pausing import pause, resume
 from pullcord.cli.runs import fetch, say_more
 
-app = typer.Typer(cls=Group, no_args_is_help=True, help="See which flows there are, and what they take.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="See which flows there are, and what they take; pause them.")
+app.command("pause")(pause)
+app.command("resume")(resume)
 
 
 @app.command("list")
@@ -114,5 +117,7 @@ def _row(flow: dict[str, Any]) -> list[Any]:
 
     last = flow["last_run"] or {"state": None, "queued_at": None}
     summary = flow["description"].strip().partition("\n")[0]
+    if flow["paused"] is not None:
+        summary = f"[paused] {summary}".rstrip()
     row = [flow["name"], summary, ", ".join(flow["tags"]), coloured(last["state"]), when(last["queued_at"])]
     return row if flow["removed_at"] is None else [*row, when(flow["removed_at"])]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from pullcord.cli.cadence import cadence
-from pullcord.cli.details import draw_facts
+from pullcord.cli.details import draw_facts, quotas
 from pullcord.cli.output import local
+from pullcord.cli.pausing import paused
 from pullcord.core.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -19,14 +20,16 @@ COUNTED: Final = 100
 def outlook(client: Client, flow: str) -> dict[str, Any] | None:
     """Return a flow's triggers, next runs, and how many runs wait and go on; None when it is not in the code.
 
-    It is `{"next_runs", "triggers", "queued", "running"}`.
+    It is `{"next_runs", "paused", "settings", "triggers", "queued", "running"}`.
     """
     try:
-        next_runs = client.flows.get(flow)["next_runs"]
+        item = client.flows.get(flow)
     except NotFoundError:
         return None
     return {
-        "next_runs": next_runs,
+        "next_runs": item["next_runs"],
+        "paused": item["paused"],
+        "settings": item["settings"],
         "triggers": [item for item in client.triggers.iter(flow=flow) if item["removed_at"] is None],
         "queued": len(client.runs.list(flow=flow, state="queued", limit=COUNTED)),
         "running": len(client.runs.list(flow=flow, state="running", limit=COUNTED)),
@@ -35,11 +38,12 @@ def outlook(client: Client, flow: str) -> dict[str, Any] | None:
 
 def draw_outlook(ahead: dict[str, Any]) -> None:
     """Draw what is ahead of a flow; nothing where nothing is."""
-    facts: list[tuple[str, Any]] = []
+    facts: list[tuple[str, Any]] = [("flow", paused(ahead)), ("limits", ", ".join(quotas(ahead["settings"])))]
     for item in sorted(ahead["triggers"], key=lambda item: (item["next_due"] or "9", item["name"])):
         asks = cadence(item["kind"], item["settings"])
+        late = ", and is skipped while the flow is paused" if ahead["paused"] and item["health"] == "ok" else ""
         facts.append(
-            (item["name"], f"{_future(item)}" + (f" ({item['kind']}, {asks})" if asks else f" ({item['kind']})"))
+            (item["name"], f"{_future(item)}{late}" + (f" ({item['kind']}, {asks})" if asks else f" ({item['kind']})"))
         )
     waiting = [f"{_counted(ahead[what])} {what}" for what in ("queued", "running") if ahead[what]]
     facts.append(("runs", ", ".join(waiting)))

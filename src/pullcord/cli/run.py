@@ -61,6 +61,15 @@ def run(
     priority: Annotated[
         int | None, typer.Option("--priority", help="Higher goes first. (default: 0)", show_default=False)
     ] = None,
+    expires_in: Annotated[
+        str | None,
+        typer.Option(
+            "--expires-in",
+            metavar="DURATION",
+            help="How long it may wait to start, like 10m; then it is cancelled.",
+            show_default=False,
+        ),
+    ] = None,
     test: Annotated[bool, typer.Option("--test", help="A test run: no notifications, not in the statistics.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
     flows: Annotated[
@@ -85,6 +94,7 @@ def run(
         "idempotency_key": idempotency_key,
         "reason": reason,
         "priority": priority,
+        "expires_in": expires_in,
         "test": test,
         "dry_run": dry_run,
         "request_id": str(uuid4()),

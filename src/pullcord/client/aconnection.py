@@ -42,7 +42,7 @@ class AsyncConnection:
             client, address = await self._opened()
             try:
                 response = await client.send(transport.request_of(client, call))
-                return call.finish(response.status_code, response.content)
+                return call.finish(response.status_code, response.content, response.headers.get("retry-after"))
             except httpx2.TransportError as error:
                 self._forget(address)
                 if not transport.may_repeat(call, error, tries):

@@ -15,6 +15,7 @@ from pullcord.client.channels import AsyncChannels
 from pullcord.client.discovery import checked_url, find_server
 from pullcord.client.downloads import Told
 from pullcord.client.events import Event, Following, shows
+from pullcord.client.flows import AsyncFlowPauses
 from pullcord.client.limits import AsyncLimits
 from pullcord.client.retention import AsyncRetention
 from pullcord.core.durations import Duration, seconds
@@ -144,7 +145,7 @@ class AsyncRuns:
         return await self.get(run_id)
 
 
-class AsyncFlows:
+class AsyncFlows(AsyncFlowPauses):
     """Flows: `client.flows`."""
 
     def __init__(self, connection: AsyncConnection) -> None:
@@ -375,6 +376,7 @@ class AsyncClient:
         reason: str | None = None,
         priority: int | None = None,
         not_before: Moment | None = None,
+        expires_in: Duration | None = None,
         test: bool = False,
         dry_run: bool = False,
         wait: Wait = None,
@@ -391,6 +393,7 @@ class AsyncClient:
             reason: why, kept with the run.
             priority: higher goes first.
             not_before: the run starts no earlier.
+            expires_in: how long it may wait to start; then it is cancelled, and the request has expired.
             test: a test run.
             dry_run: only say what would happen.
             wait: True waits for ever, a duration as long; then the receipt has `run`.
@@ -405,7 +408,7 @@ class AsyncClient:
         body = calls.request_body(
             flow, inputs,
             {"idempotency_key": idempotency_key, "request_id": request_id, "reason": reason, "priority": priority,
-             "not_before": not_before, "test": test, "dry_run": dry_run},
+             "not_before": not_before, "expires_in": expires_in, "test": test, "dry_run": dry_run},
         )  # fmt: skip
         receipt = calls.admitted(await self._connection.send(calls.run(body, wait, until)), raise_on_refusal)
         if receipt.run_id is not None and receipt.run is not None and not reached(receipt.run, until):

@@ -91,8 +91,13 @@ class Call(Generic[T]):
         """The query as text."""
         return {name: moment(value) for name, value in self.query.items() if value is not None}
 
-    def finish(self, status: int, content: bytes) -> T:
+    def finish(self, status: int, content: bytes, retry_after: str | None = None) -> T:
         """Return what the answer says.
+
+        Args:
+            status: its HTTP status.
+            content: its body.
+            retry_after: its `Retry-After` header.
 
         Raises:
             PullcordError: it says that something is wrong.
@@ -104,6 +109,8 @@ class Call(Generic[T]):
             data = content.decode() if accept == TEXT else parsed(content)
         if status >= 300 and not (isinstance(data, dict) and self.accepts is not None and self.accepts in data):
             raise error_of(status, data)
+        if retry_after is not None and retry_after.isdigit() and isinstance(data, dict):
+            data["retry_after"] = int(retry_after)
         try:
             return self.parse(data)
         except (KeyError, TypeError, ValueError, AttributeError):
@@ -148,7 +155,7 @@ def encode(value: Any) -> bytes:
 def receipt_of(data: Any) -> Receipt:
     """Read a receipt, or a problem with a receipt's fields."""
     names = ("code", "run_id", "state", "position", "run")
-    optional = {name: data.get(name) for name in names}
+    optional = {name: data.get(name) for name in (*names, "retry_after")}
     return Receipt(
         request_id=data["request_id"],
         outcome=Outcome(data["outcome"]),
@@ -197,6 +204,8 @@ def request_body(flow: str, inputs: Mapping[str, Any] | None, options: Mapping[s
     body = {name: value for name, value in options.items() if value is not None and value is not False}
     if "not_before" in body:
         body["not_before"] = moment(body["not_before"])
+    if "expires_in" in body:
+        body["expires_in"] = seconds(body["expires_in"])
     return {"flow": flow, "inputs": dict(inputs or {}), "request_id": str(uuid4())} | body
 
 

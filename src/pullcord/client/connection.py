@@ -44,7 +44,7 @@ class Connection:
             client, address = self._opened()
             try:
                 response = client.send(transport.request_of(client, call))
-                return call.finish(response.status_code, response.content)
+                return call.finish(response.status_code, response.content, response.headers.get("retry-after"))
             except httpx2.TransportError as error:
                 self._forget(address)
                 if not transport.may_repeat(call, error, tries):

@@ -14,6 +14,7 @@ from pullcord.client.connection import Connection
 from pullcord.client.discovery import checked_url, find_server
 from pullcord.client.downloads import Told
 from pullcord.client.events import Event, Following, shows
+from pullcord.client.flows import FlowPauses
 from pullcord.client.limits import Limits
 from pullcord.client.retention import Retention
 from pullcord.core.durations import Duration, seconds
@@ -137,7 +138,7 @@ class Runs:
         return self.get(run_id)
 
 
-class Flows:
+class Flows(FlowPauses):
     """Flows: `client.flows`."""
 
     def __init__(self, connection: Connection) -> None:
@@ -368,6 +369,7 @@ class Client:
         reason: str | None = None,
         priority: int | None = None,
         not_before: Moment | None = None,
+        expires_in: Duration | None = None,
         test: bool = False,
         dry_run: bool = False,
         wait: Wait = None,
@@ -384,6 +386,7 @@ class Client:
             reason: why, kept with the run.
             priority: higher goes first.
             not_before: the run starts no earlier.
+            expires_in: how long it may wait to start; then it is cancelled, and the request has expired.
             test: a test run.
             dry_run: only say what would happen.
             wait: True waits for ever, a duration as long; then the receipt has `run`.
@@ -398,7 +401,7 @@ class Client:
         body = calls.request_body(
             flow, inputs,
             {"idempotency_key": idempotency_key, "request_id": request_id, "reason": reason, "priority": priority,
-             "not_before": not_before, "test": test, "dry_run": dry_run},
+             "not_before": not_before, "expires_in": expires_in, "test": test, "dry_run": dry_run},
         )  # fmt: skip
         receipt = calls.admitted(self._connection.send(calls.run(body, wait, until)), raise_on_refusal)
         if receipt.run_id is not None and receipt.run is not None and not reached(receipt.run, until):

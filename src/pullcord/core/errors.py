@@ -133,6 +133,14 @@ class DisabledError(PullcordError):
     code = "trigger_disabled"
 
 
+class HeldBackError(PullcordError):
+    """What a trigger has seen is not taken now, and will be when it has passed; `code` says what is in the way."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code  # type: ignore[misc]
+
+
 class TooLargeError(PullcordError):
     """A body or value is over its limit, in bytes."""
 

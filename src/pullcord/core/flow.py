@@ -14,6 +14,7 @@ from pullcord.core.durations import Duration
 from pullcord.core.errors import DefinitionError
 from pullcord.core.inputs import InputModel
 from pullcord.core.keep import Keep
+from pullcord.core.quotas import Quotas, Rate
 from pullcord.core.results import ResultCodec
 from pullcord.core.retry import Retry, retry_of
 from pullcord.core.step import check_function, duration_of
@@ -34,6 +35,7 @@ class FlowSettings:
         tags: words to find the flow by.
         isolated: whether every run gets a worker process of its own.
         keep: how long its runs are kept.
+        quotas: what the flow takes at most.
     """
 
     concurrency: Concurrency
@@ -41,6 +43,7 @@ class FlowSettings:
     timeout: float | None
     tags: tuple[str, ...]
     isolated: bool
+    quotas: Quotas
     keep: Keep | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -52,6 +55,7 @@ class FlowSettings:
             "tags": list(self.tags),
             "isolated": self.isolated,
             "keep": None if self.keep is None else self.keep.as_json(),
+            **self.quotas.as_json(),
         }
 
 
@@ -154,6 +158,10 @@ def flow(
     tags: Sequence[str] = (),
     isolated: bool = False,
     keep: Keep | None = None,
+    rate: Rate | None = None,
+    max_queued: int | None = None,
+    queue_ttl: Duration | None = None,
+    suspend_after: int | None = None,
     triggers: Sequence[Declaration] = (),
 ) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 def flow(
@@ -168,6 +176,10 @@ def flow(
     tags: Sequence[str] = (),
     isolated: bool = False,
     keep: Keep | None = None,
+    rate: Rate | None = None,
+    max_queued: int | None = None,
+    queue_ttl: Duration | None = None,
+    suspend_after: int | None = None,
     triggers: Sequence[Declaration] = (),
 ) -> Flow[P, R] | Callable[[Callable[P, R]], Flow[P, R]]:
     """Declare a flow; works with and without parentheses, on `def` and `async def`.
@@ -182,6 +194,10 @@ def flow(
         tags: words to find the flow by.
         isolated: give every run a worker process of its own.
         keep: how long its runs, their logs and their artifacts are kept; the server's setting unless given.
+        rate: how many requests are admitted in a time, a `Rate`.
+        max_queued: how many runs may wait for a concurrency slot; what comes then is refused with `queue_full`.
+        queue_ttl: how long a run may wait to start; then it is cancelled, and its request has expired.
+        suspend_after: after so many failed runs in a row the flow is paused, until somebody resumes it.
         triggers: schedules, events, hooks and ends of other flows that ask for runs.
 
     Raises:
@@ -194,7 +210,10 @@ def flow(
         tags=_tags_of(tags),
         isolated=isolated,
         keep=_keep_of(keep),
+        quotas=Quotas.declared(rate, max_queued, queue_ttl, suspend_after),
     )
+    if concurrency is None and max_queued is not None:
+        raise DefinitionError("max_queued is about runs that wait for a slot; give the flow a concurrency limit too")
 
     def declare(target: Callable[P, R]) -> Flow[P, R]:
         return Flow(target, name=name, version=version, settings=settings, triggers=triggers)

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from pullcord.core.concurrency import Concurrency, concurrency_of
+from pullcord.core.quotas import Quotas
 from pullcord.core.retry import NO_RETRY, Retry
 
 SHARED_SYNC, SHARED_ASYNC, ISOLATED = "sync", "async", "isolated"
@@ -15,6 +16,9 @@ SHARED_SYNC, SHARED_ASYNC, ISOLATED = "sync", "async", "isolated"
 
 REMOVED = "removed"
 """The lane of runs that were queued when their flow was taken away; no worker serves it."""
+
+PAUSED = "paused"
+"""The lane of runs without a limit that are queued while their flow is paused; no worker serves it."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,11 @@ class FlowSpec:
         """When a failed run gets a new attempt."""
         given = self.settings.get("retries")
         return Retry(**given) if given else NO_RETRY
+
+    @property
+    def quotas(self) -> Quotas:
+        """What it takes at most."""
+        return Quotas.read(self.settings)
 
     @property
     def tags(self) -> list[str]:

@@ -17,6 +17,7 @@ from pullcord.core.errors import StoreError
 from pullcord.core.manifest import ISOLATED
 from pullcord.core.states import ENDED, RunState
 from pullcord.engine.catalog import Catalog
+from pullcord.engine.deadlines import Deadlines
 from pullcord.engine.deploys import Deploys
 from pullcord.engine.due import DueRuns
 from pullcord.engine.fleet import Fleet
@@ -106,6 +107,7 @@ class Engine:
         self.unplaced: list[Assignment] = []
         self._held: list[Assignment] = []
         self.due = DueRuns(store, clock, self._spawn_task)
+        self.deadlines = Deadlines(store, clock, self.hub, self.statistics, self.room.floor, self._spawn_task)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._idle = asyncio.Event()
@@ -135,6 +137,7 @@ class Engine:
             fleet.start()
         self.store.serve(self.room, self._dispatch)
         self.due.wake_at(due)
+        self.deadlines.look()
 
     async def drain(self, patience: float) -> None:
         """Start nothing new, and give active runs time to end. The second time there is nothing to do.
@@ -148,6 +151,7 @@ class Engine:
         log.info("stopping; active runs: %d", self.active(), extra={"runs": self.active()})
         self.room.close()
         self.due.stop()
+        self.deadlines.stop()
         deadline = time.monotonic() + patience
         while self.active() and time.monotonic() < deadline:
             self._idle.clear()

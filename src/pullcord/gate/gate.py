@@ -14,16 +14,26 @@ from uuid_utils import uuid7
 
 from pullcord.clock import Clock, rfc3339
 from pullcord.core.canonical import canonical_json, fingerprint, parse_json
-from pullcord.core.errors import FieldError, InvalidInputsError, PullcordError, UnavailableError, UsageError
+from pullcord.core.errors import (
+    FieldError,
+    HeldBackError,
+    InvalidInputsError,
+    PullcordError,
+    UnavailableError,
+    UsageError,
+)
+from pullcord.core.quotas import Rate
 from pullcord.core.states import Outcome, RunState
 from pullcord.core.trigger import EVENT
 from pullcord.engine.engine import Engine
+from pullcord.engine.pauses import Pauses
 from pullcord.failpoints import hit
 from pullcord.gate.policy import Policy
 from pullcord.gate.request import Invoker, Receipt, TriggerRequest
 from pullcord.store.commands.admit import Admit, Decision, NewRun
 from pullcord.store.commands.keys import DELIVERY, REQUEST_ID, Identity, Original
 from pullcord.store.commands.ledger import LedgerEntry, Note
+from pullcord.store.commands.quotas import FLOW_PAUSED, PASSING, expiry
 from pullcord.store.commands.triggers import Fired, FireTrigger
 from pullcord.store.gather import Gather
 from pullcord.store.queries.requests import find_originals
@@ -36,7 +46,7 @@ MAX_INPUTS: Final = 1024 * 1024
 """No inputs are longer as JSON, in bytes; larger data belongs into a file that the inputs name."""
 
 
-TRANSIENT: Final = frozenset({UnavailableError.code, "flow_paused", "queue_full", "rate_limited"})
+TRANSIENT: Final = PASSING | {UnavailableError.code}
 """Codes of refusals that pass: what was refused is worth asking for again."""
 
 
@@ -70,15 +80,28 @@ class Gate:
         engine: knows the flows and validates inputs.
         policy: knows who may.
         clock: the time.
+        pauses: which flows are paused.
+        invoker_rate: how many requests each invoker may make, of all flows together; None is no limit.
 
     Attributes:
         decided: how many requests were decided on, by outcome, code and trigger kind, without dry runs.
     """
 
-    def __init__(self, store: Store, engine: Engine, policy: Policy, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: Store,
+        engine: Engine,
+        policy: Policy,
+        clock: Clock,
+        pauses: Pauses,
+        invoker_rate: Rate | None = None,
+    ) -> None:
         self._store = store
         self._engine = engine
         self._policy = policy
+        self._clock = clock
+        self._pauses = pauses
+        self._invoker_rate = invoker_rate
         self.decided: Counter[tuple[str, str | None, str]] = Counter()
         self._originals = Gather[Identity, Original](
             store, lambda connection, wanted: find_originals(connection, wanted, clock.now())
@@ -98,7 +121,7 @@ class Gate:
         original = await self._original(identities) if identities else None
         if original is not None and original.matches:
             return await self._replay(entry, original)
-        run = await self._validated(request, sent)
+        run = (None if original is not None else self._paused(request)) or await self._validated(request, sent)
         if isinstance(run, Refusal):
             if original is not None and run.code == InvalidInputsError.code:
                 return await self._conflict(entry, original)
@@ -109,7 +132,7 @@ class Gate:
         hit("gate.after_write")
         if decision.superseded:
             await self._engine.cancelled(decision.superseded, force=False)
-        return self._decided(request, entry, decision)
+        return self._decided(request, entry, run, decision)
 
     async def prepare(self, request: TriggerRequest) -> Admit | Refusal:
         """Decide on all of a trigger's request but what the store decides, and write nothing.
@@ -118,7 +141,7 @@ class Gate:
         """
         entry = self._entry(request)
         sent = self._sent(request, entry)
-        run = sent if isinstance(sent, Refusal) else await self._validated(request, sent)
+        run = sent if isinstance(sent, Refusal) else self._paused(request) or await self._validated(request, sent)
         if isinstance(run, Refusal):
             errors = to_json(run.errors).decode() if run.errors else None
             run.entry = entry.become(
@@ -139,6 +162,7 @@ class Gate:
             None when the trigger was changed meanwhile; then nothing was written.
 
         Raises:
+            HeldBackError: a request was refused for what passes, so nothing was written but that in the ledger.
             StoreError: nothing could be written, and nothing was.
         """
 
@@ -151,13 +175,31 @@ class Gate:
         hit("fire.after_write")
         if fired is None:
             return None
+        if fired.held is not None:
+            first = command.admits[0].entry
+            self._count(first, fired.held.outcome, fired.held.code)
+            raise HeldBackError(fired.held.code or "", fired.held.reason or "")
         for note in command.notes:
             self._count(note, note.outcome, note.code, note.times)
         for admit, decision in fired.admitted:
             self._count(admit.entry, decision.outcome, decision.code)
             if decision.superseded:
                 await self._engine.cancelled(decision.superseded, force=False)
+            self._expect(admit.run, decision)
         return fired
+
+    async def hold(self, refusal: Refusal, name: str) -> None:
+        """Note a refusal that passes, of a request that will be made again; those of an hour share a row.
+
+        Args:
+            refusal: what `prepare` returned.
+            name: what the request is known by.
+        """
+        if refusal.entry is not None:
+            hour = self._clock.now() // 3_600_000_000
+            refusal.entry.repeat_key = f"waits:{name}:{refusal.entry.flow}:{refusal.code}:{hour}"
+            entry = refusal.entry
+            await self._store.write(lambda done: Note(entry, done))
 
     def note(self, request: TriggerRequest, outcome: Outcome, reason: str, times: int = 1) -> LedgerEntry:
         """Return the ledger row of a request that becomes no run, for `write`."""
@@ -179,6 +221,13 @@ class Gate:
             return Refusal("too_large", reason)
         entry.inputs = sent
         return sent
+
+    def _paused(self, request: TriggerRequest) -> Refusal | None:
+        """Spare the work where the flow is known to be paused. A run that a flow calls waits in the queue."""
+        pause = None if request.parent_id is not None else self._pauses.get(request.flow)
+        if pause is None:
+            return None
+        return Refusal(FLOW_PAUSED, pause.explain())
 
     async def _validated(self, request: TriggerRequest, sent: str) -> NewRun | Refusal:
         """Return the run that valid inputs make."""
@@ -205,13 +254,25 @@ class Gate:
             not_before=request.not_before,
             scheduled_for=request.scheduled_for,
             dedup=_dedup(request),
+            quotas=spec.quotas,
+            invoker_rate=self._invoker_rate,
+            expires_in=request.expires_in,
         )
 
-    def _decided(self, request: TriggerRequest, entry: LedgerEntry, decision: Decision) -> Receipt:
-        if decision.state == RunState.SCHEDULED and decision.outcome is Outcome.ADMITTED:
-            self._engine.due.look()
+    def _expect(self, run: NewRun, decision: Decision) -> None:
+        """Have the times looked at that an admitted run brings along."""
+        if decision.outcome is Outcome.ADMITTED and decision.run_uuid is not None:
+            if decision.state == RunState.SCHEDULED:
+                self._engine.due.look()
+            self._engine.deadlines.expect(expiry(run, self._clock.now()))
+
+    def _decided(self, request: TriggerRequest, entry: LedgerEntry, run: NewRun, decision: Decision) -> Receipt:
+        self._expect(run, decision)
         self._count(entry, decision.outcome, decision.code)
-        return _receipt(decision, request)
+        receipt = _receipt(decision, request)
+        if decision.retry_at is not None:
+            receipt.retry_after = max(1, -(-(decision.retry_at - self._clock.now()) // 1_000_000))
+        return receipt
 
     async def refuse_malformed(
         self, invoker: Invoker, source: str, code: str, reason: str, errors: list[FieldError] | None = None
@@ -378,7 +439,7 @@ def _receipt(decision: Decision, request: TriggerRequest) -> Receipt:
     receipt = _receipt_of(decision, request.flow)
     if request.dry_run and decision.outcome is Outcome.ADMITTED:
         receipt.reason = f"dry run: it would be admitted ({receipt.reason})"
-    elif decision.state == RunState.SCHEDULED and request.not_before is not None and not receipt.replayed:
+    elif decision.state == RunState.SCHEDULED and decision.reason is None and not receipt.replayed:
         receipt.reason = f"scheduled for {rfc3339(request.not_before)}"
     return receipt
 

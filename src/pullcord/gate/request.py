@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from pullcord.core.errors import FieldError, PullcordError
+from pullcord.core.durations import Duration, seconds
+from pullcord.core.errors import FieldError, PullcordError, UsageError
 from pullcord.core.states import Outcome
 
 
@@ -73,6 +74,7 @@ class TriggerRequest:
         scheduled_for: the time that a schedule meant, microseconds.
         dedup: the key of a fire: it is one with others of this trigger as long as a run of theirs has not ended.
         delivery: id of a hook's delivery and fingerprint of its body.
+        expires_in: how long its run may wait to start, microseconds.
     """
 
     flow: str
@@ -92,6 +94,19 @@ class TriggerRequest:
     scheduled_for: int | None = None
     dedup: str | None = None
     delivery: tuple[str, str] | None = None
+    expires_in: int | None = None
+
+
+def expiry_of(value: Duration) -> int:
+    """Return how long a run may wait to start, microseconds.
+
+    Raises:
+        UsageError: it is no time at all, or no duration.
+    """
+    length = round(seconds(value) * 1_000_000)
+    if length <= 0:
+        raise UsageError("expires_in must be longer than nothing; leave it out for a run that may wait for ever")
+    return length
 
 
 @dataclass(slots=True)
@@ -110,6 +125,8 @@ class Receipt:
         position: place in the queue, from 1.
         errors: what is wrong with the inputs.
         run: the run's item, where it was waited for.
+        retry_after: seconds after which asking again makes sense, where that is known of a refusal; over HTTP the
+            header `Retry-After`.
     """
 
     request_id: str
@@ -123,6 +140,7 @@ class Receipt:
     position: int | None = None
     errors: list[FieldError] = field(default_factory=list)
     run: dict[str, Any] | None = None
+    retry_after: int | None = None
 
     @property
     def refused(self) -> bool:

@@ -20,6 +20,11 @@ class Hints:
         anything: whether all queues must be looked at.
         watched: whether the end of any flow starts others.
         endings: whether this transaction noted such an end.
+        paused: whether any flow is paused.
+        suspends: whether any flow is suspended after failures in a row.
+        expires: whether any run may expire before it starts.
+        pauses_changed: whether this transaction paused a flow or let one go on.
+        counted: numbers of runs whose end this transaction has counted.
         news: `(lane, slot)` that this transaction put into `queues`.
         released: groups that a run of this transaction has left.
     """
@@ -32,6 +37,11 @@ class Hints:
     anything: bool = False
     watched: bool = False
     endings: bool = False
+    paused: bool = False
+    suspends: bool = False
+    expires: bool = False
+    pauses_changed: bool = False
+    counted: set[int] = field(default_factory=set)
     news: set[tuple[str, str]] = field(default_factory=set)
     released: set[str] = field(default_factory=set)
 
@@ -45,6 +55,9 @@ class Hints:
             orphans=self.orphans,
             anything=self.anything,
             watched=self.watched,
+            paused=self.paused,
+            suspends=self.suspends,
+            expires=self.expires,
         )
 
     def queued(self, lane: str, slot: str | None, priority: int) -> None:

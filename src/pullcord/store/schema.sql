@@ -29,6 +29,12 @@ CREATE TABLE endings (
 	run_id INTEGER NOT NULL, 
 	PRIMARY KEY (run_id)
 );
+CREATE TABLE failures (
+	flow TEXT NOT NULL, 
+	suspend_after INTEGER NOT NULL, 
+	in_a_row INTEGER NOT NULL, 
+	PRIMARY KEY (flow)
+);
 CREATE TABLE flows (
 	name TEXT NOT NULL, 
 	location TEXT NOT NULL, 
@@ -53,11 +59,31 @@ CREATE TABLE meta (
 	value TEXT NOT NULL, 
 	PRIMARY KEY (name)
 );
+CREATE TABLE pauses (
+	flow TEXT NOT NULL, 
+	at BIGINT NOT NULL, 
+	until BIGINT, 
+	invoker TEXT NOT NULL, 
+	reason TEXT NOT NULL, 
+	PRIMARY KEY (flow)
+);
 CREATE TABLE pruned (
 	kind TEXT NOT NULL, 
 	below BIGINT NOT NULL, 
 	rows BIGINT NOT NULL, 
 	PRIMARY KEY (kind)
+);
+CREATE TABLE rate_uses (
+	"key" TEXT NOT NULL, 
+	at BIGINT NOT NULL, 
+	request_id INTEGER NOT NULL, 
+	PRIMARY KEY ("key", at, request_id)
+)
+ WITHOUT ROWID;
+CREATE TABLE rates (
+	"key" TEXT NOT NULL, 
+	until BIGINT NOT NULL, 
+	PRIMARY KEY ("key")
 );
 CREATE TABLE requests (
 	id INTEGER NOT NULL, 
@@ -114,7 +140,7 @@ CREATE TABLE runs (
 	error TEXT, 
 	cancel TEXT, 
 	waiting_for TEXT, 
-	partial TEXT, dedup TEXT, shared TEXT, 
+	partial TEXT, dedup TEXT, shared TEXT, expires_at BIGINT, 
 	PRIMARY KEY (id)
 );
 CREATE TABLE slots (
@@ -190,6 +216,7 @@ CREATE INDEX requests_trigger_kind ON requests (trigger_kind, id);
 CREATE INDEX requests_uuid ON requests (uuid);
 CREATE UNIQUE INDEX runs_dedup ON runs (dedup) WHERE dedup IS NOT NULL AND state IN ('scheduled', 'queued', 'running', 'waiting', 'cancelling');
 CREATE INDEX runs_due ON runs (not_before) WHERE state = 'scheduled';
+CREATE INDEX runs_expiry ON runs (expires_at) WHERE expires_at IS NOT NULL AND started_at IS NULL AND state IN ('scheduled', 'queued');
 CREATE INDEX runs_flow ON runs (flow, id);
 CREATE INDEX runs_invoker ON runs (invoker, id);
 CREATE INDEX runs_orphaned ON runs (lane, id) WHERE owner IS NULL AND state IN ('running', 'waiting', 'cancelling');

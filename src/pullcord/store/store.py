@@ -141,6 +141,10 @@ class Store:
         """From now on call this on the event loop after a commit that noted ends which start others."""
         self._writer.watch_endings(noted)
 
+    def watch_pauses(self, changed: Callable[[Any], None]) -> None:
+        """From now on call this on the event loop after a commit that paused a flow or let one go on."""
+        self._writer.watch_pauses(changed)
+
     def nudge(self) -> None:
         """Claim again: there is more room."""
         self._writer.nudge()

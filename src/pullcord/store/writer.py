@@ -23,11 +23,13 @@ from pullcord.store.commands.artifacts import DropContents, StoreArtifacts
 from pullcord.store.commands.cancelling import CancelRun
 from pullcord.store.commands.catalog import RegisterFlows
 from pullcord.store.commands.claim import Claimed, claim
+from pullcord.store.commands.deadlines import MeetDeadlines
 from pullcord.store.commands.journal import FinishRuns, RecordSteps
 from pullcord.store.commands.ledger import Note
 from pullcord.store.commands.lifecycle import LoseRuns, QueueDue, SetWaiting, Start, rebuild_hints
 from pullcord.store.commands.limits import ChangeLimit, ConfigureGroups
 from pullcord.store.commands.overlap import place
+from pullcord.store.commands.pauses import PauseFlow, ResumeFlow
 from pullcord.store.commands.probe import Probe
 from pullcord.store.commands.prune import PruneArtifacts, PruneHistory, PruneRequests, PruneRuns
 from pullcord.store.commands.triggers import ChangeTrigger, DropEndings, FireTrigger, RegisterTriggers, TrimHistory
@@ -40,9 +42,9 @@ from pullcord.store.transaction import Command, Transaction, ignore
 log = logging.getLogger(__name__)
 
 ORDER: Sequence[type[Any]] = (
-    Start, StoreArtifacts, RecordSteps, FinishRuns, LoseRuns, SetWaiting, CancelRun, QueueDue, Admit, FireTrigger,
-    RegisterFlows, ConfigureGroups, ChangeLimit, RegisterTriggers, ChangeTrigger, DropEndings, TrimHistory, Note, Probe,
-    PruneRuns, PruneRequests, PruneArtifacts, PruneHistory, DropContents,
+    Start, StoreArtifacts, RecordSteps, FinishRuns, LoseRuns, SetWaiting, CancelRun, MeetDeadlines, QueueDue, PauseFlow,
+    ResumeFlow, Admit, FireTrigger, RegisterFlows, ConfigureGroups, ChangeLimit, RegisterTriggers, ChangeTrigger,
+    DropEndings, TrimHistory, Note, Probe, PruneRuns, PruneRequests, PruneArtifacts, PruneHistory, DropContents,
 )  # fmt: skip
 """The order of the kinds within a transaction: records before the end they belong to, ends before admissions, and
 these before a registration, which gives all runs that have not ended the limits of today (design rule 8)."""
@@ -109,6 +111,7 @@ class Writer:
         self._claim_failed = False
         self._doubtful: _Outcome | None = None
         self._endings: Callable[[Any], None] = ignore
+        self._pauses: Callable[[Any], None] = ignore
         self.commits = 0
         self.statistics = WriteStatistics()
 
@@ -140,6 +143,10 @@ class Writer:
     def watch_endings(self, noted: Callable[[Any], None]) -> None:
         """From now on call this on the event loop after a commit that noted ends which start others."""
         self._endings = noted
+
+    def watch_pauses(self, changed: Callable[[Any], None]) -> None:
+        """From now on call this on the event loop after a commit that paused a flow or let one go on."""
+        self._pauses = changed
 
     def nudge(self) -> None:
         """Claim again: there is more room."""
@@ -252,6 +259,8 @@ class Writer:
             _settle(tx, admitted, claimed)
             if tx.hints.endings:
                 answers.append((self._endings, None))
+            if tx.hints.pauses_changed:
+                answers.append((self._pauses, None))
             hit("writer.before_commit")
         except BaseException:
             connection.rollback()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from typing import Any, Final
@@ -63,6 +64,8 @@ class Completions:
         self._task: asyncio.Task[None] | None = None
         self._open: dict[int, asyncio.Task[None]] = {}
         self._closed: set[int] = set()
+        self._resumed = asyncio.Event()
+        deps["pauses"].on_resume(self._go_on)
 
     def start(self) -> None:
         """Begin with the ends that an earlier server noted."""
@@ -80,6 +83,11 @@ class Completions:
     def routes(self) -> list[Any]:
         """Return no routes."""
         return []
+
+    def _go_on(self, _: str) -> None:
+        """A flow goes on: what waits for that is tried again at once."""
+        self._resumed.set()
+        self._resumed = asyncio.Event()
 
     # --- what the registry says ----------------------------------------------------------------------
 
@@ -156,7 +164,8 @@ class Completions:
                     break
             except Exception as error:
                 log.warning("the end of run %s could not be dealt with, and is tried again: %s", uuid, error)
-            await asyncio.sleep(after_refusals(0.5, refusals))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._resumed.wait(), after_refusals(0.5, refusals))
         self._closed.add(number)
         del self._open[number]
 
@@ -220,6 +229,7 @@ class Completions:
                     if isinstance(prepared, Admit):
                         admits.append(prepared)
                     elif prepared.transient:
+                        await self._gate.hold(prepared, record.name)
                         raise UnavailableError(prepared.reason)
                     else:
                         notes += [prepared.entry] if prepared.entry is not None else []

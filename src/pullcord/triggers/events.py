@@ -15,7 +15,7 @@ from pydantic_core import from_json
 
 from pullcord.clock import Clock
 from pullcord.core.canonical import canonical_json
-from pullcord.core.errors import PullcordError, UnavailableError, UsageError
+from pullcord.core.errors import HeldBackError, PullcordError, UnavailableError, UsageError
 from pullcord.core.event import SHORTEST
 from pullcord.core.trigger import EVENT
 from pullcord.engine.engine import Engine
@@ -95,6 +95,7 @@ class Events:
         self._registry: Registry = deps["registry"]
         self._clock: Clock = deps["clock"]
         self._registry.kinds[EVENT] = self
+        deps["pauses"].on_resume(self._resumed)
         self._watched: dict[int, Watched] = {}
         self._heap: list[tuple[float, int, Watched]] = []
         self._order = count().__next__
@@ -194,6 +195,13 @@ class Events:
         if self._timer is None or due < self._wakes:
             self._wake_at(due)
 
+    def _resumed(self, flow: str) -> None:
+        """Poll the events at once that were held back while a flow was paused."""
+        for watched in self._watched.values():
+            if self._running and watched.refusals and not watched.busy and flow in watched.record.spec.flows:
+                watched.refusals = 0
+                self._arm(watched, self._loop.time())
+
     def _arm_after(self, watched: Watched, pause: float) -> None:
         """Poll an event again a while after it was due; never in the past, and in step with its cadence."""
         now, due = self._loop.time(), watched.due + pause
@@ -278,7 +286,8 @@ class Events:
             watched.refusals += 1
             pause = after_refusals(watched.every, watched.refusals)
             unknown = None if isinstance(error, PullcordError) else error
-            log.warning("what %s has seen could not be written: %s", watched.record.name, error, exc_info=unknown)
+            level = logging.INFO if isinstance(error, HeldBackError) else logging.WARNING
+            log.log(level, "what %s has seen could not be written: %s", watched.record.name, error, exc_info=unknown)
         watched.busy = False
         if pause is not None:
             self._arm_after(watched, pause)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from pullcord.clock import Clock, rfc3339
 from pullcord.core.trigger import SCHEDULES
+from pullcord.engine.pauses import Pauses
 from pullcord.triggers.record import TriggerRecord
 from pullcord.triggers.registry import Registry
 from pullcord.triggers.schedules import Schedules
@@ -43,24 +44,31 @@ class Outlook:
     Args:
         registry: all triggers.
         schedules: keeps the times of schedules.
+        pauses: which flows are paused.
         clock: the time.
     """
 
-    def __init__(self, registry: Registry, schedules: Schedules, clock: Clock) -> None:
+    def __init__(self, registry: Registry, schedules: Schedules, pauses: Pauses, clock: Clock) -> None:
         self._registry = registry
         self._schedules = schedules
+        self._pauses = pauses
         self._clock = clock
 
     def of(self, flows: Collection[str]) -> dict[str, Ahead]:
         """Return what is ahead of each of these flows."""
         now = self._clock.now()
         return {
-            flow: self._ahead([record for record in self._registry.all(flow) if record.removed_at is None], now)
+            flow: self._ahead(flow, [record for record in self._registry.all(flow) if record.removed_at is None], now)
             for flow in flows
         }
 
-    def _ahead(self, records: list[TriggerRecord], now: int) -> Ahead:
-        return Ahead([self._short(record, now) for record in records], self._times(records, now))
+    def _ahead(self, flow: str, records: list[TriggerRecord], now: int) -> Ahead:
+        pause = self._pauses.get(flow)
+        if pause is None:
+            times = self._times(records, now)
+        else:  # what is due while the flow is paused is skipped
+            times = [] if pause.until is None else self._times(records, pause.until)
+        return Ahead([self._short(record, now) for record in records], times)
 
     def _short(self, record: TriggerRecord, now: int) -> dict[str, Any]:
         served, enabled = self._registry.served(record), record.enabled(now)

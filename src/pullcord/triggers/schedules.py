@@ -21,10 +21,11 @@ from pydantic_core import from_json
 
 from pullcord.clock import Clock, rfc3339
 from pullcord.core.canonical import canonical_json
-from pullcord.core.errors import DefinitionError, PullcordError, UsageError
+from pullcord.core.errors import DefinitionError, HeldBackError, PullcordError, UsageError
 from pullcord.core.states import Outcome
 from pullcord.core.timetable import Omitted, Plan, Schedule, Tick, plan, schedule_of
 from pullcord.core.trigger import AT, SCHEDULES
+from pullcord.engine.pauses import Pauses
 from pullcord.gate.gate import Gate, Refusal
 from pullcord.gate.request import TriggerRequest
 from pullcord.histogram import Histogram
@@ -49,6 +50,9 @@ MOST_AGAIN: Final = 10_000
 
 ABSENT: Final = "its time passed while no server ran"
 """Why a tick that was due before the server started is missed."""
+
+HOUR: Final = 3_600_000_000
+"""Microseconds. The ticks of an hour that a pause leaves out share a row in the ledger."""
 
 AT_A_TIME: Final = 500
 """After so many schedules that are due others get their turn."""
@@ -87,6 +91,7 @@ class Schedules:
         """Take the gate, the registry and the clock."""
         self._gate: Gate = deps["gate"]
         self._registry: Registry = deps["registry"]
+        self._pauses: Pauses = deps["pauses"]
         self._clock: Clock = deps["clock"]
         for kind in SCHEDULES:
             self._registry.kinds[kind] = self
@@ -255,6 +260,9 @@ class Schedules:
             if due is not None:
                 due.prepared = [await self._gate.prepare(request) for request in due.requests]
                 await self._write(due)
+        except HeldBackError as error:
+            log.info("%s cannot run now, and tries again: %s", record.name, error)
+            self._later(record)
         except PullcordError as error:
             log.warning("the ticks of %s could not be written: %s", record.name, error)
             self._later(record)
@@ -281,9 +289,14 @@ class Schedules:
                 self._arm(record, what.next_due)
             return None
         on = [tick for tick in what.run if record.enabled(tick)]
-        requests = [self._request(record, flow, tick) for tick in on for flow in record.spec.flows]
+        flows = [flow for flow in record.spec.flows if self._pauses.get(flow) is None]
+        requests = [self._request(record, flow, tick) for tick in on for flow in flows]
         notes: list[LedgerEntry] = []
         words: list[str] = []
+        if on and len(flows) < len(record.spec.flows):
+            paused, reasons = self._paused(record, on)
+            notes += paused
+            words += [f"{len(on)} skipped: {reason}" for reason in reasons]
         off = [tick for tick in what.run if not record.enabled(tick)]
         if off:
             notes += self._off(record, off)
@@ -332,6 +345,20 @@ class Schedules:
             entry.repeat_key = f"off:{record.name}:{flow}:{record.generation}"
             entries.append(entry)
         return entries
+
+    def _paused(self, record: TriggerRecord, ticks: list[int]) -> tuple[list[LedgerEntry], list[str]]:
+        """Return what the ledger says of ticks whose flow is paused, and why: the ticks of an hour share a row."""
+        entries: list[LedgerEntry] = []
+        reasons: list[str] = []
+        for flow in record.spec.flows:
+            pause = self._pauses.get(flow)
+            if pause is not None:
+                reasons.append(pause.explain())
+                for tick in ticks:
+                    entry = self._gate.note(self._request(record, flow, tick), Outcome.SKIPPED, pause.explain())
+                    entry.repeat_key = f"paused:{record.name}:{flow}:{pause.at}:{tick // HOUR}"
+                    entries.append(entry)
+        return entries, reasons
 
     def _omitted(self, record: TriggerRecord, omitted: Omitted, outcome: Outcome) -> list[LedgerEntry]:
         """Return what the ledger says of ticks that do not run: a row for each, or one for very many."""

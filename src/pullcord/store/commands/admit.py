@@ -7,20 +7,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from pullcord.clock import rfc3339
 from pullcord.core.concurrency import OnConflict
 from pullcord.core.errors import StoreError
+from pullcord.core.quotas import Quotas, Rate
 from pullcord.core.states import ENDED, Outcome, RunState
 from pullcord.core.trigger import EVENT
 from pullcord.store.commands.journal import Ended
 from pullcord.store.commands.keys import Claimant, Identity, Original, claim_keys, known_original, release_keys
 from pullcord.store.commands.ledger import LedgerEntry, insert_requests
 from pullcord.store.commands.overlap import DEADLOCK, Overlap, Refused, full, place, supersede
+from pullcord.store.commands.quotas import PASSING, Allowance, expiry
 from pullcord.store.statement import dump, names, rows
 from pullcord.store.transaction import Transaction
 
 _RUN_COLUMNS = (
     "id:int uuid flow flow_version state inputs trigger_kind invoker lane slot shared priority:int test:int "
-    "parent_id:int rerun_of:int not_before:int scheduled_for:int dedup"
+    "parent_id:int rerun_of:int not_before:int scheduled_for:int dedup expires_at:int"
 )
 _INSERT_RUNS = f"""
 INSERT INTO runs ({names(_RUN_COLUMNS)}, token, attempt, takeovers, losses, queued_at)
@@ -54,6 +57,9 @@ class NewRun:
         not_before: microseconds; it stays `scheduled` until then.
         scheduled_for: the time a schedule meant, microseconds.
         dedup: no other run with the same one exists that has not ended (design rule 5).
+        quotas: what its flow takes at most.
+        invoker_rate: how many requests its invoker may make, of all flows together.
+        expires_in: how long it may wait to start, microseconds.
     """
 
     uuid: str
@@ -70,6 +76,9 @@ class NewRun:
     not_before: int | None = None
     scheduled_for: int | None = None
     dedup: str | None = None
+    quotas: Quotas | None = None
+    invoker_rate: Rate | None = None
+    expires_in: int | None = None
 
     @property
     def first_state(self) -> RunState:
@@ -91,6 +100,7 @@ class Decision:
         position: how many runs wait before it, plus one; None when it does not wait or more than 1000 do.
         id: number of the run.
         superseded: runs that are cancelled for it, `(id, Ended)`.
+        retry_at: when asking again makes sense, microseconds, where that is known of a refusal.
     """
 
     outcome: Outcome
@@ -102,6 +112,7 @@ class Decision:
     position: int | None = None
     id: int = 0
     superseded: list[tuple[str, Ended]] = field(default_factory=list)
+    retry_at: int | None = None
 
 
 @dataclass(slots=True)
@@ -134,65 +145,129 @@ class Admit:
     @classmethod
     def apply(cls, tx: Transaction, commands: Sequence[Admit]) -> list[Decision]:
         """Insert requests, runs and audit entries, or find out why not."""
-        base = tx.next_id("requests")
-        numbered = [(base + offset, command) for offset, command in enumerate(commands)]
-        claimants = {
-            number: Claimant(number, command.entry.uuid, command.run.uuid, command.identities, command.run.first_state)
-            for number, command in numbered
-            if command.identities and not command.dry_run
+        return _decide(tx, commands).write(tx)
+
+
+@dataclass(slots=True)
+class _Decided:
+    """What a transaction decided about requests, before any of it but their keys is written."""
+
+    commands: Sequence[Admit]
+    allowance: Allowance
+    claimants: dict[int, Claimant]
+    stuck: set[int] = field(default_factory=set)
+    decisions: list[Decision] = field(default_factory=list)
+    entries: list[tuple[int, LedgerEntry]] = field(default_factory=list)
+    runs: list[list[Any]] = field(default_factory=list)
+    audit: list[list[Any]] = field(default_factory=list)
+    queued: list[NewRun] = field(default_factory=list)
+
+    def write(self, tx: Transaction) -> list[Decision]:
+        """Write it, and return the decisions."""
+        if self.stuck:
+            release_keys(tx, list(self.stuck))
+        insert_requests(tx, self.entries)
+        if self.runs:
+            tx.execute(_INSERT_RUNS, {"rows": dump(self.runs), "now": tx.now})
+            tx.execute(_INSERT_AUDIT, {"rows": dump(self.audit), "now": tx.now, "base": tx.next_id("audit")})
+            for run in self.queued:
+                tx.hints.queued(run.lane, run.slot, run.priority)
+            _supersede(tx, list(zip(self.commands, self.decisions, strict=True)))
+        self.allowance.write()
+        return self.decisions
+
+    def withdraw(self, tx: Transaction) -> None:
+        """Write nothing of it, and give the keys back."""
+        release_keys(tx, list(self.claimants))
+
+
+def admit_together(tx: Transaction, groups: Sequence[Sequence[Admit]]) -> list[list[Decision] | Decision]:
+    """Admit groups of requests, each whole or not at all.
+
+    Returns:
+        For each group its decisions; or the one that a request of it was refused with for what passes, and then nothing
+        of the group was written.
+    """
+    held: dict[int, Decision] = {}
+    while True:
+        asked = [(index, admit) for index, group in enumerate(groups) if index not in held for admit in group]
+        decided = _decide(tx, [admit for _, admit in asked])
+        passing = {
+            index: decision
+            for (index, _), decision in zip(reversed(asked), reversed(decided.decisions), strict=True)
+            if decision.code in PASSING
         }
-        losers = claim_keys(tx, list(claimants.values()))
-        holders = _holders(tx, [run.dedup for command in commands if (run := command.run).dedup is not None])
-        stopped = _stopped(tx, {run.parent_id for command in commands if (run := command.run).parent_id is not None})
-        stuck: set[int] = set()
-        refusals: defaultdict[int, Refused] = defaultdict(lambda: DEADLOCK)
-        overlap = Overlap(tx, [command.run for command in commands])
-        decisions: list[Decision] = []
-        run_rows: list[list[Any]] = []
-        audit_rows: list[list[Any]] = []
-        entries: list[tuple[int, LedgerEntry]] = []
-        for number, command in numbered:
-            entry, run = command.entry, command.run
-            original = losers.get(number)
-            if command.dry_run and command.identities:
-                original = known_original(tx, command.identities, claimants)
-            if original is not None and original.id not in stuck:
-                entry, decision = _late(entry.become(entry.outcome, uuid=run.uuid), original)
-            elif run.parent_id in stopped:
-                stuck.add(number)
-                entry, decision = _orphan(entry, stopped[run.parent_id])
-            elif run.dedup is not None and run.dedup in holders:
-                stuck.add(number)
-                entry, decision = _duplicate(entry, holders[run.dedup])
-            elif (refusal := overlap.refusal(run) if original is None else refusals[original.id]) is not None:
-                stuck.add(number)
-                refusals[number] = refusal
-                entry, decision = _refused(entry, refusal)
-            elif command.dry_run:
-                decision = _foresee(tx, entry, run)
-            else:
-                state = run.first_state
-                decision = Decision(Outcome.ADMITTED, entry.uuid, run.uuid, state, id=number)
-                run_rows.append(_row(number, entry, run, state))
-                if run.dedup is not None:
-                    holders[run.dedup] = (number, run.uuid, state)
-                audit_rows.append([len(audit_rows), entry.invoker, number])
-                overlap.admitted(run)
-                if state is RunState.QUEUED:
-                    tx.hints.queued(run.lane, run.slot, run.priority)
-            entries.append((number, entry))
-            decisions.append(decision)
-        if stuck:
-            release_keys(tx, list(stuck))
-        insert_requests(tx, entries)
-        if run_rows:
-            tx.execute(_INSERT_RUNS, {"rows": dump(run_rows), "now": tx.now})
-            tx.execute(_INSERT_AUDIT, {"rows": dump(audit_rows), "now": tx.now, "base": tx.next_id("audit")})
-            _supersede(tx, [(command, decision) for command, decision in zip(commands, decisions, strict=True)])
-        return decisions
+        if not passing:
+            break
+        decided.withdraw(tx)
+        held |= passing
+    decisions = iter(decided.write(tx))
+    return [held[index] if index in held else [next(decisions) for _ in group] for index, group in enumerate(groups)]
 
 
-def _row(number: int, entry: LedgerEntry, run: NewRun, state: RunState) -> list[Any]:
+def _decide(tx: Transaction, commands: Sequence[Admit]) -> _Decided:
+    base = tx.next_id("requests")
+    numbered = [(base + offset, command) for offset, command in enumerate(commands)]
+    claimants = {
+        number: Claimant(number, command.entry.uuid, command.run.uuid, command.identities, command.run.first_state)
+        for number, command in numbered
+        if command.identities and not command.dry_run
+    }
+    losers = claim_keys(tx, list(claimants.values()))
+    holders = _holders(tx, [run.dedup for command in commands if (run := command.run).dedup is not None])
+    stopped = _stopped(tx, {run.parent_id for command in commands if (run := command.run).parent_id is not None})
+    refusals: defaultdict[int, Refused] = defaultdict(lambda: DEADLOCK)
+    overlap = Overlap(tx, [command.run for command in commands])
+    decided = _Decided(commands, allowance := Allowance.of(tx, commands), claimants)
+    for number, command in numbered:
+        entry, run = command.entry, command.run
+        original = losers.get(number)
+        if command.dry_run and command.identities:
+            original = known_original(tx, command.identities, claimants)
+        if original is not None and original.id not in decided.stuck:
+            entry, decision = _late(entry.become(entry.outcome, uuid=run.uuid), original)
+        elif run.parent_id in stopped:
+            decided.stuck.add(number)
+            entry, decision = _orphan(entry, stopped[run.parent_id])
+        elif run.dedup is not None and run.dedup in holders:
+            decided.stuck.add(number)
+            entry, decision = _duplicate(entry, holders[run.dedup])
+        elif (
+            refusal := _refusal(allowance, overlap, entry, run) if original is None else refusals[original.id]
+        ) is not None:
+            decided.stuck.add(number)
+            refusals[number] = refusal
+            entry, decision = _refused(entry, refusal)
+        elif command.dry_run:
+            decision = _foresee(tx, entry, allowance.start(entry, run))
+        else:
+            run = allowance.start(entry, run)
+            allowance.take(number, entry, run)
+            state = run.first_state
+            decision = Decision(Outcome.ADMITTED, entry.uuid, run.uuid, state, id=number)
+            if run is not command.run:
+                decision.reason = f"delayed by the rate of {entry.flow} until {rfc3339(run.not_before)}"
+                entry = entry.become(Outcome.ADMITTED, reason=decision.reason)
+            expires_at = expiry(run, tx.now)
+            tx.hints.expires = tx.hints.expires or expires_at is not None
+            decided.runs.append(_row(number, entry, run, state, expires_at))
+            if run.dedup is not None:
+                holders[run.dedup] = (number, run.uuid, state)
+            decided.audit.append([len(decided.audit), entry.invoker, number])
+            overlap.admitted(run)
+            if state is RunState.QUEUED:
+                decided.queued.append(run)
+        decided.entries.append((number, entry))
+        decided.decisions.append(decision)
+    return decided
+
+
+def _refusal(allowance: Allowance, overlap: Overlap, entry: LedgerEntry, run: NewRun) -> Refused | None:
+    """Say why a run cannot be made. An overlap goes before a rate: it does not pass by itself."""
+    return allowance.paused_by(entry, run) or overlap.refusal(run) or allowance.refusal(entry, run)
+
+
+def _row(number: int, entry: LedgerEntry, run: NewRun, state: RunState, expires_at: int | None) -> list[Any]:
     return [
         number,
         run.uuid,
@@ -212,6 +287,7 @@ def _row(number: int, entry: LedgerEntry, run: NewRun, state: RunState) -> list[
         run.not_before,
         run.scheduled_for,
         run.dedup,
+        expires_at,
     ]
 
 
@@ -254,7 +330,9 @@ def _refused(entry: LedgerEntry, refusal: Refused) -> tuple[LedgerEntry, Decisio
         reason=refusal.reason,
         repeat_key=f"overlap:{entry.trigger_name}:{entry.flow}:{refusal.holder}" if repeated else None,
     )
-    return entry, Decision(refusal.outcome, entry.uuid, None, None, code=refusal.code, reason=refusal.reason)
+    decision = Decision(refusal.outcome, entry.uuid, None, None, code=refusal.code, reason=refusal.reason)
+    decision.retry_at = refusal.retry_at
+    return entry, decision
 
 
 def _supersede(tx: Transaction, decided: list[tuple[Admit, Decision]]) -> None:

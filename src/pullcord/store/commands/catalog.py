@@ -10,6 +10,8 @@ from pullcord.core.errors import StoreError
 from pullcord.core.manifest import REMOVED, FlowSpec, lane
 from pullcord.store.commands.lifecycle import rebuild_hints
 from pullcord.store.commands.limits import declare_limits
+from pullcord.store.commands.pauses import pauses, set_aside
+from pullcord.store.commands.suspending import watch_failures
 from pullcord.store.statement import dump, rows
 from pullcord.store.transaction import Transaction
 
@@ -44,6 +46,8 @@ class RegisterFlows:
         """Write one location after the other; queued runs follow their flow to its lane and slot."""
         for command in commands:
             _register(tx, command)
+            watch_failures(tx, command.specs)
+        set_aside(tx, list(pauses(tx).values()))
         rebuild_hints(tx)
         tx.hints.orphans = True
         return [None] * len(commands)

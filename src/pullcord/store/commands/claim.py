@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pullcord.store.commands.limited import LimitedQueues
+from pullcord.store.commands.startable import startable
 from pullcord.store.statement import dump
 from pullcord.store.transaction import Transaction
 
@@ -25,7 +26,7 @@ SELECT count(*) FROM runs WHERE owner IS NULL AND state IN ('running', 'waiting'
 _FREE = """
 SELECT EACH[id, lane, priority] FROM (
     SELECT id, lane, priority FROM runs INDEXED BY runs_queue
-    WHERE state = 'queued' AND slot IS NULL AND lane = :lane AND id > :floor
+    WHERE state = 'queued' AND slot IS NULL AND lane = :lane AND id > :floor{also}
     ORDER BY priority DESC, id LIMIT :room) AS found"""
 _TAKE = """
 UPDATE runs SET state = 'running', token = token + 1, owner = :owner, started_at = coalesce(started_at, :now),
@@ -117,7 +118,8 @@ def _of_lane(tx: Transaction, limited: LimitedQueues, name: str, room: int, floo
     """Return the runs of a lane that start now: those with and without a limit, by priority and age."""
     unlimited: list[tuple[int, int, str]] = []
     if name in tx.hints.lanes:
-        found = tx.array(_FREE, {"lane": name, "floor": floor, "room": room})
+        wanted = {"lane": name, "floor": floor, "room": room, "now": tx.now}
+        found = tx.array(startable(tx, _FREE), wanted)
         unlimited = sorted((-row[2], row[0], "") for row in found)
         if len(found) < room:
             tx.hints.lanes.discard(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pullcord.store.commands.suspending import count_failures
 from pullcord.store.statement import dump
 from pullcord.store.transaction import Transaction
 
@@ -15,7 +16,12 @@ ON CONFLICT (run_id) DO NOTHING"""
 
 
 def note_endings(tx: Transaction, ids: Sequence[int]) -> None:
-    """Note those of these runs that have ended and whose flow a completion trigger watches. Test runs keep quiet."""
+    """Note those of these runs that have ended, for what follows from it. Test runs keep quiet.
+
+    Completion triggers start other flows; failures in a row suspend a flow.
+    """
     if tx.hints.watched and ids:
         tx.execute(_NOTE, {"ids": dump(list(ids))})
         tx.hints.endings = True
+    if tx.hints.suspends and ids:
+        count_failures(tx, ids)

@@ -12,6 +12,8 @@ from pullcord.core.states import RunState
 from pullcord.store.commands.endings import note_endings
 from pullcord.store.commands.interruptions import settle_steps
 from pullcord.store.commands.journal import IN_WORKER, Ended
+from pullcord.store.commands.pauses import pauses, set_aside
+from pullcord.store.commands.rates import forget_rates
 from pullcord.store.statement import dump, rows
 from pullcord.store.transaction import Transaction
 
@@ -39,6 +41,9 @@ SELECT EACH[id, lane, slot, priority] FROM (
     WHERE state = 'scheduled' AND not_before <= :at ORDER BY not_before LIMIT 1000) AS found"""
 _BACK = "UPDATE runs SET not_before = not_before - :back WHERE state = 'scheduled' AND attempt > 1"
 _NEXT_DUE = "SELECT min(not_before) FROM runs INDEXED BY runs_due WHERE state = 'scheduled'"
+_EXPIRES = """
+SELECT count(*) FROM (SELECT 1 FROM runs INDEXED BY runs_expiry
+    WHERE started_at IS NULL AND state IN ('scheduled', 'queued') AND expires_at IS NOT NULL LIMIT 1) AS found"""
 
 
 @dataclass(slots=True)
@@ -148,6 +153,8 @@ class QueueDue:
             )
             for _, lane, slot, priority in due:
                 tx.hints.queued(lane, slot, priority)
+            if tx.hints.paused:
+                set_aside(tx, list(pauses(tx).values()))
         following = tx.value(_NEXT_DUE, {})
         return [following] * len(commands)
 
@@ -175,6 +182,10 @@ class Start:
     def apply(cls, tx: Transaction, commands: Sequence[Start]) -> list[int | None]:
         """Orphan active runs and rebuild the hints from the rows."""
         tx.hints.watched = bool(tx.value("SELECT count(*) FROM watched_flows", {}))
+        tx.hints.suspends = bool(tx.value("SELECT count(*) FROM failures", {}))
+        tx.hints.paused = bool(tx.value("SELECT count(*) FROM pauses", {}))
+        tx.hints.expires = bool(tx.value(_EXPIRES, {}))
+        forget_rates(tx)
         stopping = tx.array("SELECT EACH[id, token] FROM runs WHERE state = 'cancelling'", {})
         tx.execute(
             "UPDATE runs SET state = 'cancelled', ended_at = :now, owner = NULL WHERE state = 'cancelling'",

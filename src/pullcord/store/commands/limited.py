@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from pullcord.core.concurrency import flow_of
+from pullcord.store.commands.startable import startable
 from pullcord.store.statement import dump, rows
 from pullcord.store.transaction import Transaction
 
@@ -31,11 +32,11 @@ SELECT EACH[w.slot, l.capacity - (SELECT count(*) FROM runs a INDEXED BY runs_sl
     INDEXED BY runs_slot_queue WHERE q.slot = w.slot AND q.state = 'queued' LIMIT 2) AS two)]
 FROM {rows("slot flow")} AS w JOIN slots l ON l.key = w.flow
 JOIN runs h ON h.id = (SELECT r.id FROM runs r INDEXED BY runs_slot_queue
-    WHERE r.slot = w.slot AND r.state = 'queued' AND r.id > :floor ORDER BY r.priority DESC, r.id LIMIT 1)"""
+    WHERE r.slot = w.slot AND r.state = 'queued' AND r.id > :floor{{also}} ORDER BY r.priority DESC, r.id LIMIT 1)"""
 _FOLLOWING = """
 SELECT EACH[id, priority] FROM (
     SELECT id, priority FROM runs INDEXED BY runs_slot_queue
-    WHERE state = 'queued' AND slot = :slot AND lane = :lane AND id > :floor
+    WHERE state = 'queued' AND slot = :slot AND lane = :lane AND id > :floor{also}
     ORDER BY priority DESC, id LIMIT :room) AS found"""
 _GROUP_OPEN = f"""
 SELECT capacity - (SELECT count(*) FROM runs INDEXED BY runs_shared_held WHERE shared = key AND {ACTIVE})
@@ -154,7 +155,8 @@ class LimitedQueues:
         if not slots:
             return
         wanted = dump([[slot, flow_of(slot)] for slot in slots])
-        found = {row[0]: row[1:] for row in self._tx.array(_LOOK, {"rows": wanted, "floor": self._floor})}
+        parameters = {"rows": wanted, "floor": self._floor, "now": self._tx.now}
+        found = {row[0]: row[1:] for row in self._tx.array(startable(self._tx, _LOOK), parameters)}
         for slot, lane in slots.items():
             free, run_id, priority, home, group, queued = found.get(slot, (0, 0, 0, lane, None, 0))
             if free <= 0:
@@ -171,8 +173,9 @@ class LimitedQueues:
     def _look_deeper(self, slot: str, lane: str, head: _Head, room: int) -> None:
         """Find the runs of a slot that follow those which are known."""
         wanted = {"slot": slot, "lane": lane, "floor": self._floor, "room": len(head.taken) + min(head.free, room)}
+        following = self._tx.array(startable(self._tx, _FOLLOWING), wanted | {"now": self._tx.now})
         known = set(head.taken)
-        head.runs = sorted((-row[1], row[0]) for row in self._tx.array(_FOLLOWING, wanted) if row[0] not in known)
+        head.runs = sorted((-row[1], row[0]) for row in following if row[0] not in known)
         head.more = len(head.runs) >= min(head.free, room)
         if not head.runs:
             self._forget(slot, lane)

@@ -71,12 +71,14 @@ class Refused:
         code: for programs.
         reason: for people.
         holder: number of a run that is in the way, where there is one.
+        retry_at: when asking again makes sense, microseconds, where that is known.
     """
 
     outcome: Outcome
     code: str
     reason: str
     holder: int | None = None
+    retry_at: int | None = None
 
 
 DEADLOCK: Final = Refused(
@@ -169,6 +171,12 @@ class Overlap:
 def capacity_of(tx: Transaction, key: str) -> int:
     """Return the limit of a slot or group; 0 where nothing is known of it, so that nothing starts."""
     return int(tx.value(_CAPACITY, {"key": flow_of(key)}) or 0)
+
+
+def waiting_in(tx: Transaction, slot: str, most: int) -> tuple[int, int]:
+    """Return how many runs hold a slot, and how many are queued for it, counted up to `most`."""
+    queued = tx.value(_QUEUED, {"key": slot, "most": most})
+    return int(tx.value(_HELD, {"key": slot})), int(queued)
 
 
 def full(tx: Transaction, slot: str, group: str | None) -> bool:

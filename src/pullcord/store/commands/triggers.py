@@ -11,7 +11,7 @@ from pydantic_core import from_json
 
 from pullcord.core.errors import StoreError
 from pullcord.core.states import Outcome
-from pullcord.store.commands.admit import Admit, Decision
+from pullcord.store.commands.admit import Admit, Decision, admit_together
 from pullcord.store.commands.ledger import LedgerEntry, insert_requests
 from pullcord.store.statement import dump, names, rows
 from pullcord.store.transaction import Transaction
@@ -46,6 +46,9 @@ FROM {rows("row:int last_at:int times:int")} AS s WHERE trigger_history.id = s.r
 
 DIGEST: Final = "triggers:"
 """What the name of a location's digest begins with."""
+
+HOUR: Final = 3_600_000_000
+"""Microseconds."""
 
 SHOWN: Final = 20
 """So many runs are named in a line of a history; the ledger has them all."""
@@ -282,10 +285,12 @@ class Fired:
     Attributes:
         admitted: each request that was to be admitted, and what was decided.
         line: the line in the history, or None where none was asked for.
+        held: why nothing was written but a row in the ledger: a request was refused for what passes.
     """
 
     admitted: list[tuple[Admit, Decision]]
     line: Line | None
+    held: Decision | None = None
 
 
 @dataclass(slots=True)
@@ -328,10 +333,17 @@ class FireTrigger:
         """Admit, note and go on; vectorised over all triggers of the batch."""
         found = dict(tx.array(_GENERATIONS, {"ids": dump([command.id for command in commands])}))
         good = [command for command in commands if found.get(command.id) == command.generation]
-        decisions = iter(Admit.apply(tx, [admit for command in good for admit in command.admits]))
-        fired = {id(command): Fired([(admit, next(decisions)) for admit in command.admits], None) for command in good}
+        fired: dict[int, Fired] = {}
+        held: list[LedgerEntry] = []
+        for command, decided in zip(good, admit_together(tx, [command.admits for command in good]), strict=True):
+            if isinstance(decided, Decision):
+                fired[id(command)] = Fired([], None, decided)
+                held += _held(tx, command, decided)
+            else:
+                fired[id(command)] = Fired(list(zip(command.admits, decided, strict=True)), None)
+        good = [command for command in good if fired[id(command)].held is None]
         base = tx.next_id("requests")
-        notes = [note for command in good for note in command.notes]
+        notes = [*(note for command in good for note in command.notes), *held]
         if notes:
             insert_requests(tx, [(base + offset, note) for offset, note in enumerate(notes)])
         _write_states(tx, [(command.id, command.state) for command in good])
@@ -345,6 +357,20 @@ class FireTrigger:
             fired[id(command)].line = None if command.history is None else next(lines)
         _forget(tx, [run for command in good for run in command.endings])
         return [fired.get(id(command)) for command in commands]
+
+
+def _held(tx: Transaction, command: FireTrigger, decision: Decision) -> list[LedgerEntry]:
+    """Return what the ledger says of requests that will be made again: those of an hour share a row."""
+    flows = {admit.entry.flow: admit.entry for admit in reversed(command.admits)}
+    return [
+        entry.become(
+            Outcome.REJECTED,
+            code=decision.code,
+            reason=decision.reason,
+            repeat_key=f"held:{command.id}:{flow}:{decision.code}:{tx.now // HOUR}",
+        )
+        for flow, entry in flows.items()
+    ]
 
 
 def _write_states(tx: Transaction, states: list[tuple[int, TriggerState]]) -> None:

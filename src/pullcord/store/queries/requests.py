@@ -51,7 +51,7 @@ def get_request(connection: Connection, uuid: str, invoker: str) -> dict[str, An
     """Return a request by its id, the invoker's own first, an admitted one before refused ones."""
     row = connection.execute(
         f"{_SELECT} WHERE t.uuid = :uuid "
-        "ORDER BY t.invoker = :invoker DESC, t.outcome = 'admitted' DESC, t.id DESC LIMIT 1",
+        "ORDER BY t.invoker = :invoker DESC, t.outcome IN ('admitted', 'expired') DESC, t.id DESC LIMIT 1",
         {"uuid": uuid, "invoker": invoker},
     ).fetchone()
     return None if row is None else _item(row)

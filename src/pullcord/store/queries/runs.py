@@ -16,7 +16,7 @@ from pullcord.store.statement import dump
 _COLUMNS = """t.id, t.uuid, t.flow, t.flow_version, t.state, t.inputs, t.trigger_kind, q.trigger_name, t.invoker,
     q.invoker_kind, q.on_behalf_of, q.source, q.note, q.uuid, p.uuid, o.uuid, t.scheduled_for, t.queued_at,
     t.started_at, t.ended_at, t.attempt, t.takeovers, f.uuid, t.test, t.cancel, t.result, t.error, t.waiting_for,
-    t.partial, t.priority, t.not_before"""
+    t.partial, t.priority, t.not_before, t.expires_at"""
 _FROM = """FROM runs t LEFT JOIN requests q ON q.id = t.id LEFT JOIN runs p ON p.id = t.parent_id
     LEFT JOIN runs o ON o.id = t.rerun_of LEFT JOIN runs f ON f.id = t.resumed_from"""
 _ITEMS = f"SELECT EACH[{_COLUMNS}] {_FROM} WHERE t.uuid IN VALUES[uuids]"
@@ -112,6 +112,7 @@ def _summary(row: Any) -> dict[str, Any]:
         "rerun_of": row[15],
         "priority": row[29],
         "not_before": rfc3339(row[30]),
+        "expires_at": rfc3339(row[31]),
         "scheduled_for": rfc3339(row[16]),
         "queued_at": rfc3339(row[17]),
         "started_at": rfc3339(row[18]),

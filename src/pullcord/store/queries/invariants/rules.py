@@ -34,7 +34,8 @@ def _in(*words: StrEnum) -> str:
 
 _ENDED = _in(*ENDED)
 _ACTIVE = _in(*ACTIVE)
-_TAKEN = _in(Outcome.ADMITTED, Outcome.AWAITING_APPROVAL)
+_ADMITTED_ONCE = _in(Outcome.ADMITTED, Outcome.EXPIRED)
+_TAKEN = _in(Outcome.ADMITTED, Outcome.EXPIRED, Outcome.AWAITING_APPROVAL)
 
 
 def _pruned(number: str) -> str:
@@ -79,8 +80,10 @@ NUMBERS: Final = (
 TRIGGERS: Final = "triggers t LEFT JOIN trigger_state s ON s.trigger_id = t.id"
 ASKED: Final = "requests q LEFT JOIN triggers t ON t.name = q.trigger_name"
 LINES: Final = "trigger_history h LEFT JOIN triggers t ON t.id = h.trigger_id"
+HALTED: Final = "pauses p JOIN runs r ON r.flow = p.flow"
+USES: Final = "rate_uses u LEFT JOIN rates k ON k.key = u.key"
 ENDS: Final = "endings e LEFT JOIN runs r ON r.id = e.run_id"
-_ADMITTED: Final = "FROM requests WHERE outcome = 'admitted' AND dry_run = 0"
+_ADMITTED: Final = f"FROM requests WHERE outcome IN {_ADMITTED_ONCE} AND dry_run = 0"
 BY_KEY: Final = (
     "(SELECT flow, invoker, idempotency_key, count(*) AS admitted, max(at) - min(at) AS apart "
     f"{_ADMITTED} AND idempotency_key IS NOT NULL GROUP BY flow, invoker, idempotency_key) d"
@@ -113,7 +116,7 @@ INVARIANTS: Final = (
     # --- 1. Commit, then acknowledge
     Invariant(
         1, "every admitted request has its run", REQUESTS,
-        "q.outcome = 'admitted' AND q.dry_run = 0 AND r.id IS NULL AND q.pruned_run IS NULL",
+        f"q.outcome IN {_ADMITTED_ONCE} AND q.dry_run = 0 AND r.id IS NULL AND q.pruned_run IS NULL",
         "q.uuid, q.flow", "request {} for {} was admitted, and has no run", _DAMAGE,
     ),
     Invariant(
@@ -122,7 +125,8 @@ INVARIANTS: Final = (
     ),
     Invariant(
         1, "every audit entry is about a run that exists", AUDIT,
-        f"a.action IN ('run.admit', 'run.cancel') AND r.id IS NULL AND NOT {_pruned('a.subject_id')}",
+        "a.action IN ('run.admit', 'run.cancel', 'run.expire') AND r.id IS NULL "
+        f"AND NOT {_pruned('a.subject_id')}",
         "a.id, a.action, a.subject_id", "audit entry {} ({}) is about run no. {}, which does not exist", _DAMAGE,
     ),
     Invariant(
@@ -144,7 +148,7 @@ INVARIANTS: Final = (
     # --- 2. One door
     Invariant(
         2, "every run comes from an admitted request", RUNS,
-        "q.id IS NULL OR q.outcome <> 'admitted' OR q.dry_run <> 0",
+        f"q.id IS NULL OR q.outcome NOT IN {_ADMITTED_ONCE} OR q.dry_run <> 0",
         "r.uuid, coalesce(q.outcome, 'missing')", "run {} exists, and its request is {}",
         "find out who wrote to the database; only the server may",
     ),
@@ -188,7 +192,7 @@ INVARIANTS: Final = (
     Invariant(
         3, "what a trigger asked for names a trigger that exists", ASKED,
         f"t.id IS NULL AND (q.trigger_kind IN {_names({*SCHEDULES, EVENT, COMPLETION})} "
-        "OR (q.trigger_kind = 'webhook' AND q.outcome = 'admitted'))",
+        "OR (q.trigger_kind = 'webhook' AND q.outcome IN ('admitted', 'expired')))",
         "q.uuid, q.trigger_kind, q.trigger_name", "request {} is of the {} trigger {!r}, which does not exist", _DAMAGE,
     ),
     Invariant(
@@ -214,7 +218,7 @@ INVARIANTS: Final = (
     ),
     Invariant(
         4, "an admitted request holds its key", REQUESTS,
-        "q.outcome = 'admitted' AND q.dry_run = 0 AND q.idempotency_key IS NOT NULL "
+        f"q.outcome IN {_ADMITTED_ONCE} AND q.dry_run = 0 AND q.idempotency_key IS NOT NULL "
         f"AND q.at > (SELECT max(at) FROM requests) - {RETENTION} AND coalesce(h.request_id, 0) <> q.id",
         "q.uuid, q.idempotency_key, h.request_id",
         "request {} was admitted with key {}, held by request no. {}", _DAMAGE,
@@ -350,7 +354,8 @@ INVARIANTS: Final = (
     ),
     Invariant(
         8, "a run says what it waits for when it waits", RUNS,
-        "(r.waiting_for IS NULL AND r.state = 'waiting') OR (r.waiting_for IS NOT NULL AND r.state <> 'waiting')",
+        "(r.waiting_for IS NULL AND r.state = 'waiting') "
+        "OR (r.waiting_for IS NOT NULL AND r.state NOT IN ('scheduled', 'queued', 'waiting'))",
         "r.uuid, r.state, r.waiting_for", "run {} is {}, and waits for {}", _HARMLESS,
     ),
     Invariant(
@@ -369,6 +374,29 @@ INVARIANTS: Final = (
         8, "a run's times are in order", RUNS,
         "r.ended_at < r.started_at OR (r.attempt = 1 AND r.started_at < r.queued_at)",
         "r.uuid, r.queued_at, r.started_at, r.ended_at", "run {} was queued {}, started {}, ended {}", _CLOCK, "note",
+    ),
+    Invariant(
+        8, "nothing of a paused flow has started since", HALTED, "r.started_at > p.at",
+        "r.uuid, p.flow", "run {} has started, and {} was paused before", _CLOCK, "note",
+    ),
+    Invariant(
+        8, "no run has started after it expired", RUNS, "r.started_at > r.expires_at",
+        "r.uuid, r.started_at, r.expires_at", "run {} has started at {}, and expired at {}", _HARMLESS,
+    ),
+    Invariant(
+        8, "a request expires when its run never started", REQUESTS,
+        "q.outcome = 'expired' AND (r.state <> 'cancelled' OR r.started_at IS NOT NULL)",
+        "q.uuid, r.state, r.started_at", "request {} has expired, and its run is {}, started {}", _DAMAGE,
+    ),
+    Invariant(
+        8, "what has expired has ended", RUNS,
+        "r.state IN ('scheduled', 'queued') AND r.started_at IS NULL "
+        "AND r.expires_at < (SELECT max(at) FROM requests)",
+        "r.uuid, r.state, r.expires_at", "run {} is {}, and expired at {}", "start a server: it ends them", "note",
+    ),
+    Invariant(
+        8, "what counts against a rate has a key", USES, "k.key IS NULL",
+        "u.request_id, u.key", "request no. {} counts against {}, which does not exist", _HARMLESS,
     ),
     # --- 10. Schedules
     Invariant(
