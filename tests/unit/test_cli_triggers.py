@@ -15,7 +15,8 @@ from pullcord.cli.cadence import cadence
 from pullcord.cli.changes import ahead, changes
 from pullcord.cli.ledger import decision
 from pullcord.cli.outlook import draw_outlook
-from pullcord.cli.output import local, span
+from pullcord.cli.output import local
+from pullcord.core.durations import span
 from pullcord.cli.triggerview import draw_history, draw_list, draw_preview, draw_trigger
 from pullcord.core.errors import UsageError
 

@@ -5,6 +5,7 @@ HTTP statuses and exit statuses are decided elsewhere (`api/`, `cli/`), from the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, TypedDict
 
 
@@ -168,15 +169,17 @@ class StepFailedError(RunError):
 
     Attributes:
         type: the qualified name of the original exception class.
+        kinds: the names of the classes that it inherits from.
     """
 
     code = "step_failed"
 
-    def __init__(self, type: str, message: str) -> None:
+    def __init__(self, type: str, message: str, kinds: Sequence[str] = ()) -> None:
         super().__init__(f"{type}: {message}", type=type)
         self.type = type
         self.original_message = message
-        self.args = (type, message)
+        self.kinds = list(kinds)
+        self.args = (type, message, self.kinds) if kinds else (type, message)
 
 
 class StepTimeoutError(RunError, TimeoutError):

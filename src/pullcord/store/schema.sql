@@ -2,6 +2,16 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
+CREATE TABLE attempts (
+	run_id INTEGER NOT NULL, 
+	attempt INTEGER NOT NULL, 
+	started_at BIGINT NOT NULL, 
+	ended_at BIGINT NOT NULL, 
+	error TEXT, 
+	next_at BIGINT NOT NULL, 
+	PRIMARY KEY (run_id, attempt)
+)
+ WITHOUT ROWID;
 CREATE TABLE audit (
 	id INTEGER NOT NULL, 
 	at BIGINT NOT NULL, 
@@ -61,7 +71,7 @@ CREATE TABLE requests (
 	dry_run SMALLINT NOT NULL, 
 	at BIGINT NOT NULL, 
 	last_at BIGINT, 
-	count INTEGER NOT NULL, scheduled_for BIGINT, 
+	count INTEGER NOT NULL, scheduled_for BIGINT, origin TEXT, 
 	PRIMARY KEY (id)
 );
 CREATE TABLE runs (
@@ -94,7 +104,7 @@ CREATE TABLE runs (
 	error TEXT, 
 	cancel TEXT, 
 	waiting_for TEXT, 
-	partial TEXT, dedup TEXT, 
+	partial TEXT, dedup TEXT, attempt_started_at BIGINT, begun INTEGER, recorded_version TEXT, 
 	PRIMARY KEY (id)
 );
 CREATE TABLE slots (
@@ -112,7 +122,7 @@ CREATE TABLE steps (
 	started_at BIGINT NOT NULL, 
 	ended_at BIGINT, 
 	result TEXT, 
-	error TEXT, 
+	error TEXT, set_aside INTEGER, kept SMALLINT, 
 	PRIMARY KEY (run_id, identity)
 )
  WITHOUT ROWID;
@@ -174,6 +184,8 @@ CREATE INDEX runs_invoker ON runs (invoker, id);
 CREATE INDEX runs_orphaned ON runs (lane, id) WHERE owner IS NULL AND state IN ('running', 'waiting', 'cancelling');
 CREATE INDEX runs_parent ON runs (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX runs_queue ON runs (lane, priority DESC, id) WHERE state = 'queued' AND slot IS NULL;
+CREATE INDEX runs_rerun_of ON runs (rerun_of) WHERE rerun_of IS NOT NULL;
+CREATE INDEX runs_resumed_from ON runs (resumed_from) WHERE resumed_from IS NOT NULL;
 CREATE INDEX runs_slot_held ON runs (slot) WHERE slot IS NOT NULL AND state IN ('running', 'waiting', 'cancelling');
 CREATE INDEX runs_slot_queue ON runs (slot, priority DESC, id) WHERE state = 'queued' AND slot IS NOT NULL;
 CREATE INDEX runs_state ON runs (state, id);

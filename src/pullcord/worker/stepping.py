@@ -84,7 +84,7 @@ class StepCall:
     def fail(self, error: Exception) -> float:
         """Record a failed try; return the pause before the next one, or raise what a replay would raise."""
         description = describe(error)
-        if self.tries <= self.limit and not isinstance(error, CodeChangedError):
+        if self._another(error):
             self._settle(StepState.RETRYING, None, description)
             return self.step.retry.pause(max(1, self.tries - self.limit + self.step.retry.limit), random.random())
         self._settle(StepState.FAILED, None, description)
@@ -109,7 +109,7 @@ class StepCall:
         if self.settled:
             return
         self.settled = True
-        state = StepState.RETRYING if self.tries <= self.limit else StepState.FAILED
+        state = StepState.RETRYING if self._another(self.timeout_error()) else StepState.FAILED
         # The call stays among the live ones until its thread comes back, so that the run is not handed over before.
         self.execution.record(
             self.identity,
@@ -123,6 +123,10 @@ class StepCall:
         )
         self.execution.parked = True
         self.execution.worker.doom(f"step {self.name!r} is still running after its timeout", self.execution)
+
+    def _another(self, error: Exception) -> bool:
+        """Say whether another try follows this error."""
+        return self.tries <= self.limit and not isinstance(error, CodeChangedError) and self.step.retry.covers(error)
 
     def timeout_error(self) -> StepTimeoutError:
         """Return the error of a try that took too long."""

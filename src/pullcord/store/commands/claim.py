@@ -41,16 +41,18 @@ SELECT EACH[key, open] FROM (
     FROM slots WHERE key IN VALUES[slots]) AS found"""
 _TAKE = """
 UPDATE runs SET state = 'running', token = token + 1, owner = :owner, started_at = coalesce(started_at, :now),
-    waiting_for = NULL
+    waiting_for = NULL,
+    attempt_started_at = CASE WHEN attempt > 1 AND state = 'queued' THEN :now ELSE attempt_started_at END
 WHERE id IN VALUES[ids:int]"""
 _CLAIMED = """
-SELECT EACH[r.id, r.token, r.uuid, r.flow, r.inputs, r.attempt, r.lane, r.flow_version,
+SELECT EACH[r.id, r.token, r.uuid, r.flow, r.inputs, r.attempt, r.lane,
+    coalesce(r.recorded_version, r.flow_version),
     r.scheduled_for, r.test, r.takeovers, r.resumed_from, q.uuid, q.invoker, q.invoker_kind, q.on_behalf_of,
-    q.trigger_kind, q.trigger_name, r.queued_at, r.started_at]
+    q.trigger_kind, q.trigger_name, r.queued_at, r.started_at, coalesce(r.begun, 1)]
 FROM runs r JOIN requests q ON q.id = r.id WHERE r.id IN VALUES[ids:int]"""
 _STEPS = """
 SELECT EACH[run_id, identity, name, seq, attempt, state, result, error]
-FROM steps WHERE run_id IN VALUES[ids:int]"""
+FROM steps WHERE run_id IN VALUES[ids:int] AND set_aside IS NULL"""
 
 
 @dataclass(slots=True)
@@ -65,7 +67,8 @@ class Claimed:
         inputs: as validated, JSON.
         attempt: 1, or more after a retry.
         lane: where it is dispatched.
-        flow_version: version of the code that it was admitted with.
+        flow_version: version of the code that its steps were recorded with: that which it was admitted with, or its
+            origin's.
         scheduled_for: the time a schedule meant, microseconds.
         test: whether it is a test.
         request_uuid: id of its request.
@@ -74,6 +77,7 @@ class Claimed:
         steps: recorded steps, `[identity, name, seq, attempt, state, result, error]`.
         queued_at: when it was queued last, microseconds.
         started_at: when it started first, microseconds.
+        begun: the attempt that began from the beginning last; records of earlier ones do not count.
     """
 
     id: int
@@ -92,6 +96,7 @@ class Claimed:
     steps: list[list[Any]]
     queued_at: int | None = None
     started_at: int | None = None
+    begun: int = 1
 
 
 def claim(tx: Transaction, room: Mapping[str, int], floor: int) -> list[Claimed]:
@@ -173,6 +178,7 @@ def _take(tx: Transaction, chosen: list[int]) -> list[Claimed]:
             steps=steps.get(row[0], []),
             queued_at=row[18],
             started_at=row[19],
+            begun=row[20],
         )
         for row in sorted(found, key=lambda row: row[0])
     ]

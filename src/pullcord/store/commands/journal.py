@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from pullcord.core.errors import StoreError
 from pullcord.core.states import StepState
+from pullcord.store.commands.attempts import follow_up
 from pullcord.store.commands.endings import note_endings
 from pullcord.store.statement import dump, rows
 from pullcord.store.transaction import Transaction
@@ -32,7 +33,7 @@ SELECT EACH[s.run, s.token]
 FROM {rows("run:int token:int")} AS s LEFT JOIN runs r ON r.id = s.run AND {_HELD} WHERE r.id IS NULL"""
 _FORGIVE = "UPDATE runs SET losses = 0 WHERE losses > 0 AND id IN VALUES[ids:int]"
 
-_END_COLUMNS = "kind run:int token:int state result error retry_at:int"
+_END_COLUMNS = "kind run:int token:int state result error retry_at:int why anew:int"
 _FINISH = f"""
 UPDATE runs SET
     state = CASE WHEN runs.state = 'cancelling' THEN 'cancelled'
@@ -42,12 +43,10 @@ UPDATE runs SET
     not_before = coalesce(s.retry_at, runs.not_before),
     result = CASE WHEN runs.state = 'cancelling' THEN NULL ELSE s.result END,
     error = CASE WHEN runs.state = 'cancelling' THEN NULL ELSE s.error END,
-    waiting_for = NULL
+    waiting_for = CASE WHEN runs.state != 'cancelling' THEN s.why END,
+    begun = CASE WHEN runs.state != 'cancelling' AND s.anew = 1 THEN attempt + 1 ELSE begun END
 FROM {rows(_END_COLUMNS)} AS s
 WHERE runs.id = s.run AND runs.token = s.token AND {IN_WORKER}"""
-_REOPEN = """
-UPDATE steps SET state = 'retrying' WHERE state = 'failed'
-AND run_id IN (SELECT id FROM runs WHERE state = 'scheduled' AND id IN VALUES[ids:int])"""
 _ENDS = "SELECT EACH[id, token, state, slot] FROM runs WHERE id IN VALUES[ids:int]"
 
 
@@ -136,7 +135,8 @@ class FinishRuns:
     """End runs, or schedule their next attempts.
 
     Attributes:
-        messages: `finished` messages with the time of the next attempt, or None, appended.
+        messages: `finished` messages with the time of the next attempt, or None, appended; beside a time, what the
+            run says that it waits for, JSON, and 1 where that attempt begins anew.
 
     The result is one `Ended` for each message that was not stale.
     """
@@ -163,8 +163,7 @@ class FinishRuns:
         stale: set[tuple[int, int]] = set()
         if written != len(messages):
             stale = _stale_ends(tx, messages)
-        if any(message[6] is not None for message in messages):
-            tx.execute(_REOPEN, {"ids": ids})
+        follow_up(tx, messages)
         note_endings(tx, [message[1] for message in messages])
         ends: dict[int, Ended] = {}
         for run_id, token, state, slot in tx.array(_ENDS, {"ids": ids}):
