@@ -16,8 +16,8 @@ from pullcord.cli.changes import ahead, changes
 from pullcord.cli.ledger import decision
 from pullcord.cli.outlook import draw_outlook
 from pullcord.cli.output import local
-from pullcord.core.durations import span
 from pullcord.cli.triggerview import draw_history, draw_list, draw_preview, draw_trigger
+from pullcord.core.durations import span
 from pullcord.core.errors import UsageError
 
 SOON = (datetime.now(UTC) + timedelta(days=300)).isoformat()

@@ -131,7 +131,8 @@ class RunStream:
 
 def _as_of(item: dict[str, Any], state: str) -> dict[str, Any]:
     """Return the item of a run as it was in an earlier state."""
-    past = item | {"state": state, "ended_at": None, "result": None, "error": None, "steps": [], "cancel": None}
+    unknown = {"ended_at": None, "result": None, "error": None, "cancel": None}
+    past = item | unknown | {"state": state, "steps": [], "attempts": []}
     if _RANK[state] < _RANK[RunState.RUNNING]:
         past["started_at"] = None
     return past

@@ -86,6 +86,16 @@ class NotCancellableError(PullcordError):
         self.state = state
 
 
+class NotResumableError(PullcordError):
+    """The run goes on, or has succeeded; `state` says which."""
+
+    code = "not_resumable"
+
+    def __init__(self, message: str, state: str) -> None:
+        super().__init__(message, state=state)
+        self.state = state
+
+
 class UnauthenticatedError(PullcordError):
     """No valid credential came with the call."""
 

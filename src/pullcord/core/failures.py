@@ -11,6 +11,7 @@ from pullcord.core.errors import PullcordError, StepFailedError
 RetryOn = type[BaseException] | str | Sequence[type[BaseException] | str]
 """One kind of error or several: classes, or names with their modules."""
 
+
 def name_of(kind: type[BaseException] | str) -> str:
     """Return the name of a class with its module, without `builtins`; a name is itself."""
     if isinstance(kind, str):

@@ -98,7 +98,7 @@ class Retry:
 def _kinds_of(value: RetryOn) -> tuple[type[BaseException] | str, ...]:
     given = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
     for kind in given:
-        good = isinstance(kind, str) and kind.strip() or isinstance(kind, type) and issubclass(kind, BaseException)
+        good = (isinstance(kind, str) and kind.strip()) or (isinstance(kind, type) and issubclass(kind, BaseException))
         if not good:
             raise DefinitionError(
                 f"retry_on takes exception classes, or names such as 'mylib.TransientError', not {kind!r}"

@@ -46,7 +46,7 @@ class Step(Generic[P, R]):
         self.is_async = inspect.iscoroutinefunction(function)
         self.retry = retry_of(retries)
         if self.retry.start != FAILED:
-            raise DefinitionError("start= is for the attempts of a run; a step is always tried again from its beginning")
+            raise DefinitionError("start= is for attempts of a run; a step is always tried again from its beginning")
         self.timeout = duration_of(timeout, "timeout")
         self._key = key
         self._signature = inspect.signature(function)

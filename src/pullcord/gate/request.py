@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pullcord.core.errors import FieldError, PullcordError
 from pullcord.core.states import Outcome
+from pullcord.gate.origin import Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class TriggerRequest:
         test: a test run.
         dry_run: say what would happen.
         parent_id: number of the parent run.
-        rerun_of: number of the run this one repeats.
+        origin: the run that is wanted again.
         scheduled_for: the time that a schedule meant, microseconds.
         dedup: the key of a fire: it is one with others of this trigger as long as a run of theirs has not ended.
         delivery: id of a hook's delivery and fingerprint of its body.
@@ -88,7 +89,7 @@ class TriggerRequest:
     test: bool = False
     dry_run: bool = False
     parent_id: int | None = None
-    rerun_of: int | None = None
+    origin: Origin | None = None
     scheduled_for: int | None = None
     dedup: str | None = None
     delivery: tuple[str, str] | None = None

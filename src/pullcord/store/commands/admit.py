@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from pullcord.core.errors import StoreError
 from pullcord.core.states import Outcome, RunState
+from pullcord.store.commands.attempts import keep_records
 from pullcord.store.commands.keys import Claimant, Identity, Original, claim_keys, known_original, release_keys
 from pullcord.store.commands.ledger import LedgerEntry, insert_requests
 from pullcord.store.statement import dump, names, rows
@@ -16,7 +17,7 @@ from pullcord.store.transaction import Transaction
 
 _RUN_COLUMNS = (
     "id:int uuid flow flow_version state inputs trigger_kind invoker lane slot priority:int test:int parent_id:int "
-    "rerun_of:int not_before:int scheduled_for:int dedup"
+    "rerun_of:int resumed_from:int recorded_version not_before:int scheduled_for:int dedup"
 )
 _INSERT_RUNS = f"""
 INSERT INTO runs ({names(_RUN_COLUMNS)}, token, attempt, takeovers, losses, queued_at)
@@ -59,6 +60,8 @@ class NewRun:
         test: marked as a test.
         parent_id: number of the parent run.
         rerun_of: number of the run this one repeats.
+        resumed_from: number of the run whose recorded results it keeps.
+        recorded_version: version of the code that these were recorded with, where it is another one.
         not_before: microseconds; it stays `scheduled` until then.
         scheduled_for: the time a schedule meant, microseconds.
         dedup: no other run with the same one exists that has not ended (design rule 5).
@@ -73,6 +76,8 @@ class NewRun:
     test: bool = False
     parent_id: int | None = None
     rerun_of: int | None = None
+    resumed_from: int | None = None
+    recorded_version: str | None = None
     not_before: int | None = None
     scheduled_for: int | None = None
     dedup: str | None = None
@@ -152,6 +157,7 @@ class Admit:
         decisions: list[Decision] = []
         run_rows: list[list[Any]] = []
         audit_rows: list[list[Any]] = []
+        kept: list[tuple[int, int]] = []
         entries: list[tuple[int, LedgerEntry]] = []
         for number, command in numbered:
             entry, run = command.entry, command.run
@@ -174,6 +180,8 @@ class Admit:
                 state = run.first_state
                 decision = Decision(Outcome.ADMITTED, entry.uuid, run.uuid, state, id=number)
                 run_rows.append(_row(number, entry, run, state))
+                if run.resumed_from is not None:
+                    kept.append((number, run.resumed_from))
                 if run.dedup is not None:
                     holders[run.dedup] = (number, run.uuid, state)
                 audit_rows.append([len(audit_rows), entry.invoker, number])
@@ -189,6 +197,7 @@ class Admit:
         insert_requests(tx, entries)
         if run_rows:
             tx.execute(_INSERT_RUNS, {"rows": dump(run_rows), "now": tx.now})
+            keep_records(tx, kept)
             tx.execute(_INSERT_AUDIT, {"rows": dump(audit_rows), "now": tx.now, "base": tx.next_id("audit")})
         return decisions
 
@@ -209,6 +218,8 @@ def _row(number: int, entry: LedgerEntry, run: NewRun, state: RunState) -> list[
         int(run.test),
         run.parent_id,
         run.rerun_of,
+        run.resumed_from,
+        run.recorded_version,
         run.not_before,
         run.scheduled_for,
         run.dedup,

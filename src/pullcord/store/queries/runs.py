@@ -10,18 +10,19 @@ from pydantic_core import from_json
 from pullcord.clock import rfc3339
 from pullcord.core.states import ENDED
 from pullcord.store.connection import Connection
+from pullcord.store.queries.attempts import failed_attempts, latest_attempt, shown_error
 from pullcord.store.queries.page import Listed, Page, fetch_page
 from pullcord.store.statement import dump
 
 _COLUMNS = """t.id, t.uuid, t.flow, t.flow_version, t.state, t.inputs, t.trigger_kind, q.trigger_name, t.invoker,
     q.invoker_kind, q.on_behalf_of, q.source, q.note, q.uuid, p.uuid, o.uuid, t.scheduled_for, t.queued_at,
     t.started_at, t.ended_at, t.attempt, t.takeovers, f.uuid, t.test, t.cancel, t.result, t.error, t.waiting_for,
-    t.partial, t.priority, t.not_before"""
+    t.partial, t.priority, t.not_before, q.origin, t.attempt_started_at"""
 _FROM = """FROM runs t LEFT JOIN requests q ON q.id = t.id LEFT JOIN runs p ON p.id = t.parent_id
     LEFT JOIN runs o ON o.id = t.rerun_of LEFT JOIN runs f ON f.id = t.resumed_from"""
 _ITEMS = f"SELECT EACH[{_COLUMNS}] {_FROM} WHERE t.uuid IN VALUES[uuids]"
 _STEPS = """
-SELECT EACH[run_id, seq, name, attempt, state, started_at, ended_at, result, error]
+SELECT EACH[run_id, seq, name, attempt, state, started_at, ended_at, result, error, kept, set_aside]
 FROM steps WHERE run_id IN VALUES[ids:int]"""
 
 
@@ -81,7 +82,8 @@ def load_runs(connection: Connection, uuids: list[str]) -> dict[str, dict[str, A
     parameters = {"ids": dump(list(steps))}
     for row in sorted(connection.array(_STEPS, parameters), key=lambda row: row[1]):
         steps[row[0]].append(_step(row))
-    return {row[1]: _item(row, steps[row[0]]) for row in found}
+    failed = failed_attempts(connection, [row[0] for row in found if row[20] > 1])
+    return {row[1]: _item(row, steps[row[0]], failed.get(row[0], [])) for row in found}
 
 
 def run_number(connection: Connection, uuid: str) -> tuple[int, str, str] | None:
@@ -119,6 +121,7 @@ def parsed(text: str | None) -> Any:
 
 def _summary(row: Any) -> dict[str, Any]:
     error = parsed(row[26])
+    origin = parsed(row[31]) or {}
     return {
         "id": row[1],
         "flow": row[2],
@@ -131,7 +134,8 @@ def _summary(row: Any) -> dict[str, Any]:
         "reason": row[12],
         "request_id": row[13],
         "parent_id": row[14],
-        "rerun_of": row[15],
+        "rerun_of": row[15] or origin.get("rerun_of"),
+        "changes": origin.get("changes"),
         "priority": row[29],
         "not_before": rfc3339(row[30]),
         "scheduled_for": rfc3339(row[16]),
@@ -140,7 +144,7 @@ def _summary(row: Any) -> dict[str, Any]:
         "ended_at": rfc3339(row[19]),
         "attempt": row[20],
         "takeovers": row[21],
-        "resumed_from": row[22],
+        "resumed_from": row[22] or origin.get("resumed_from"),
         "test": bool(row[23]),
         "cancel": parsed(row[24]),
         "error": None if error is None else {"type": error["type"], "message": error["message"]},
@@ -149,11 +153,12 @@ def _summary(row: Any) -> dict[str, Any]:
     }
 
 
-def _item(row: Any, steps: list[dict[str, Any]]) -> dict[str, Any]:
+def _item(row: Any, steps: list[dict[str, Any]], failed: list[dict[str, Any]]) -> dict[str, Any]:
     item = _summary(row)
     item["steps"] = steps
     item["result"] = parsed(row[25])
     item["error"] = _error(row[26])
+    item["attempts"] = [*failed, latest_attempt(item, rfc3339(row[32]))]
     return item
 
 
@@ -167,14 +172,14 @@ def _step(row: Any) -> dict[str, Any]:
         "ended_at": rfc3339(row[6]),
         "result": parsed(row[7]),
         "error": _error(row[8]),
+        "kept": bool(row[9]),
+        "set_aside": row[10],
     }
 
 
 def _error(text: str | None) -> dict[str, Any] | None:
     error = parsed(text)
-    if error is None:
-        return None
-    return {"type": error["type"], "message": error["message"], "traceback": error.get("traceback")}
+    return None if error is None else shown_error(error)
 
 
 def has_ended(item: dict[str, Any]) -> bool:

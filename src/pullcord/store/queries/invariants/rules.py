@@ -15,6 +15,7 @@ from pullcord.core.states import ACTIVE, ENDED, Outcome, RunState, StepState
 from pullcord.core.trigger import COMPLETION, EVENT, SCHEDULES
 from pullcord.store.commands.keys import DELIVERY, REQUEST_ID, RETENTION
 from pullcord.store.commands.lifecycle import MAX_LOSSES
+from pullcord.store.queries.invariants.attempts import ATTEMPT_INVARIANTS
 from pullcord.store.queries.invariants.invariant import Invariant
 
 _DAMAGE: Final = (
@@ -42,7 +43,7 @@ REQUESTS: Final = (
 )
 RUNS: Final = (
     "runs r LEFT JOIN requests q ON q.id = r.id LEFT JOIN runs p ON p.id = r.parent_id "
-    "LEFT JOIN runs o ON o.id = r.rerun_of LEFT JOIN slots s ON s.key = r.slot"
+    "LEFT JOIN slots s ON s.key = r.slot"
 )
 ADMISSIONS: Final = (
     "runs r LEFT JOIN (SELECT subject_id, count(*) AS entries FROM audit WHERE action = 'run.admit' "
@@ -83,6 +84,7 @@ HELD: Final = (
 _TOO_MANY = "h.first_attempts > h.capacity AND h.latest >= h.registered"
 
 INVARIANTS: Final = (
+    *ATTEMPT_INVARIANTS,
     # --- 1. Commit, then acknowledge
     Invariant(
         1, "every admitted request has its run", REQUESTS,
@@ -122,7 +124,7 @@ INVARIANTS: Final = (
         "r.uuid, r.parent_id", "run {} is a child of run no. {}, which cannot be", _DAMAGE,
     ),
     Invariant(
-        2, "every re-run names an earlier run", RUNS, "r.rerun_of IS NOT NULL AND (o.id IS NULL OR o.id >= r.id)",
+        2, "every re-run names an earlier run", RUNS, "r.rerun_of >= r.id",
         "r.uuid, r.rerun_of", "run {} repeats run no. {}, which cannot be", _DAMAGE,
     ),
     # --- 3. Every intent leaves a row
@@ -229,7 +231,8 @@ INVARIANTS: Final = (
     ),
     # --- 7. Replay
     Invariant(
-        7, "a step record belongs to a run that has begun", STEPS, "r.id IS NULL OR r.token < 1",
+        7, "a step record belongs to a run that has begun", STEPS,
+        "r.id IS NULL OR (r.token < 1 AND s.kept IS NULL)",
         "s.name, s.run_id", "step {} is recorded for run no. {}, which has not begun", _DAMAGE,
     ),
     Invariant(
@@ -282,7 +285,8 @@ INVARIANTS: Final = (
     ),
     Invariant(
         8, "a run says what it waits for when it waits", RUNS,
-        "(r.waiting_for IS NULL AND r.state = 'waiting') OR (r.waiting_for IS NOT NULL AND r.state <> 'waiting')",
+        "(r.waiting_for IS NULL AND r.state = 'waiting') OR (r.waiting_for IS NOT NULL "
+        "AND r.state NOT IN ('waiting', 'scheduled', 'queued'))",
         "r.uuid, r.state, r.waiting_for", "run {} is {}, and waits for {}", _HARMLESS,
     ),
     Invariant(
