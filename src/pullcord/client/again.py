@@ -154,7 +154,7 @@ def resume(run_id: str, options: Mapping[str, Any]) -> Call[Receipt]:
 
 def rerun(run_id: str, inputs: Mapping[str, Any] | None, options: Mapping[str, Any]) -> Call[Receipt]:
     """`POST /v1/runs/{id}/rerun`, with a request id, so that it can be sent again."""
-    return _ask(run_id, "rerun", {"inputs": dict(inputs or {})} | options)
+    return _ask(run_id, "rerun", {"inputs": dict(inputs or {}), **options})
 
 
 def _ask(run_id: str, what: str, options: Mapping[str, Any]) -> Call[Receipt]:

@@ -118,3 +118,8 @@ def retry_of(value: int | Retry | None) -> Retry:
     if isinstance(value, Retry):
         return value
     return Retry(limit=value)
+
+
+def retry_key(run_id: str) -> str:
+    """Return the idempotency key under which a failed run is asked for again, so that it is once however often."""
+    return f"retry-failed:{run_id}"

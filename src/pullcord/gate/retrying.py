@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pullcord.clock import Clock, rfc3339
+from pullcord.core.retry import retry_key
 from pullcord.failpoints import hit
 from pullcord.gate.again import Again
 from pullcord.gate.request import Invoker, Receipt
@@ -147,12 +148,7 @@ class RetryFailed:
     ) -> Receipt:
         options: dict[str, Any] = {"note": wanted.reason, "dry_run": dry_run}
         if not dry_run:
-            options["idempotency_key"] = key_of(run.id)
+            options["idempotency_key"] = retry_key(run.id)
         if wanted.from_beginning:
             return await self._again.rerun(run.id, None, invoker, source, **options)
         return await self._again.resume(run.id, invoker, source, force=wanted.force, **options)
-
-
-def key_of(run_id: str) -> str:
-    """Return the idempotency key under which a failed run is asked for again."""
-    return f"retry-failed:{run_id}"
