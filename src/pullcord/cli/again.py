@@ -43,10 +43,10 @@ def resume(
     """Go on with a run that failed or was cancelled: a new run that keeps its recorded steps and does the rest."""
     import asyncio
 
-    options = {"force": force, "idempotency_key": idempotency_key, "reason": reason}
-
     async def ask(client: AsyncClient) -> Receipt:
-        return await client.runs.resume(run_id, raise_on_refusal=False, **options)
+        return await client.runs.resume(
+            run_id, force=force, reason=reason, idempotency_key=idempotency_key, raise_on_refusal=False
+        )
 
     raise typer.Exit(asyncio.run(_see_through(ask, wait, data_dir, as_json)))
 
@@ -64,11 +64,11 @@ def rerun(
     """Run it again from the beginning as a new run, with the same inputs, those given changed."""
     import asyncio
 
-    options = {"idempotency_key": idempotency_key, "reason": reason}
-
     async def ask(client: AsyncClient) -> Receipt:
         changes = await _changes(client, run_id, inputs, inputs_file)
-        receipt = await client.runs.rerun(run_id, changes, raise_on_refusal=False, **options)
+        receipt = await client.runs.rerun(
+            run_id, changes, reason=reason, idempotency_key=idempotency_key, raise_on_refusal=False
+        )
         if changes and receipt.run_id is not None and not as_json:
             for line in changed_inputs((await client.runs.get(receipt.run_id))["changes"]):
                 say(line)

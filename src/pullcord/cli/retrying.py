@@ -167,9 +167,9 @@ async def _pause(stopped: Any, seconds: float) -> None:
 
 
 async def _one(client: AsyncClient, run: str, wanted: dict[str, Any]) -> Receipt:
-    from pullcord.gate.retrying import key_of
+    from pullcord.core.retry import retry_key
 
-    options = {"reason": wanted["reason"], "idempotency_key": key_of(run), "raise_on_refusal": False}
+    options = {"reason": wanted["reason"], "idempotency_key": retry_key(run), "raise_on_refusal": False}
     if wanted["from_beginning"]:
         return await client.runs.rerun(run, **options)
     return await client.runs.resume(run, force=wanted["force"], **options)
@@ -206,9 +206,8 @@ def _draw_plan(plan: dict[str, Any]) -> None:
     reasons = {text for group in groups for text in group["reasons"].values()}
     for text in sorted(reasons):
         say(clean(text))
-    typer.echo(
-        f"{plan['retryable']} of {plan['failed']} failed runs" + (", and there are more" if plan["more"] else "")
-    )
+    more = ", and there are more" if plan["more"] else ""
+    typer.echo(f"{plan['retryable']} of {plan['failed']} failed runs{more}")
 
 
 def _skipped(skipped: dict[str, int]) -> str:
@@ -219,9 +218,8 @@ def _draw_outcome(receipts: dict[str, Receipt], more: bool) -> None:
     outcomes = Counter(str(receipt.outcome) for receipt in receipts.values() if not receipt.refused)
     for outcome, count in outcomes.most_common():
         typer.echo(f"{count} {outcome}")
-    refused = Counter(
-        (receipt.code or str(receipt.outcome), receipt.reason) for receipt in receipts.values() if receipt.refused
-    )
+    left = [receipt for receipt in receipts.values() if receipt.refused]
+    refused = Counter((receipt.code or str(receipt.outcome), receipt.reason) for receipt in left)
     for (code, text), count in refused.most_common(5):
         say(f"{count} refused, {code}: {clean(text)}")
     if more:
