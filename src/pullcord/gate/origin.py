@@ -66,8 +66,8 @@ class Origin:
         if self.resume and not self.force and spec.version != self.flow_version:
             raise CodeChangedError(
                 f"the code of {spec.name} has changed since run {self.id} (version {self.flow_version}, now "
-                f"{spec.version}), so its recorded results may not fit: `pullcord runs rerun {self.id}` runs it from "
-                "the beginning, and resume with force (--force) keeps them where the code asks for the same steps"
+                f"{spec.version}): re-run it from the beginning, or resume it by force (--force), which keeps its "
+                "recorded results where the code asks for the same steps"
             )
 
     def version_kept(self, spec: FlowSpec) -> str | None:

@@ -80,7 +80,7 @@ def load_runs(connection: Connection, uuids: list[str]) -> dict[str, dict[str, A
     found = connection.array(_ITEMS, {"uuids": dump(uuids)})
     steps: dict[int, list[dict[str, Any]]] = {row[0]: [] for row in found}
     parameters = {"ids": dump(list(steps))}
-    for row in sorted(connection.array(_STEPS, parameters), key=lambda row: row[1]):
+    for row in sorted(connection.array(_STEPS, parameters), key=_place):
         steps[row[0]].append(_step(row))
     failed = failed_attempts(connection, [row[0] for row in found if row[20] > 1])
     return {row[1]: _item(row, steps[row[0]], failed.get(row[0], [])) for row in found}
@@ -117,6 +117,11 @@ def queue_ahead(connection: Connection, uuid: str) -> dict[str, Any] | None:
 def parsed(text: str | None) -> Any:
     """Read a JSON column."""
     return None if text is None else from_json(text)
+
+
+def _place(step: Any) -> tuple[bool, int, int]:
+    """Return the sort key of a step's row: those of attempts that were begun anew since come first."""
+    return step[10] is None, step[10] or 0, step[1]
 
 
 def _summary(row: Any) -> dict[str, Any]:

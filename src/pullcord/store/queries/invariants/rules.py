@@ -55,7 +55,8 @@ _DELIVERED = f"substr(k.scope, 1, {len(DELIVERY)}) = '{DELIVERY}'"
 KEYS: Final = "keys k LEFT JOIN requests q ON q.id = k.request_id"
 STEPS: Final = "steps s LEFT JOIN runs r ON r.id = s.run_id"
 NUMBERS: Final = (
-    "(SELECT run_id, seq, count(*) AS steps FROM steps GROUP BY run_id, seq) n JOIN runs r ON r.id = n.run_id"
+    "(SELECT run_id, seq, count(*) AS steps FROM steps GROUP BY run_id, seq, coalesce(set_aside, 0)) n "
+    "JOIN runs r ON r.id = n.run_id"
 )
 TRIGGERS: Final = "triggers t LEFT JOIN trigger_state s ON s.trigger_id = t.id"
 ASKED: Final = "requests q LEFT JOIN triggers t ON t.name = q.trigger_name"
