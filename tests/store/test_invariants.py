@@ -78,13 +78,13 @@ def populate(server: Server) -> None:
 def attempts(server: Server) -> None:
     """Make a run that began anew in its second attempt and failed, and one that keeps what it recorded."""
     (run,) = server.begin(admit("free", limited=False))
-    server.record(step(run))
+    server.record(step(run, "a1"))
     error = '{"type":"E","message":"m"}'
     server.finish(finished(run, "failed", error=error, retry_at=server.clock.now(), anew=True))
     server.queue_due()
     server.clock.advance(SECOND)
     (run,) = [work for work in server.claim() if work.id == run.id]
-    server.record(step(run, "s2"))
+    server.record(step(run, "a2"))
     server.finish(finished(run, "failed", error=error))
     server.admit(admit("free", limited=False, resumed_from=run.id, not_before=NOON + DAY))
 
@@ -152,7 +152,7 @@ BREAK: Mapping[str, Sequence[str]] = {
     "an owner is a server that was started": [
         "INSERT INTO meta (name, value) VALUES ('incarnation', '0') ON CONFLICT (name) DO UPDATE SET value = '0'"
     ],
-    "a step record belongs to a run that has begun": ["UPDATE steps SET run_id = 1000"],
+    "a step record belongs to a run that has begun": ["UPDATE steps SET run_id = 1000 WHERE kept IS NULL"],
     "a step record is whole": ["UPDATE steps SET result = NULL"],
     "the steps of a run are numbered": ["UPDATE steps SET seq = 1"],
     "no step ended after its run": ["UPDATE steps SET ended_at = ended_at * 2"],

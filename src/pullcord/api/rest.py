@@ -81,6 +81,8 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
         receipts = await submit_batch(app, request, invoker)
         return json_response({"receipts": [receipt.as_json() for receipt in receipts]})
 
+    add_again(rest, app)
+
     @rest.get("/v1/runs", tags=["runs"], summary="List runs, newest first")
     async def runs(
         flow: Text = None, state: RunState | None = None, trigger: Text = None, invoker: Text = None, tag: Text = None,
@@ -113,8 +115,6 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
     @rest.post("/v1/runs/{run_id}/cancel", tags=["runs"], summary="Cancel a run", status_code=202)
     async def cancel(run_id: RunId, invoker: Caller, how: Cancel) -> Any:
         return await app.cancel(run_id, reason=how.reason, force=how.force, invoker=invoker)
-
-    add_again(rest, app)
 
     @rest.get("/v1/requests", tags=["ledger"], summary="List requests, newest first")
     async def requests(
