@@ -30,6 +30,9 @@ CANCEL = tuple(name for name in NAMES if name.startswith("cancel."))
 FIRE = tuple(name for name in NAMES if name.startswith("fire."))
 """A load passes none of these: only triggers do."""
 
+RETRY = tuple(name for name in NAMES if name.startswith("retry."))
+"""Nor these: nothing fails in a load (`test_again.py`)."""
+
 OUTLIVED = ("worker.", "template.")
 """What begins so kills a process that the server outlives."""
 
@@ -54,7 +57,7 @@ def provoke(name: str, server: Server, load: Load) -> None:
         server.spawn()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in CANCEL + FIRE])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in CANCEL + FIRE + RETRY])
 def test_nothing_is_lost_when_a_process_dies_at(name: str, serve: Start, tmp_path: Path, log: Path) -> None:
     marker = tmp_path / "marker"
     marker.touch()  # A point whose marker is there does not fire: removing it arms the point in mid-load.

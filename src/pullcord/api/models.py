@@ -167,9 +167,9 @@ class RetryFailedRequest(Strict):
 
     def wanted(self) -> Wanted:
         """Return what is wanted."""
-        until = None if self.until is None else moment_of(self.until)
+        until = None if self.until is None else max(0, moment_of(self.until) or 0)
         return Wanted(
-            since=moment_of(self.since) or 0,
+            since=max(0, moment_of(self.since) or 0),
             until=until,
             flow=self.flow,
             error=self.error,
