@@ -56,11 +56,7 @@ def test_from_the_failed_step_what_was_done_is_not_done_again(
 ) -> None:
     server = serve(TRYING)
     run = server.api.run("kept", inputs)
-    waiting = server.api.state(run, "scheduled")
-    assert waiting["waiting_for"] == {
-        "kind": "retry",
-        "text": "waits 300 ms before attempt 2 of 4 after trying.Outage: the bank is down",
-    }
+    server.api.state(run, "scheduled")
     mended.touch()
     ended = server.api.end(run)
     assert ended["result"] == ["before", "helped", "shaky"]
@@ -114,7 +110,8 @@ def test_the_wait_for_the_next_attempt_survives_the_server(serve: Start, inputs:
     server.start()
     after = server.api.look(run)
     assert after == before
-    assert (after["attempt"], after["waiting_for"]["text"][:35]) == (2, "waits 1 h before attempt 2 of 4 aft")
+    text = "waits 1 h before attempt 2 of 4 after trying.Outage: the bank is down"
+    assert (after["attempt"], after["waiting_for"]) == (2, {"kind": "retry", "text": text})
     server.api.cancel(run, reason="no longer")
     ended = server.api.end(run)
     assert [(it["state"], it["started_at"] is None) for it in ended["attempts"]] == [
@@ -123,12 +120,13 @@ def test_the_wait_for_the_next_attempt_survives_the_server(serve: Start, inputs:
     healthy(server)
 
 
-@pytest.mark.parametrize("flow", ["kept", "anew"])
-@pytest.mark.parametrize(
-    "name",
-    ["journal.before_write", "writer.before_commit", "writer.after_commit", "journal.after_finish",
-     "retry.before_queue", "retry.after_queue", "dispatch.before_send", "worker.before_finish"],
+AT = (
+    "journal.before_write", "writer.before_commit", "writer.after_commit", "journal.after_finish",
+    "retry.before_queue", "retry.after_queue", "dispatch.before_send", "worker.before_finish",
 )  # fmt: skip
+
+
+@pytest.mark.parametrize(("flow", "name"), [*(("kept", name) for name in AT), *(("anew", name) for name in AT[1:4])])
 def test_no_attempt_is_lost_or_doubled_when_a_process_dies_at(
     name: str, flow: str, serve: Start, inputs: dict[str, str], log: Path, mended: Path, tmp_path: Path
 ) -> None:
@@ -147,10 +145,7 @@ def test_no_attempt_is_lost_or_doubled_when_a_process_dies_at(
     ended = server.api.end(run)
     attempts = [it["attempt"] for it in ended["attempts"]]
     assert attempts == list(range(1, ended["attempt"] + 1))
-    if ended["state"] == "failed":  # all four attempts were used up before it was mended
-        assert ended["attempt"] == 4
-    else:
-        assert ended["result"] == ["before", "helped", "shaky"]
+    assert ended["result"] == ["before", "helped", "shaky"]
     if flow == "kept":
         assert did(log, run)[0] == 1
     healthy(server)

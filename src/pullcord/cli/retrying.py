@@ -115,7 +115,9 @@ async def _agreed(count: int, from_beginning: bool, as_json: bool) -> bool:
     if as_json or not on_terminal():
         return False
     what = "run" if from_beginning else "resume"
-    question = f"{what.capitalize()} {count} run{'' if count == 1 else 's'}{' again' if from_beginning else ''}? [y/N] "
+    question = (
+        f"{what.capitalize()} {count} run{'' if count == 1 else 's'}{' again' if from_beginning else ''}? [y/N]: "
+    )
     console(stderr=True).print(question, end="", markup=False)
     return (await read_line()).strip().lower() in ("y", "yes")
 

@@ -32,6 +32,15 @@ def kinds_of(error: BaseException) -> list[str]:
     return names
 
 
+def original(record: dict[str, Any]) -> tuple[str, str]:
+    """Return type and message of an error record; those of the original where a `StepFailedError` stands for it."""
+    kind, message = str(record["type"]), str(record["message"])
+    if kind == StepFailedError.code:
+        inner, colon, rest = message.partition(": ")
+        return (inner, rest) if colon else (kind, message)
+    return kind, message
+
+
 def covers(wanted: Sequence[type[BaseException] | str], error: BaseException) -> bool:
     """Say whether an error is one of these kinds. Nothing is imported to find out."""
     names: set[str] = set()

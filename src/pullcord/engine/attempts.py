@@ -8,6 +8,7 @@ from typing import Final
 from pydantic_core import from_json, to_json
 
 from pullcord.core.durations import span
+from pullcord.core.failures import original
 from pullcord.core.retry import BEGINNING, Retry
 
 WORDS: Final = 200
@@ -44,7 +45,7 @@ def next_attempt(retry: Retry, failed: int, error: str, spread: float) -> NextAt
     if record.get("final"):
         return None
     pause = retry.pause(failed, spread)
-    why = f"{record['type']}: {record['message']}".splitlines()[0][:WORDS].rstrip(": ")
+    why = ": ".join(original(record)).splitlines()[0][:WORDS].rstrip(": ")
     when = f"waits {span(_rounded(pause))} before" if pause else "is about to begin"
     text = f"{when} attempt {failed + 1} of {retry.limit + 1} after {why}"
     return NextAttempt(pause, to_json({"kind": "retry", "text": text}).decode(), retry.start == BEGINNING)

@@ -52,12 +52,12 @@ def once(log: str, mended: str) -> list[str]:
     return _work(log, mended)
 
 
-@pc.flow(concurrency=1, retries=pc.Retry(limit=3, delay=0.3, jitter=False, retry_on=("no.such.Thing", Trouble)))
+@pc.flow(concurrency=1, retries=pc.Retry(limit=50, delay=0.3, backoff=1, retry_on=("no.such.Thing", Trouble)))
 def kept(log: str, mended: str) -> list[str]:
     return _work(log, mended)
 
 
-@pc.flow(concurrency=None, retries=pc.Retry(limit=3, delay=0.3, jitter=False, start="beginning"))
+@pc.flow(concurrency=None, retries=pc.Retry(limit=50, delay=0.3, backoff=1, start="beginning"))
 def anew(log: str, mended: str) -> list[str]:
     return _work(log, mended)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final
 
+from pullcord.core.failures import original
 from pullcord.store.connection import Connection
 from pullcord.store.queries.runs import parsed
 from pullcord.store.statement import dump
@@ -80,7 +81,7 @@ def find_failed(connection: Connection, since: int, until: int, flow: str | None
     one = "" if flow is None else " AND r.flow = :flow"
     parameters = {"since": since, "until": until} | ({} if flow is None else {"flow": flow})
     for row in connection.execute(f"{_FAILED}{one} ORDER BY r.id", parameters):
-        kind = str((parsed(row[5]) or {}).get("type", "unknown"))
+        kind, _ = original(parsed(row[5]))
         if error is not None and error not in (kind, kind.rpartition(".")[2]):
             continue
         if row[6] is not None:
