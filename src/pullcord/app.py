@@ -109,7 +109,7 @@ class App:
         self.gate = Gate(self.store, self.engine, self.policy, self.clock)
         self.again = Again(self.store, self.gate)
         self.retry_all = RetryFailed(self.store, self.again, self.clock)
-        self.engine.child_gate = ChildRuns(self.gate, self.watch).run
+        self.engine.child_gate = ChildRuns(self.gate, self.watch, self.store).run
         self.scheduler = Scheduler(self.gate, asyncio.get_running_loop())
         self.registry = Registry(self.store, self.engine, self.clock)
         self.kinds = TriggerKinds(

@@ -121,7 +121,7 @@ def test_a_run_that_is_being_cancelled_gets_no_other_attempt(server: Server) -> 
     server.cancel(run.uuid)
     (end,) = server.finish(failed(run, retry_at=server.clock.now(), why=WHY, anew=True))
     row = server.run(run.id)
-    assert (end.state, row["attempt"], row["begun"], row["waiting_for"]) == ("cancelled", 1, None, None)
+    assert (end.state, row["attempt"], row["epoch"], row["waiting_for"]) == ("cancelled", 1, None, None)
     assert server.count("attempts") == 0
     assert steps(server, run.id) == [("s", "failed", None)]
 
@@ -130,10 +130,10 @@ def test_an_attempt_from_the_beginning_keeps_the_records_for_history_only(server
     (run,) = server.begin(admit("free", **FREE))
     server.record(step(run, "a", seq=1), step(run, "b", "failed", seq=2, error=ERROR))
     again = retried(server, run, anew=True)
-    assert (again.steps, again.begun) == ([], 2)
+    assert (again.steps, again.epoch) == ([], 2)
     server.record(step(again, "a2", seq=1), step(again, "b2", "failed", seq=2, error=ERROR))
     third = retried(server, again)
-    assert ([row[0] for row in third.steps], third.begun) == (["a2", "b2"], 2)
+    assert ([row[0] for row in third.steps], third.epoch) == (["a2", "b2"], 2)
     assert steps(server, run.id) == [
         ("a", "succeeded", 1), ("a2", "succeeded", None), ("b", "failed", 1), ("b2", "retrying", None),
     ]  # fmt: skip

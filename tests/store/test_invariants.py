@@ -134,7 +134,7 @@ BREAK: Mapping[str, Sequence[str]] = {
     ],
     "every attempt before the last one is in the history": ["DELETE FROM attempts"],
     "an attempt in the history is of a run that had it": ["UPDATE attempts SET attempt = 7"],
-    "a record that does not count is older than the beginning": ["UPDATE runs SET begun = NULL"],
+    "a record that does not count is older than the beginning": ["UPDATE runs SET epoch = NULL"],
     "a record that was kept has a result and an origin": ["UPDATE runs SET resumed_from = NULL"],
     "every request has an outcome that exists": ["UPDATE requests SET outcome = 'forgotten' WHERE code IS NOT NULL"],
     "every refusal has a code and a reason": ["UPDATE requests SET reason = NULL WHERE outcome = 'rejected'"],

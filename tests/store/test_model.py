@@ -41,8 +41,7 @@ class Run:
     attempt: int = 1
     losses: int = 0
     worker: Claimed | None = None
-    resumed: bool = False
-    begun: int = 1
+    epoch: int = 1
     records: set[str] = field(default_factory=set)
 
     @property
@@ -124,7 +123,7 @@ class Runs(RuleBasedStateMachine):
             assert run.state is RunState.QUEUED or run.orphaned
             assert (work.token, work.attempt, work.lane) == (run.token + 1, run.attempt, run.lane)
             assert {row[0] for row in work.steps} == run.records, "it goes on from its records that count"
-            assert work.begun == run.begun
+            assert work.epoch == run.epoch
             if run.state is RunState.QUEUED:
                 taken.append(run)
             room[run.lane] -= 1
@@ -153,7 +152,7 @@ class Runs(RuleBasedStateMachine):
             self.end(run, RunState.SCHEDULED)
             run.due, run.attempt = at, run.attempt + 1
             if how == "anew":
-                run.begun, run.records = run.attempt, set()
+                run.epoch, run.records = run.epoch + 1, set()
         else:
             self.end(run, RunState(how))
         assert end.state == run.state
@@ -178,7 +177,7 @@ class Runs(RuleBasedStateMachine):
     def record(self, data: st.DataObject, number: int) -> None:
         run = self.pick(data, working=True)
         assert run.worker is not None
-        identity = f"attempt {run.begun}, step {number}"
+        identity = f"epoch {run.epoch}, step {number}"
         assert self.server.record(step(run.worker, identity, seq=number)).stale == set()
         run.records.add(identity)
         if run.token > 1:
@@ -221,11 +220,11 @@ class Runs(RuleBasedStateMachine):
     @rule(data=st.data())
     def resume(self, data: st.DataObject) -> None:
         origin = data.draw(st.sampled_from([run for run in self.runs.values() if run.state in RESUMABLE]))
-        asked = admit(origin.flow, limited=origin.flow in LIMITED, resumed_from=origin.number)
+        asked = admit(origin.flow, limited=origin.flow in LIMITED, resumed_from=origin.number, epoch=origin.epoch)
         (decision,) = self.server.admit(asked)
         assert decision.run_uuid is not None
         run = Run(decision.id, decision.run_uuid, origin.flow, 0, RunState.QUEUED)
-        run.resumed, run.records = True, set(origin.records)
+        run.epoch, run.records = origin.epoch, set(origin.records)
         self.runs[decision.id] = run
 
     @rule(seconds=st.integers(1, 12))

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 from collections import Counter
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,48 @@ def test_a_failed_run_goes_on_where_it_failed(serve: Start, inputs: dict[str, st
     assert did(log, ended["id"]) == {1: 1}
     refused = again(server, ended["id"])
     assert (refused.status, refused.body["code"], refused.body["state"]) == (409, "not_resumable", "succeeded")
+    healthy(server)
+
+
+def test_what_is_kept_of_a_run_that_began_anew_is_of_its_last_attempt(
+    serve: Start, inputs: dict[str, str], log: Path, mended: Path
+) -> None:
+    server = serve(TRYING)
+    origin = server.api.result("anew-once", inputs)
+    assert (origin["state"], origin["attempt"]) == ("failed", 2)
+    first = server.api.end(again(server, origin["id"]).run_id)
+    assert (first["state"], first["attempt"]) == ("failed", 2), "kept at first, and then anew as its flow says"
+    assert did(log, first["id"]) == {0: 1, 1: 2}
+    mended.touch()
+    ended = server.api.end(again(server, first["id"]).run_id)
+    assert ended["result"] == ["before", "helped", "shaky"]
+    assert did(log, ended["id"]) == {1: 1}
+    healthy(server)
+
+
+@pytest.mark.parametrize("how", ["resume", "retry"])
+def test_a_child_that_failed_goes_on_where_it_failed(
+    how: str, serve: Start, inputs: dict[str, str], log: Path, mended: Path
+) -> None:
+    server = serve(TRYING)
+    if how == "retry":
+        run = server.api.run("outer-again", inputs)
+        server.api.state(run, "scheduled")
+    else:
+        failed = server.api.result("outer", inputs)
+        assert failed["error"]["type"] == "child_failed"
+    mended.touch()
+    if how == "resume":
+        run = again(server, failed["id"]).run_id
+    ended = server.api.end(run)
+    assert ended["result"] == "beforeshaky"
+    children = server.api.get("/v1/runs", flow="inner").body["items"]
+    assert [child["state"] for child in children] == ["succeeded", *["failed"] * (len(children) - 1)]
+    for newer, older in pairwise(children):
+        assert newer["resumed_from"] == older["id"]
+    executed = Counter(line["what"] for line in lines_of(log) if line["kind"] == "step")
+    assert executed == {0: 1, 1: len(children)}
+    assert children[0]["parent_id"] == run
     healthy(server)
 
 

@@ -40,7 +40,7 @@ class Again:
             NotFoundError: there is no such run.
         """
         row = await self._find(run_id)
-        origin = Origin(*_facts(row), resume=True, force=force)
+        origin = Origin(*facts(row), resume=True, force=force)
         return await self._gate.submit(_request(row, row.inputs, origin, invoker, source, options))
 
     async def rerun(
@@ -64,7 +64,7 @@ class Again:
             for name, value in (given or {}).items()
             if name not in row.inputs or row.inputs[name] != value
         }
-        origin = Origin(*_facts(row), resume=False, changes=changes)
+        origin = Origin(*facts(row), resume=False, changes=changes)
         return await self._gate.submit(_request(row, row.inputs | (given or {}), origin, invoker, source, options))
 
     async def _find(self, run_id: str) -> OriginRow:
@@ -74,8 +74,9 @@ class Again:
         return row
 
 
-def _facts(row: OriginRow) -> tuple[int, str, str, str, str]:
-    return row.number, row.id, row.flow_version, row.recorded_version, row.state
+def facts(row: OriginRow) -> tuple[int, str, str, str, int | None, str]:
+    """Return what an `Origin` begins with."""
+    return row.number, row.id, row.flow_version, row.recorded_version, row.epoch, row.state
 
 
 def _request(

@@ -216,6 +216,7 @@ class Gate:
             rerun_of=origin.number if origin is not None and not origin.resume else None,
             resumed_from=origin.number if origin is not None and origin.resume else None,
             recorded_version=None if origin is None else origin.version_kept(spec),
+            epoch=origin.epoch if origin is not None and origin.resume else None,
             not_before=request.not_before,
             scheduled_for=request.scheduled_for,
             dedup=_dedup(request),
@@ -372,7 +373,12 @@ def _identities(request: TriggerRequest, sent: str | None) -> tuple[Identity, ..
 def _again(request: TriggerRequest) -> str:
     """Return what tells the wish for a run again from the wish for one with the same inputs."""
     origin = request.origin
-    return "" if origin is None else f"\n{'resume' if origin.resume else 'rerun'} {origin.id}"
+    # The request id of a child run follows from the call: what is asked for under it is always the same.
+    return (
+        ""
+        if origin is None or request.parent_id is not None
+        else f"\n{'resume' if origin.resume else 'rerun'} {origin.id}"
+    )
 
 
 def _seal(identity: Identity, request: TriggerRequest, inputs: str) -> Identity:

@@ -22,6 +22,7 @@ class Origin:
         id: its id.
         flow_version: version of the code that it ran with.
         recorded_version: version that its recorded results are of.
+        epoch: the epoch of its records that count.
         state: how it ended, or where it is.
         resume: whether its recorded results are kept; otherwise everything is run from the beginning.
         force: whether they are kept although the code has changed.
@@ -32,6 +33,7 @@ class Origin:
     id: str
     flow_version: str
     recorded_version: str
+    epoch: int | None
     state: str
     resume: bool
     force: bool = False

@@ -104,7 +104,7 @@ CREATE TABLE runs (
 	error TEXT, 
 	cancel TEXT, 
 	waiting_for TEXT, 
-	partial TEXT, dedup TEXT, attempt_started_at BIGINT, begun INTEGER, recorded_version TEXT, 
+	partial TEXT, dedup TEXT, attempt_started_at BIGINT, epoch INTEGER, recorded_version TEXT, 
 	PRIMARY KEY (id)
 );
 CREATE TABLE slots (

@@ -57,7 +57,7 @@ class Execution:
         self.worker = worker
         self.timeout: float | None = None
         self.retry = NO_RETRY
-        self.root = "" if info["begun"] == 1 else f"attempt {info['begun']}"
+        self.root = "" if info["epoch"] == 1 else f"epoch {info['epoch']}"
         self.recorded: dict[str, list[Any]] = {}
         self.unused: set[str] = set()
         last = 0

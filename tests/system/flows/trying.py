@@ -72,6 +72,26 @@ def patient(log: str, mended: str) -> list[str]:
     return _work(log, mended)
 
 
+@pc.flow(concurrency=None)
+def inner(log: str, mended: str) -> str:
+    return before(log) + shaky(log, mended)
+
+
+@pc.flow(concurrency=None)
+def outer(log: str, mended: str) -> str:
+    return inner(log, mended)
+
+
+@pc.flow(concurrency=None, retries=pc.Retry(limit=50, delay=0.3, backoff=1, retry_on="child_failed"))
+def outer_again(log: str, mended: str) -> str:
+    return inner(log, mended)
+
+
+@pc.flow(concurrency=None, retries=pc.Retry(limit=1, delay=0, start="beginning"))
+def anew_once(log: str, mended: str) -> list[str]:
+    return _work(log, mended)
+
+
 @pc.flow(concurrency=None, timeout=0.3, retries=pc.Retry(limit=1, delay=0, retry_on="run_timeout"))
 def slow(port: int) -> str:
     if pc.run().attempt == 1:

@@ -17,7 +17,7 @@ from pullcord.store.transaction import Transaction
 
 _RUN_COLUMNS = (
     "id:int uuid flow flow_version state inputs trigger_kind invoker lane slot priority:int test:int parent_id:int "
-    "rerun_of:int resumed_from:int recorded_version not_before:int scheduled_for:int dedup"
+    "rerun_of:int resumed_from:int recorded_version epoch:int not_before:int scheduled_for:int dedup"
 )
 _INSERT_RUNS = f"""
 INSERT INTO runs ({names(_RUN_COLUMNS)}, token, attempt, takeovers, losses, queued_at)
@@ -62,6 +62,7 @@ class NewRun:
         rerun_of: number of the run this one repeats.
         resumed_from: number of the run whose recorded results it keeps.
         recorded_version: version of the code that these were recorded with, where it is another one.
+        epoch: the epoch that these are of; None is the first.
         not_before: microseconds; it stays `scheduled` until then.
         scheduled_for: the time a schedule meant, microseconds.
         dedup: no other run with the same one exists that has not ended (design rule 5).
@@ -78,6 +79,7 @@ class NewRun:
     rerun_of: int | None = None
     resumed_from: int | None = None
     recorded_version: str | None = None
+    epoch: int | None = None
     not_before: int | None = None
     scheduled_for: int | None = None
     dedup: str | None = None
@@ -220,6 +222,7 @@ def _row(number: int, entry: LedgerEntry, run: NewRun, state: RunState) -> list[
         run.rerun_of,
         run.resumed_from,
         run.recorded_version,
+        run.epoch,
         run.not_before,
         run.scheduled_for,
         run.dedup,

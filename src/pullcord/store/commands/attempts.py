@@ -17,7 +17,7 @@ ON CONFLICT (run_id, attempt) DO NOTHING"""
 _SET_ASIDE = """
 UPDATE steps SET set_aside = r.attempt - 1 FROM runs r
 WHERE r.id = steps.run_id AND steps.run_id IN VALUES[ids:int] AND steps.set_aside IS NULL
-AND r.state || '' = 'scheduled' AND r.begun = r.attempt"""
+AND r.state || '' = 'scheduled'"""
 _REOPEN = """
 UPDATE steps SET state = 'retrying' WHERE state = 'failed' AND set_aside IS NULL
 AND run_id IN (SELECT id FROM runs WHERE state || '' = 'scheduled' AND id IN VALUES[ids:int])"""

@@ -48,7 +48,7 @@ _CLAIMED = """
 SELECT EACH[r.id, r.token, r.uuid, r.flow, r.inputs, r.attempt, r.lane,
     coalesce(r.recorded_version, r.flow_version),
     r.scheduled_for, r.test, r.takeovers, r.resumed_from, q.uuid, q.invoker, q.invoker_kind, q.on_behalf_of,
-    q.trigger_kind, q.trigger_name, r.queued_at, r.started_at, coalesce(r.begun, 1)]
+    q.trigger_kind, q.trigger_name, r.queued_at, r.started_at, coalesce(r.epoch, 1), r.resumed_from]
 FROM runs r JOIN requests q ON q.id = r.id WHERE r.id IN VALUES[ids:int]"""
 _STEPS = """
 SELECT EACH[run_id, identity, name, seq, attempt, state, result, error]
@@ -77,7 +77,8 @@ class Claimed:
         steps: recorded steps, `[identity, name, seq, attempt, state, result, error]`.
         queued_at: when it was queued last, microseconds.
         started_at: when it started first, microseconds.
-        begun: the attempt that began from the beginning last; records of earlier ones do not count.
+        epoch: how often its records have begun anew, those of its origins counted in, from 1.
+        resumed_from: number of the run whose recorded results it keeps.
     """
 
     id: int
@@ -96,7 +97,8 @@ class Claimed:
     steps: list[list[Any]]
     queued_at: int | None = None
     started_at: int | None = None
-    begun: int = 1
+    epoch: int = 1
+    resumed_from: int | None = None
 
 
 def claim(tx: Transaction, room: Mapping[str, int], floor: int) -> list[Claimed]:
@@ -178,7 +180,8 @@ def _take(tx: Transaction, chosen: list[int]) -> list[Claimed]:
             steps=steps.get(row[0], []),
             queued_at=row[18],
             started_at=row[19],
-            begun=row[20],
+            epoch=row[20],
+            resumed_from=row[21],
         )
         for row in sorted(found, key=lambda row: row[0])
     ]

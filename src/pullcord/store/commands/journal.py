@@ -44,7 +44,7 @@ UPDATE runs SET
     result = CASE WHEN runs.state = 'cancelling' THEN NULL ELSE s.result END,
     error = CASE WHEN runs.state = 'cancelling' THEN NULL ELSE s.error END,
     waiting_for = CASE WHEN runs.state != 'cancelling' THEN s.why END,
-    begun = CASE WHEN runs.state != 'cancelling' AND s.anew = 1 THEN attempt + 1 ELSE begun END
+    epoch = CASE WHEN runs.state != 'cancelling' AND s.anew = 1 THEN coalesce(epoch, 1) + 1 ELSE epoch END
 FROM {rows(_END_COLUMNS)} AS s
 WHERE runs.id = s.run AND runs.token = s.token AND {IN_WORKER}"""
 _ENDS = "SELECT EACH[id, token, state, slot] FROM runs WHERE id IN VALUES[ids:int]"

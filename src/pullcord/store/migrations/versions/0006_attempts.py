@@ -24,7 +24,7 @@ def upgrade() -> None:
         sqlite_with_rowid=False,
     )
     op.add_column("runs", sa.Column("attempt_started_at", sa.BigInteger))
-    op.add_column("runs", sa.Column("begun", sa.Integer))
+    op.add_column("runs", sa.Column("epoch", sa.Integer))
     op.add_column("runs", sa.Column("recorded_version", sa.Text))
     for column in ("rerun_of", "resumed_from"):
         where = sa.text(f"{column} IS NOT NULL")

@@ -29,7 +29,7 @@ ATTEMPT_INVARIANTS: Final = (
     ),
     Invariant(
         7, "a record that does not count is older than the beginning", RECORDS,
-        "s.set_aside IS NOT NULL AND (r.begun IS NULL OR s.set_aside >= r.begun OR r.begun > r.attempt)",
+        "s.set_aside IS NOT NULL AND (r.epoch IS NULL OR s.set_aside >= r.attempt)",
         "s.name, r.uuid, s.set_aside", "step {} of run {} does not count since attempt {}, which began nothing anew",
         _REPORT,
     ),
