@@ -19,7 +19,9 @@ from pullcord.store.commands.keys import REQUEST_ID, Identity
 from pullcord.store.commands.ledger import Note
 from pullcord.store.commands.lifecycle import CancelRun, LoseRuns, QueueDue, SetWaiting, Start
 from pullcord.store.connection import Connection
+from pullcord.store.queries.failed import find_failed
 from pullcord.store.queries.flows import counts, last_runs
+from pullcord.store.queries.origins import find_origin, inherited_child
 from pullcord.store.queries.page import Page
 from pullcord.store.queries.requests import RequestFilter, find_originals, get_request, list_requests
 from pullcord.store.queries.runs import RunFilter, list_runs, load_runs, queue_ahead, run_number
@@ -27,7 +29,7 @@ from pullcord.store.sqlite import SQLiteConnection
 from pullcord.store.transaction import Hints, Transaction, ignore
 from tests.store.harness import LANE, NOON, Server, SQLiteDatabase, admit, finished, note, step
 
-TABLES = "runs|requests|steps|keys|slots|audit"
+TABLES = "runs|requests|steps|keys|slots|audit|attempts"
 SCAN = re.compile(r"^SCAN (\w+)(?: USING (?:COVERING )?INDEX (\w+))?")
 
 
@@ -197,6 +199,8 @@ LOOK_UPS: dict[str, Callable[[sqlite3.Connection, str], Any]] = {
         connection, [Identity("f", "owner", "k", "s"), Identity(REQUEST_ID, "owner", uuid, "s")], NOON
     ),
     "a request": lambda connection, uuid: get_request(connection, uuid, "owner"),
+    "a run that is wanted again": find_origin,
+    "a child of an origin": lambda connection, _: inherited_child(connection, 7, "i"),
     "newest run of a flow": lambda connection, _: last_runs(connection, ["f", "free"]),
 }
 
@@ -207,6 +211,16 @@ def test_look_ups_begin_at_an_index(recorder: Recorder, filled: Server, partial:
     LOOK_UPS[name](connection_of(recorder), row["uuid"])
     assert recorder.statements
     assert complaints(recorder, partial, sorting=name == "a request") == [], "a request id has a handful of rows"
+
+
+def test_failed_runs_are_found_by_their_state(recorder: Recorder, filled: Server, partial: set[str]) -> None:
+    filled.connection.execute('UPDATE runs SET state = \'failed\', error = \'{"type":"E","message":""}\' WHERE id < 9')
+    filled.connection.execute("UPDATE runs SET ended_at = 5")
+    assert len(find_failed(connection_of(recorder), 0, 9, None, None).runs) == 8
+    used = [line for plan in recorder.plans().values() for line in plan]
+    for index in ("runs_state", "runs_resumed_from", "runs_rerun_of", "runs_flow"):
+        assert any(f"INDEX {index} " in line for line in used), index
+    assert complaints(recorder, partial) == []
 
 
 def transaction(recorder: Recorder, filled: Server) -> Transaction:
@@ -260,6 +274,8 @@ def held(filled: Server) -> list[Claimed]:
         "stale",
         "finish",
         "retry",
+        "anew",
+        "resume",
         "lose",
         "wait",
         "cancel",
@@ -292,6 +308,10 @@ def test_writes_begin_at_an_index(recorder: Recorder, filled: Server, partial: s
         FinishRuns.apply(tx, [FinishRuns([finished(run) for run in runs] + [finished(runs[0], token=0)], ignore)])
     elif kind == "retry":
         FinishRuns.apply(tx, [FinishRuns([finished(run, "failed", retry_at=NOON) for run in runs], ignore)])
+    elif kind == "anew":
+        FinishRuns.apply(tx, [FinishRuns([finished(run, "failed", retry_at=NOON, anew=True) for run in runs], ignore)])
+    elif kind == "resume":
+        Admit.apply(tx, [admit("free", limited=False, resumed_from=run.id) for run in runs])
     elif kind == "lose":
         LoseRuns.apply(tx, [LoseRuns([[run.id, run.token, 1, None] for run in runs], ignore)])
     elif kind == "wait":
