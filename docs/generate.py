@@ -332,19 +332,7 @@ PYTHON: dict[str, list[str]] = {
     "Errors": ["PullcordError", "PullcordRuntimeError", "StepFailedError", "StepTimeoutError", "ChildFailedError"],
 }
 METHODS: dict[str, list[str]] = {
-    "App": [
-        "run",
-        "run_many",
-        "validate",
-        "cancel",
-        "resume",
-        "rerun",
-        "retry_failed",
-        "ready",
-        "reload",
-        "start",
-        "stop",
-    ],
+    "App": ["run", "run_many", "validate", "cancel", "resume", "rerun", "ready", "reload", "start", "stop"],
     "Client": ["run", "run_many", "ready", "metrics", "close"],
 }
 

@@ -25,7 +25,7 @@ from pullcord.gate.children import ChildRuns
 from pullcord.gate.gate import Gate
 from pullcord.gate.policy import LocalPolicy, Policy
 from pullcord.gate.request import OWNER, Invoker, Receipt, RefusedError, TriggerRequest
-from pullcord.gate.retrying import RetryFailed, Wanted
+from pullcord.gate.retrying import RetryFailed
 from pullcord.services.duty import Duty
 from pullcord.services.looplag import LoopLag
 from pullcord.services.rescuer import Rescuer
@@ -108,7 +108,7 @@ class App:
         self.watch = Watch(self.store, self.engine.hub)
         self.gate = Gate(self.store, self.engine, self.policy, self.clock)
         self.again = Again(self.store, self.gate)
-        self.retry_all = RetryFailed(self.store, self.again, self.clock)
+        self.retry_failed = RetryFailed(self.store, self.again, self.clock)
         self.engine.child_gate = ChildRuns(self.gate, self.watch, self.store).run
         self.scheduler = Scheduler(self.gate, asyncio.get_running_loop())
         self.registry = Registry(self.store, self.engine, self.clock)
@@ -373,13 +373,6 @@ class App:
         self._check()
         options = {"note": reason, "idempotency_key": idempotency_key, "request_id": request_id}
         return await self.again.rerun(run_id, changes, invoker, source, **options)
-
-    async def retry_failed(
-        self, wanted: Wanted, dry_run: bool = True, *, invoker: Invoker = OWNER, source: str = "python"
-    ) -> dict[str, Any]:
-        """Say which failed runs would be asked for again and which not, or ask for them; twice is no more than once."""
-        self._check()
-        return await self.retry_all.retry(wanted, dry_run, invoker, source)
 
     def _check(self) -> None:
         if not self._started:

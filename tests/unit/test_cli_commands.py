@@ -235,7 +235,12 @@ def test_ctrl_c_leaves_a_run_of_the_server_alone(served: Place) -> None:
 
 
 def test_flows_are_listed_and_shown(served: Place) -> None:
-    assert [flow["name"] for flow in served.call_json("flows", "list")["items"]] == ["fails", "shaky", "sleeps", "twice"]
+    assert [flow["name"] for flow in served.call_json("flows", "list")["items"]] == [
+        "fails",
+        "shaky",
+        "sleeps",
+        "twice",
+    ]
     shown = served.call("flows", "show", "twice").stdout
     assert "Double a number." in shown
     assert "required" in shown

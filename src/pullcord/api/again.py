@@ -21,8 +21,7 @@ def add_again(rest: FastAPI, app: App) -> None:
 
     @rest.post("/v1/runs/retry-failed", tags=["runs"], summary="Ask again for runs that failed, or say which")
     async def retry_failed(request: Request, invoker: Caller, how: RetryFailed) -> Any:
-        answer = await app.retry_failed(how.wanted(), how.dry_run, invoker=invoker, source=source_of(request.scope))
-        return json_response(answer)
+        return json_response(await app.retry_failed.retry(how.wanted(), how.dry_run, invoker, source_of(request.scope)))
 
     @rest.post("/v1/runs/{run_id}/resume", tags=["runs"], summary="Go on with a run that failed", status_code=202)
     async def resume(run_id: RunId, request: Request, invoker: Caller, how: Resume) -> Any:
