@@ -215,6 +215,22 @@ def test_a_child_that_failed_goes_on_where_it_failed(
     healthy(server)
 
 
+def test_a_child_that_goes_on_without_its_parent_is_waited_for(serve: Start, meeting: Meeting) -> None:
+    server = serve(TRYING)
+    run = server.api.run("both", {"port": meeting.port})
+    guests = meeting.guests(2)
+    guests["step"].go("fail")
+    assert server.api.end(run)["state"] == "failed"
+    new = again(server, run).run_id
+    meeting.guest().go("well")
+    guests["child"].go("done")
+    ended = server.api.end(new)
+    assert (ended["state"], ended["result"]) == ("succeeded", ["done", "well"])
+    meeting.nobody()
+    assert len(server.api.get("/v1/runs", flow="long-child").body["items"]) == 1
+    healthy(server)
+
+
 def test_a_cancelled_run_is_resumed(serve: Start, meeting: Meeting) -> None:
     server = serve(STEADY)
     run = server.api.run("meets", {"port": meeting.port, "texts": ["a", "b"]})

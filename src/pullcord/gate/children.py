@@ -60,8 +60,12 @@ class ChildRuns:
         )
         if parent.resumed_from is not None:
             inherited = await self._store.read(inherited_child, parent.resumed_from, identity)
-            if inherited is not None and inherited.state == RunState.SUCCEEDED:
-                return await self._await(inherited.id)
+            if inherited is not None and inherited.state not in RESUMABLE:
+                # It has succeeded, or it goes on although its parent did not.
+                answer = await self._await(inherited.id)
+                if answer["state"] == RunState.SUCCEEDED:
+                    return answer
+                inherited = await self._store.read(inherited_child, parent.resumed_from, identity)
             request.origin = _resumable(inherited)
         hit("gate.before_child")
         receipt = await self._submit(request)

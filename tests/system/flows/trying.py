@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
-from witness import meet, note
+from witness import meet, meet_async, note
 
 import pullcord as pc
 
@@ -90,6 +91,25 @@ def outer_again(log: str, mended: str) -> str:
 @pc.flow(concurrency=None, retries=pc.Retry(limit=1, delay=0, start="beginning"))
 def anew_once(log: str, mended: str) -> list[str]:
     return _work(log, mended)
+
+
+@pc.flow(concurrency=None)
+async def long_child(port: int) -> str:
+    return await meet_async(port, "child")
+
+
+@pc.step
+async def told(port: int) -> str:
+    word = await meet_async(port, "step")
+    if word == "fail":
+        raise Outage("the step")
+    return word
+
+
+@pc.flow(concurrency=None)
+async def both(port: int) -> list[str]:
+    """Fail while the child goes on."""
+    return list(await asyncio.gather(long_child(port), told(port)))
 
 
 @pc.flow(concurrency=None, timeout=0.3, retries=pc.Retry(limit=1, delay=0, retry_on="run_timeout"))
