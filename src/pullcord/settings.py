@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from pullcord.core.errors import UsageError
+from pullcord.core.concurrency import Group
+from pullcord.core.errors import DefinitionError, UsageError
 from pullcord.engine.locations import CodeLocation, read_locations
+from pullcord.notify.settings import ChannelSettings, read_channels
 
-_KNOWN = {"data_dir", "database_url", "host", "port", "workers", "flows", "log_format", "log_level", "code"}
-_FILE_ONLY = {"code"}
+_FILE_ONLY = {"code", "channels", "limits"}
+_KNOWN = _FILE_ONLY | {
+    "data_dir", "database_url", "host", "port", "workers", "flows", "log_format", "log_level",
+}  # fmt: skip
 
 AUTO: Final = "auto"
 """The value of a setting that follows from the circumstances."""
@@ -36,6 +40,8 @@ class Settings:
         log_format: how the server writes its log: `text`, `json`, or `auto`: text on a terminal, JSON elsewhere.
         log_level: `debug`, `info`, `warning`, `error`, or `auto`: `info`, but `warning` where `serve` has a terminal.
         code: code locations with an interpreter or a name of their own, in addition to `flows`.
+        channels: where messages about runs are sent.
+        limits: how many runs of a group of flows may be active at once, by the group's name.
     """
 
     data_dir: Path = Path(".pullcord")
@@ -47,6 +53,8 @@ class Settings:
     log_format: str = AUTO
     log_level: str = AUTO
     code: tuple[CodeLocation, ...] = ()
+    channels: tuple[ChannelSettings, ...] = ()
+    limits: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def place(self) -> str:
@@ -90,6 +98,8 @@ def load_settings(
         log_format=_one_of("log_format", values.get("log_format", AUTO), LOG_FORMATS),
         log_level=_one_of("log_level", values.get("log_level", AUTO), LOG_LEVELS),
         code=read_locations(values.get("code", ()), home),
+        channels=read_channels(values.get("channels", {}), home),
+        limits=_limits(values.get("limits", {})),
     )
 
 
@@ -126,6 +136,15 @@ def _flows(value: Any) -> tuple[str, ...]:
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return tuple(value)
     raise UsageError(f"flows must be a list of modules, files or folders, not {value!r}")
+
+
+def _limits(value: Any) -> dict[str, int]:
+    if not isinstance(value, dict):
+        raise UsageError(f"limits is a table of groups, for example `[limits]` with `warehouse = 4`, not {value!r}")
+    try:
+        return {Group(name).name: _whole(f"limits.{name}", limit, 1, 2**31 - 2) for name, limit in value.items()}
+    except DefinitionError as error:
+        raise UsageError(f"limits: {error.message}") from None
 
 
 def _text(name: str, value: Any) -> str | None:

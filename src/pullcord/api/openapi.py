@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pullcord.api.models import (
     BatchRequest,
     CancelRequest,
+    LimitChange,
     PreviewRequest,
     ReplayRequest,
     RerunRequest,
@@ -152,6 +153,13 @@ _CALLS: Final[dict[tuple[str, str], _Call]] = {
     ("post", "/v1/triggers/{trigger}/replay"): _Call(
         {202: ("admitted", "Receipt"), 200: ("not admitted, and no fault", "Receipt")}, _GATE, ReplayRequest
     ),
+    ("get", "/v1/limits"): _Call({200: ("limits by name", "LimitPage")}, (401, 503)),
+    ("get", "/v1/limits/{limit}"): _Call({200: ("the limit", "Limit")}, (401, 404, 503)),
+    ("patch", "/v1/limits/{limit}"): _Call(
+        {200: ("the limit as it is then", "Limit")}, (*_SEND, 401, 403, 404, 503), LimitChange
+    ),
+    ("get", "/v1/channels"): _Call({200: ("channels by name", "ChannelPage")}, _LIST),
+    ("post", "/v1/channels/{channel}/test"): _Call({200: ("what became of the message", "ChannelTest")}, _LOOK),
     ("post", "/v1/hooks/{name}"): _Call(
         {202: ("admitted", "Receipt"), 200: ("it came before, or was skipped", "Receipt")},
         (400, 401, 404, 405, 409, 413, 422, 429, 500, 503), parameters=_DELIVERY,
@@ -206,11 +214,8 @@ def _document(rest: FastAPI) -> dict[str, Any]:
     for path, operations in paths.items():
         for method, operation in operations.items():
             _fill(operation, _CALLS[method, path])
-    models = (
-        RunRequest, BatchRequest, CancelRequest, ResumeRequest, RerunRequest, RetryFailedRequest, ValidateRequest,
-        TriggerChange, PreviewRequest, ReplayRequest,
-    )  # fmt: skip
-    bodies = {model.__name__: model.model_json_schema(ref_template=REF + "{model}") for model in models}
+    models = {call.body.__name__: call.body for call in _CALLS.values() if call.body is not None}
+    bodies = {name: model.model_json_schema(ref_template=REF + "{model}") for name, model in models.items()}
     # What is no request is refused in a receipt of its own.
     bodies["BatchRequest"]["properties"]["requests"]["items"] = {"anyOf": [ref("RunRequest"), {}]}
     given = document.get("components", {}).get("schemas", {})

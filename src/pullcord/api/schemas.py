@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pullcord.core.changes import ADDED, CHANGED, REMOVED
+from pullcord.core.concurrency import OnConflict
 from pullcord.core.states import Outcome, RunState, StepState
 from pullcord.triggers.record import HEALTH
 
@@ -45,7 +46,29 @@ _NUMBER: Final[Schema] = {"type": "integer"}
 _FLAG: Final[Schema] = {"type": "boolean"}
 _MAP: Final[Schema] = {"type": "object"}
 _STATE: Final = _one_of(RunState)
-_SETTINGS: Final = _object({"concurrency": {"type": ["integer", "null"]}, "retries": _MAP, "tags": listed(_TEXT)})
+_MAYBE_NUMBER: Final[Schema] = {"type": ["integer", "null"]}
+_CONCURRENCY: Final = _object(
+    {
+        "limit": _MAYBE_NUMBER,
+        "key": _MAYBE_TEXT,
+        "on_conflict": _one_of(OnConflict),
+        "group": _or_null(_object({"name": _TEXT, "limit": _MAYBE_NUMBER})),
+    }
+)
+_SETTINGS: Final = _object({"concurrency": _CONCURRENCY, "retries": _MAP, "tags": listed(_TEXT)})
+_LIMIT: Final[Schema] = {
+    "name": _TEXT,
+    "kind": _one_of(("flow", "group")),
+    "limit": _MAYBE_NUMBER,
+    "declared": _MAYBE_NUMBER,
+    "configured": _MAYBE_NUMBER,
+    "override": _or_null(_object({"limit": _MAYBE_NUMBER, "by": _TEXT, "at": _TIME, "reason": _MAYBE_TEXT})),
+    "key": _MAYBE_TEXT,
+    "group": _MAYBE_TEXT,
+    "flows": listed(_TEXT),
+    "held": _NUMBER,
+    "queued": _NUMBER,
+}
 
 _RECEIPT: Final[Schema] = {
     "request_id": _ID,
@@ -115,6 +138,23 @@ _LEDGER_ROW: Final[Schema] = {
     "at": _TIME,
     "last_at": _TIME,
     "count": _NUMBER,
+}
+_CHANNEL: Final[Schema] = {
+    "name": _TEXT,
+    "kind": _TEXT,
+    "timeout": {"type": "number"},
+    "group": {"type": ["number", "null"]},
+    "per_hour": {"type": ["integer", "null"]},
+    "options": _MAP,
+}
+_CHANNEL_TEST: Final[Schema] = {
+    "channel": _TEXT,
+    "kind": _TEXT,
+    "delivered": _FLAG,
+    "seconds": {"type": "number"},
+    "error": _MAYBE_TEXT,
+    "permanent": _FLAG,
+    "retry_after": {"type": ["number", "null"]},
 }
 _LAST_RUN: Final[Schema] = {
     "id": _ID,
@@ -283,6 +323,8 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "LedgerPage": _page("LedgerRow"),
     "Flow": _object(_FLOW),
     "FlowPage": _page("Flow", failures=listed(_object(_FAILURE))),
+    "Limit": _object(_LIMIT),
+    "LimitPage": _page("Limit"),
     "Trigger": _object(_TRIGGER),
     "TriggerPage": _page("Trigger"),
     "TriggerLine": _object(_HISTORY_LINE),
@@ -290,6 +332,9 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "TriggerPreview": _object(
         {"trigger": _TEXT, "kind": _TEXT}, {"ticks": listed(_object(_PREVIEWED_TICK)), **_PREVIEWED_POLL}
     ),
+    "Channel": _object(_CHANNEL),
+    "ChannelPage": _page("Channel"),
+    "ChannelTest": _object(_CHANNEL_TEST),
     "CodeDiff": _object({"locations": listed(_object(_LOCATION_DIFF))}),
     "Validation": _object({"valid": _FLAG, "inputs": {"type": ["object", "null"]}, **_ERRORS}),
     "Alive": _object({"status": _TEXT}),

@@ -12,8 +12,10 @@ from pullcord.client import calls
 from pullcord.client.aconnection import AsyncConnection
 from pullcord.client.again import AsyncAgain
 from pullcord.client.calls import Moment, Page, Wait, Wanted
+from pullcord.client.channels import AsyncChannels
 from pullcord.client.discovery import checked_url, find_server
 from pullcord.client.events import Event, Following, shows
+from pullcord.client.limits import AsyncLimits
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.until import check_until, reached
 from pullcord.gate.request import Receipt
@@ -319,6 +321,8 @@ class AsyncClient:
         self.flows = AsyncFlows(self._connection)
         self.requests = AsyncRequests(self._connection)
         self.triggers = AsyncTriggers(self._connection)
+        self.limits = AsyncLimits(self._connection)
+        self.channels = AsyncChannels(self._connection)
 
     async def run(
         self,

@@ -10,9 +10,11 @@ from typing import Any, Self
 from pullcord.client import calls
 from pullcord.client.again import Again
 from pullcord.client.calls import Moment, Page, Wait, Wanted
+from pullcord.client.channels import Channels
 from pullcord.client.connection import Connection
 from pullcord.client.discovery import checked_url, find_server
 from pullcord.client.events import Event, Following, shows
+from pullcord.client.limits import Limits
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.until import check_until, reached
 from pullcord.gate.request import Receipt
@@ -316,6 +318,8 @@ class Client:
         self.flows = Flows(self._connection)
         self.requests = Requests(self._connection)
         self.triggers = Triggers(self._connection)
+        self.limits = Limits(self._connection)
+        self.channels = Channels(self._connection)
 
     def run(
         self,

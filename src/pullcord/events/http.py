@@ -6,16 +6,16 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import Message
-from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPResponse
 from typing import IO, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from pullcord.clock import SystemClock, microseconds
+from pullcord.clock import SystemClock
 from pullcord.core.errors import DefinitionError
 from pullcord.core.event import PollError
+from pullcord.core.retry_after import retry_after
 
 MOST_BODY: Final = 4_000_000
 """An answer that is read has no more bytes than this."""
@@ -50,7 +50,8 @@ class Answer:
             return
         if self.status in (401, 403):
             raise PollError(f"{name} refuses the credentials ({self.status})", permanent=True)
-        raise PollError(f"{name} answers {self.status}", retry_after=retry_after(self.headers.get("Retry-After")))
+        wait = retry_after(self.headers.get("Retry-After"), SystemClock().now())
+        raise PollError(f"{name} answers {self.status}", retry_after=wait)
 
 
 def checked(url: str) -> str:
@@ -119,20 +120,6 @@ def _read(response: HTTPResponse, deadline: float, url: str) -> bytes:
     if response.length:  # of what was announced there is something left
         raise HTTPException
     return bytes(body)
-
-
-def retry_after(text: str | None) -> float | None:
-    """Return the seconds that a Retry-After header asks for, or None where there is none that can be read.
-
-    It holds seconds or a date (RFC 9110, 10.2.3).
-    """
-    try:
-        if text is None or text.strip().isdecimal():
-            return None if text is None else min(float(text), 86_400.0 * 365)
-        moment = parsedate_to_datetime(text)
-        return max(0.0, (microseconds(moment) - SystemClock().now()) / 1_000_000)
-    except (ValueError, TypeError):
-        return None
 
 
 class _Redirects(HTTPRedirectHandler):

@@ -47,7 +47,7 @@ UPDATE runs SET
     epoch = CASE WHEN runs.state != 'cancelling' AND s.anew = 1 THEN coalesce(epoch, 1) + 1 ELSE epoch END
 FROM {rows(_END_COLUMNS)} AS s
 WHERE runs.id = s.run AND runs.token = s.token AND {IN_WORKER}"""
-_ENDS = "SELECT EACH[id, token, state, slot] FROM runs WHERE id IN VALUES[ids:int]"
+_ENDS = "SELECT EACH[id, token, state, lane, slot, shared] FROM runs WHERE id IN VALUES[ids:int]"
 
 
 @dataclass(slots=True)
@@ -166,10 +166,9 @@ class FinishRuns:
         follow_up(tx, messages)
         note_endings(tx, [message[1] for message in messages])
         ends: dict[int, Ended] = {}
-        for run_id, token, state, slot in tx.array(_ENDS, {"ids": ids}):
+        for run_id, token, state, lane, slot, group in tx.array(_ENDS, {"ids": ids}):
             ends[run_id] = Ended(run_id, token, state)
-            if slot is not None:
-                tx.hints.slots.add(slot)
+            tx.hints.freed(lane, slot, group)
         return [
             [ends[m[1]] for m in command.messages if (m[1], m[2]) not in stale and ends[m[1]].token == m[2]]
             for command in commands
