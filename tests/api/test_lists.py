@@ -17,14 +17,14 @@ RUN = {
 }  # fmt: skip
 """The fields of a run that the contract names."""
 
-RUN_MORE = {"priority", "not_before"}
+RUN_MORE = {"priority", "not_before", "changes", "attempts"}
 """What we show besides."""
 
 REQUEST = {
     "request_id", "flow", "inputs", "outcome", "reason", "run_id", "trigger", "invoker", "source", "idempotency_key",
     "at",
 }  # fmt: skip
-REQUEST_MORE = {"scheduled_for", "code", "errors", "state", "note", "dry_run", "last_at", "count"}
+REQUEST_MORE = {"origin", "scheduled_for", "code", "errors", "state", "note", "dry_run", "last_at", "count"}
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
@@ -46,12 +46,13 @@ def test_the_item_of_a_run(api: Api) -> None:
     unchanging = {
         name: value for name, value in run.items() if not name.endswith("_at") and name not in ("id", "request_id")
     }
-    assert unchanging | {"flow_version": "", "steps": []} == {
+    assert unchanging | {"flow_version": "", "steps": [], "attempts": []} == {
         "flow": "steps", "flow_version": "", "state": "succeeded", "inputs": {"first": 3},
         "trigger": {"kind": "manual", "name": None}, "invoker": {"id": "owner", "kind": "local", "on_behalf_of": None},
         "source": "http", "reason": "to see it", "parent_id": None, "rerun_of": None, "scheduled_for": None,
         "attempt": 1, "takeovers": 0, "resumed_from": None, "test": False, "cancel": None, "steps": [], "result": 12,
         "error": None, "waiting_for": None, "partial": None, "priority": 0, "not_before": None,
+        "changes": None, "attempts": [],
     }  # fmt: skip
     assert run["flow_version"]
     times = [run["queued_at"], run["started_at"], run["ended_at"]]
@@ -59,7 +60,7 @@ def test_the_item_of_a_run(api: Api) -> None:
     assert times == sorted(times)
     assert [step | {"started_at": "", "ended_at": ""} for step in run["steps"]] == [
         {"seq": number, "name": "double", "attempt": 1, "state": "succeeded", "started_at": "", "ended_at": "",
-         "result": result, "error": None}
+         "result": result, "error": None, "kept": False, "set_aside": None}
         for number, result in ((1, 6), (2, 12))
     ]  # fmt: skip
     assert all(TIME.fullmatch(step["started_at"]) and TIME.fullmatch(step["ended_at"]) for step in run["steps"])
@@ -70,10 +71,11 @@ def test_the_list_has_the_same_words_without_the_bulk(api: Api) -> None:
     listed = api.get("/v1/runs", flow="fail", limit=1)
     assert set(listed) == {"items", "next"}
     item = listed["items"][0]
-    assert set(item) == (RUN | RUN_MORE) - {"steps", "result"}
+    assert set(item) == (RUN | RUN_MORE) - {"steps", "result", "attempts"}
     assert set(run["error"]) == {"type", "message", "traceback"}
     assert item["error"] == {name: run["error"][name] for name in ("type", "message")}
-    assert {**run, "error": None} | {"steps": 0, "result": 0} == {**item, "error": None} | {"steps": 0, "result": 0}
+    without = {"steps": 0, "result": 0, "attempts": 0, "error": None}
+    assert run | without == item | without
 
 
 def test_a_child_names_its_parent(api: Api) -> None:
@@ -103,7 +105,7 @@ def test_the_item_of_a_request(api: Api, key: str) -> None:
     assert row | {"at": "", "last_at": "", "state": ""} == {
         "request_id": receipt["request_id"], "flow": "paged", "inputs": {"number": -1}, "outcome": "admitted",
         "reason": row["reason"], "run_id": receipt["run_id"], "trigger": {"kind": "manual", "name": None},
-        "invoker": {"id": "owner", "kind": "local", "on_behalf_of": None}, "source": "http", "idempotency_key": key,
+        "invoker": {"id": "owner", "kind": "local", "on_behalf_of": None}, "source": "http", "idempotency_key": key, "origin": None,
         "at": "", "code": None, "errors": None, "state": "", "note": "to see it", "dry_run": False,
         "last_at": "", "count": 1, "scheduled_for": None,
     }  # fmt: skip
