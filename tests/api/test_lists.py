@@ -105,8 +105,8 @@ def test_the_item_of_a_request(api: Api, key: str) -> None:
     assert row | {"at": "", "last_at": "", "state": ""} == {
         "request_id": receipt["request_id"], "flow": "paged", "inputs": {"number": -1}, "outcome": "admitted",
         "reason": row["reason"], "run_id": receipt["run_id"], "trigger": {"kind": "manual", "name": None},
-        "invoker": {"id": "owner", "kind": "local", "on_behalf_of": None}, "source": "http", "idempotency_key": key, "origin": None,
-        "at": "", "code": None, "errors": None, "state": "", "note": "to see it", "dry_run": False,
+        "invoker": {"id": "owner", "kind": "local", "on_behalf_of": None}, "source": "http", "idempotency_key": key,
+        "origin": None, "at": "", "code": None, "errors": None, "state": "", "note": "to see it", "dry_run": False,
         "last_at": "", "count": 1, "scheduled_for": None,
     }  # fmt: skip
     assert row["reason"]
