@@ -133,7 +133,8 @@ def states_page() -> str:
         "```mermaid\n" + "\n".join(diagram) + "\n```",
         table(["state", "meaning", ""], ([f"`{state}`", RUN_STATES[state], kinds[state]] for state in RunState)),
         "An ended run stays ended. A retry is a new attempt of the same run, before it ends: `running → scheduled`. "
-        "A re-run is a new run that names the one it repeats. A run that loses its worker stays `running` and goes on "
+        "A re-run is a new run that names the one it repeats. So is a resume, and it keeps the recorded steps of the "
+        "one it names. A run that loses its worker stays `running` and goes on "
         "in another one; `takeovers` counts how often.",
         "## Which state may follow which",
         table(["from ↓ to →", *RunState], transitions),
@@ -412,7 +413,7 @@ PYTHON: dict[str, list[str]] = {
     ],
 }
 METHODS: dict[str, list[str]] = {
-    "App": ["run", "run_many", "validate", "cancel", "rerun", "ready", "reload", "start", "stop"],
+    "App": ["run", "run_many", "validate", "cancel", "resume", "rerun", "ready", "reload", "start", "stop"],
     "Client": ["run", "run_many", "ready", "metrics", "close"],
 }
 
@@ -541,7 +542,7 @@ def schema() -> str:
 
 def _tables(source: str) -> str:
     """Return the tables that a query reads, in their order."""
-    known = ("requests", "runs", "steps", "keys", "slots", "flows", "audit", "meta")
+    known = ("requests", "runs", "steps", "keys", "slots", "flows", "audit", "meta", "attempts")
     found = [word for word in re.findall(r"[a-z]+", source) if word in known]
     return ", ".join(f"`{table}`" for table in dict.fromkeys(found))
 

@@ -23,12 +23,14 @@ from pullcord.engine.locations import CodeLocation, locate_all
 from pullcord.engine.pauses import Pauses
 from pullcord.engine.watch import Watch
 from pullcord.failpoints import hit
+from pullcord.gate.again import Again
 from pullcord.gate.children import ChildRuns
 from pullcord.gate.flowcontrol import FlowControl
 from pullcord.gate.gate import Gate
 from pullcord.gate.limits import Limits
 from pullcord.gate.policy import LocalPolicy, Policy
 from pullcord.gate.request import OWNER, Invoker, Receipt, RefusedError, TriggerRequest, expiry_of
+from pullcord.gate.retrying import RetryFailed
 from pullcord.notify.channels import Channels
 from pullcord.notify.settings import ChannelSettings
 from pullcord.services.duty import Duty
@@ -132,8 +134,10 @@ class App:
         self.pauses = Pauses(self.store, self.clock)
         self.gate = Gate(self.store, self.engine, self.policy, self.clock, self.pauses, self._invoker_rate)
         self.flows = FlowControl(self.store, self.engine, self.pauses, self.policy, self.clock)
+        self.again = Again(self.store, self.gate)
+        self.retry_failed = RetryFailed(self.store, self.again, self.clock)
+        self.engine.child_gate = ChildRuns(self.gate, self.watch, self.store).run
         self.limits = Limits(self.store, self.engine.catalog, self.policy, self.clock)
-        self.engine.child_gate = ChildRuns(self.gate, self.watch).run
         self.scheduler = Scheduler(self.gate, asyncio.get_running_loop())
         self.registry = Registry(self.store, self.engine, self.clock)
         self.kinds = TriggerKinds(
@@ -347,26 +351,59 @@ class App:
         await self.engine.cancelled(changed, force)
         return await self.watch.run(run_id)
 
-    async def rerun(
-        self, run_id: str, changes: dict[str, Any] | None = None, *, invoker: Invoker = OWNER, source: str = "python"
+    async def resume(
+        self,
+        run_id: str,
+        *,
+        force: bool = False,
+        reason: str | None = None,
+        idempotency_key: str | None = None,
+        request_id: str | None = None,
+        invoker: Invoker = OWNER,
+        source: str = "python",
     ) -> Receipt:
-        """Ask for a new run of the same flow from the beginning, with its inputs, those given changed.
+        """Ask for a new run that keeps the recorded steps of one that failed or was cancelled, and does the rest.
+
+        Args:
+            run_id: that run.
+            force: keep them although the code has changed; where it asks for other steps, the run fails and says so.
+            reason: why, kept with the run.
+            idempotency_key: asked again with the same key, the answer is the same run.
+            request_id: a UUID minted by the caller, to the same end.
 
         Raises:
             NotFoundError: there is no such run.
         """
         self._check()
-        original = await self.watch.run(run_id)
-        number = await self.store.read(run_number, run_id)
-        return await self.gate.submit(
-            TriggerRequest(
-                flow=original["flow"],
-                inputs=original["inputs"] | (changes or {}),
-                invoker=invoker,
-                source=source,
-                rerun_of=None if number is None else number[0],
-            )
-        )
+        options = {"note": reason, "idempotency_key": idempotency_key, "request_id": request_id}
+        return await self.again.resume(run_id, invoker, source, force=force, **options)
+
+    async def rerun(
+        self,
+        run_id: str,
+        changes: dict[str, Any] | None = None,
+        *,
+        reason: str | None = None,
+        idempotency_key: str | None = None,
+        request_id: str | None = None,
+        invoker: Invoker = OWNER,
+        source: str = "python",
+    ) -> Receipt:
+        """Ask for a new run of the same flow from the beginning, with its inputs, those given changed.
+
+        Args:
+            run_id: a run in any state.
+            changes: inputs that are to differ; the new run shows what they were and are.
+            reason: why, kept with the run.
+            idempotency_key: asked again with the same key, the answer is the same run.
+            request_id: a UUID minted by the caller, to the same end.
+
+        Raises:
+            NotFoundError: there is no such run.
+        """
+        self._check()
+        options = {"note": reason, "idempotency_key": idempotency_key, "request_id": request_id}
+        return await self.again.rerun(run_id, changes, invoker, source, **options)
 
     def _check(self) -> None:
         if not self._started:

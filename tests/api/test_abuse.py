@@ -13,7 +13,7 @@ from tests.api.server import Api, Server, checked, problem_of, receipt_of, refus
 BIG = b'{"flow":"echo","inputs":{"value":"' + b"x" * 20_000_000 + b'"}}'
 LIMIT = 8 * 1024 * 1024
 
-ASKING = ["/v1/runs", "/v1/runs/batch", "/v1/runs/{run}/rerun"]
+ASKING = ["/v1/runs", "/v1/runs/batch", "/v1/runs/{run}/rerun", "/v1/runs/{run}/resume"]
 """Calls that ask for runs: whatever they refuse leaves a row."""
 
 TARGETS = [*ASKING, "/v1/runs/{run}/cancel", "/v1/flows/echo/validate"]
@@ -37,7 +37,7 @@ def run(api: Api) -> str:
 def check(api: Api, path: str, body: Any, status: int, code: str, headers: dict[str, str] | None = None) -> None:
     """Send a body twice: both are refused alike, and the ledger counts them where a run was asked for."""
     response = api.http.post(path, content=body() if callable(body) else body, headers=headers)
-    if not (path in ASKING or path.endswith("/rerun")):
+    if not (path in ASKING or path.endswith(("/rerun", "/resume"))):
         problem_of(response, status, code)
         return
     first = refusal_of(response, status, code)

@@ -17,14 +17,25 @@ RUN = {
 }  # fmt: skip
 """The fields of a run that the contract names."""
 
-RUN_MORE = {"priority", "not_before", "expires_at"}
+RUN_MORE = {"priority", "not_before", "expires_at", "changes", "attempts"}
 """What we show besides."""
 
 REQUEST = {
     "request_id", "flow", "inputs", "outcome", "reason", "run_id", "trigger", "invoker", "source", "idempotency_key",
     "at",
 }  # fmt: skip
-REQUEST_MORE = {"scheduled_for", "code", "errors", "state", "note", "dry_run", "last_at", "count", "run_pruned"}
+REQUEST_MORE = {
+    "origin",
+    "scheduled_for",
+    "code",
+    "errors",
+    "state",
+    "note",
+    "dry_run",
+    "last_at",
+    "count",
+    "run_pruned",
+}
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
@@ -48,13 +59,13 @@ def test_the_item_of_a_run(api: Api) -> None:
         for name, value in run.items()
         if (name == "expires_at" or not name.endswith("_at")) and name not in ("id", "request_id")
     }
-    assert unchanging | {"flow_version": "", "steps": []} == {
+    assert unchanging | {"flow_version": "", "steps": [], "attempts": []} == {
         "flow": "steps", "flow_version": "", "state": "succeeded", "inputs": {"first": 3},
         "trigger": {"kind": "manual", "name": None}, "invoker": {"id": "owner", "kind": "local", "on_behalf_of": None},
         "source": "http", "reason": "to see it", "parent_id": None, "rerun_of": None, "scheduled_for": None,
         "attempt": 1, "takeovers": 0, "resumed_from": None, "test": False, "cancel": None, "steps": [], "result": 12,
         "error": None, "waiting_for": None, "partial": None, "priority": 0, "not_before": None,
-        "expires_at": None,
+        "expires_at": None, "changes": None, "attempts": [],
     }  # fmt: skip
     assert run["flow_version"]
     times = [run["queued_at"], run["started_at"], run["ended_at"]]
@@ -62,7 +73,7 @@ def test_the_item_of_a_run(api: Api) -> None:
     assert times == sorted(times)
     assert [step | {"started_at": "", "ended_at": ""} for step in run["steps"]] == [
         {"seq": number, "name": "double", "attempt": 1, "state": "succeeded", "started_at": "", "ended_at": "",
-         "result": result, "error": None}
+         "result": result, "error": None, "kept": False, "set_aside": None}
         for number, result in ((1, 6), (2, 12))
     ]  # fmt: skip
     assert all(TIME.fullmatch(step["started_at"]) and TIME.fullmatch(step["ended_at"]) for step in run["steps"])
@@ -73,10 +84,11 @@ def test_the_list_has_the_same_words_without_the_bulk(api: Api) -> None:
     listed = api.get("/v1/runs", flow="fail", limit=1)
     assert set(listed) == {"items", "next"}
     item = listed["items"][0]
-    assert set(item) == (RUN | RUN_MORE) - {"steps", "result"}
+    assert set(item) == (RUN | RUN_MORE) - {"steps", "result", "attempts"}
     assert set(run["error"]) == {"type", "message", "traceback"}
     assert item["error"] == {name: run["error"][name] for name in ("type", "message")}
-    assert {**run, "error": None} | {"steps": 0, "result": 0} == {**item, "error": None} | {"steps": 0, "result": 0}
+    without = {"steps": 0, "result": 0, "attempts": 0, "error": None}
+    assert run | without == item | without
 
 
 def test_a_child_names_its_parent(api: Api) -> None:
@@ -108,7 +120,7 @@ def test_the_item_of_a_request(api: Api, key: str) -> None:
         "reason": row["reason"], "run_id": receipt["run_id"], "trigger": {"kind": "manual", "name": None},
         "invoker": {"id": "owner", "kind": "local", "on_behalf_of": None}, "source": "http", "idempotency_key": key,
         "at": "", "code": None, "errors": None, "state": "", "note": "to see it", "dry_run": False,
-        "last_at": "", "count": 1, "scheduled_for": None, "run_pruned": False,
+        "last_at": "", "count": 1, "scheduled_for": None, "run_pruned": False, "origin": None,
     }  # fmt: skip
     assert row["reason"]
 

@@ -91,7 +91,8 @@ def test_the_document_names_all_calls_of_the_contract() -> None:
     assert calls >= {
         ("POST", "/v1/runs"), ("POST", "/v1/runs/batch"), ("GET", "/v1/runs"), ("GET", "/v1/runs/{run_id}"),
         ("GET", "/v1/runs/{run_id}/events"), ("GET", "/v1/runs/{run_id}/logs"), ("POST", "/v1/runs/{run_id}/cancel"),
-        ("POST", "/v1/runs/{run_id}/rerun"), ("GET", "/v1/requests"), ("GET", "/v1/requests/{request_id}"),
+        ("POST", "/v1/runs/{run_id}/rerun"), ("POST", "/v1/runs/{run_id}/resume"), ("POST", "/v1/runs/retry-failed"),
+        ("GET", "/v1/requests"), ("GET", "/v1/requests/{request_id}"),
         ("GET", "/v1/triggers"), ("GET", "/v1/triggers/{trigger}"), ("PATCH", "/v1/triggers/{trigger}"),
         ("GET", "/v1/triggers/{trigger}/history"), ("POST", "/v1/triggers/{trigger}/preview"),
         ("POST", "/v1/triggers/{trigger}/replay"), ("GET", "/v1/channels"), ("POST", "/v1/channels/{channel}/test"),

@@ -104,10 +104,10 @@ def test_a_cancel_that_makes_no_sense_changes_nothing(api: Api, body: Any, wrong
 
 
 @pytest.mark.parametrize("run_id", [str(uuid4()), "x", "'; DROP TABLE runs; --", "%00", "\N{SNOWMAN}", "%ff"])
-@pytest.mark.parametrize("action", ["cancel", "rerun", "events", "logs", ""])
+@pytest.mark.parametrize("action", ["cancel", "rerun", "resume", "events", "logs", ""])
 def test_nothing_can_be_done_with_an_unknown_run(api: Api, run_id: str, action: str) -> None:
     path = f"/v1/runs/{run_id}/{action}".rstrip("/")
-    if action == "rerun":
+    if action in ("rerun", "resume"):
         problem = refusal_of(api.http.post(path), 404, "not_found")
         assert api.count(problem) >= 1
     else:

@@ -320,7 +320,10 @@ def finished(
     result: str | None = "1",
     error: str | None = None,
     retry_at: int | None = None,
+    why: str | None = None,
+    anew: bool = False,
 ) -> list[Any]:
-    """Make a `finished` message with the time of the next attempt."""
+    """Make a `finished` message with what `FinishRuns` is to know of the next attempt."""
     held = run.token if token is None else token
-    return [kinds.FINISHED, run.id, held, state, result if state == "succeeded" else None, error, retry_at]
+    message = [kinds.FINISHED, run.id, held, state, result if state == "succeeded" else None, error, retry_at]
+    return message if retry_at is None else [*message, why, int(anew)]

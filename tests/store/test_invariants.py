@@ -85,6 +85,7 @@ def populate(server: Server) -> None:
     server.cancel(stuck.uuid)
     server.admit(admit("f"), admit("f"), admit("f", not_before=NOON + DAY))
     server.cancel(server.rows("SELECT max(uuid) AS uuid FROM runs WHERE state = 'queued'")[0]["uuid"])
+    attempts(server)
     triggers(server)
     limits(server)
     (gone,) = server.begin(admit("g"))
@@ -113,6 +114,20 @@ def limits(server: Server) -> None:
     server.write(PauseFlow("halted", "owner", "a test", None, ignore))
     server.finish(finished(early))
     server.claim()
+
+
+def attempts(server: Server) -> None:
+    """Make a run that began anew in its second attempt and failed, and one that keeps what it recorded."""
+    (run,) = server.begin(admit("free", limited=False))
+    server.record(step(run, "a1"))
+    error = '{"type":"E","message":"m"}'
+    server.finish(finished(run, "failed", error=error, retry_at=server.clock.now(), anew=True))
+    server.queue_due()
+    server.clock.advance(SECOND)
+    (run,) = [work for work in server.claim() if work.id == run.id]
+    server.record(step(run, "a2"))
+    server.finish(finished(run, "failed", error=error))
+    server.admit(admit("free", limited=False, resumed_from=run.id, not_before=NOON + DAY))
 
 
 def delivery(body: str = "body") -> Admit:
@@ -158,6 +173,13 @@ BREAK: Mapping[str, Sequence[str]] = {
     "every run is what was asked for": ["UPDATE runs SET flow = 'other' WHERE state = 'waiting'"],
     "every child run has its parent": ["UPDATE runs SET parent_id = 1000 WHERE parent_id IS NOT NULL"],
     "every re-run names an earlier run": ["UPDATE runs SET rerun_of = id WHERE rerun_of IS NOT NULL"],
+    "every resumed run names an earlier run that did not succeed": [
+        "UPDATE runs SET state = 'succeeded' WHERE state = 'failed'"
+    ],
+    "every attempt before the last one is in the history": ["DELETE FROM attempts"],
+    "an attempt in the history is of a run that had it": ["UPDATE attempts SET attempt = 7"],
+    "a record that does not count is older than the beginning": ["UPDATE runs SET epoch = NULL"],
+    "a record that was kept has a result and an origin": ["UPDATE runs SET resumed_from = NULL"],
     "every request has an outcome that exists": ["UPDATE requests SET outcome = 'forgotten' WHERE code IS NOT NULL"],
     "every refusal has a code and a reason": ["UPDATE requests SET reason = NULL WHERE outcome = 'rejected'"],
     "repeats have a first, a last and a count": ["UPDATE requests SET last_at = NULL WHERE count > 1"],
@@ -183,7 +205,7 @@ BREAK: Mapping[str, Sequence[str]] = {
         "(SELECT id FROM runs WHERE state = 'succeeded')",
         "UPDATE runs SET state = 'failed', error = '{}', result = NULL WHERE state = 'succeeded'",
     ],
-    "a step record belongs to a run that has begun": ["UPDATE steps SET run_id = 1000"],
+    "a step record belongs to a run that has begun": ["UPDATE steps SET run_id = 1000 WHERE kept IS NULL"],
     "a step record is whole": ["UPDATE steps SET result = NULL"],
     "the steps of a run are numbered": ["UPDATE steps SET seq = 1"],
     "no step ended after its run": ["UPDATE steps SET ended_at = ended_at * 2"],

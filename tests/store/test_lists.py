@@ -177,7 +177,7 @@ def test_the_list_speaks_the_items_words_but_leaves_out_what_is_long(server: Ser
     server.finish(finished(run, "failed", error='{"type":"E","message":"m","traceback":"tb"}'))
     (shown,) = list_runs(server.connection, RunFilter(), Page())["items"]
     item = load_runs(server.connection, [run.uuid])[run.uuid]
-    assert set(item) - set(shown) == {"steps", "result"}
+    assert set(item) - set(shown) == {"steps", "result", "attempts"}
     assert shown["error"] == {"type": "E", "message": "m"}
     assert {name: value for name, value in shown.items() if name != "error"} == {
         name: value for name, value in item.items() if name in shown and name != "error"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from hypothesis import settings
@@ -18,6 +18,7 @@ from hypothesis.stateful import (
 )
 
 from pullcord.core.states import ACTIVE, ENDED, RunState
+from pullcord.gate.origin import RESUMABLE
 from pullcord.store.commands.claim import Claimed
 from tests.store.harness import LANE, LOCATION, SECOND, Database, Server, admit, finished, spec, step
 
@@ -40,6 +41,8 @@ class Run:
     attempt: int = 1
     losses: int = 0
     worker: Claimed | None = None
+    epoch: int = 1
+    records: set[str] = field(default_factory=set)
 
     @property
     def turn(self) -> tuple[int, int]:
@@ -119,6 +122,8 @@ class Runs(RuleBasedStateMachine):
             run = self.runs[work.id]
             assert run.state is RunState.QUEUED or run.orphaned
             assert (work.token, work.attempt, work.lane) == (run.token + 1, run.attempt, run.lane)
+            assert {row[0] for row in work.steps} == run.records, "it goes on from its records that count"
+            assert work.epoch == run.epoch
             if run.state is RunState.QUEUED:
                 taken.append(run)
             room[run.lane] -= 1
@@ -136,17 +141,20 @@ class Runs(RuleBasedStateMachine):
                 assert all(run.turn < waiting.turn for run in beside if run.flow == flow), "in their order"
 
     @precondition(has_workers)
-    @rule(data=st.data(), how=st.sampled_from(["succeeded", "failed", "retry"]))
+    @rule(data=st.data(), how=st.sampled_from(["succeeded", "failed", "retry", "anew"]))
     def finish(self, data: st.DataObject, how: str) -> None:
         run = self.pick(data, working=True)
         assert run.worker is not None
-        at = self.server.clock.now() + 5 * SECOND if how == "retry" else None
-        (end,) = self.server.finish(finished(run.worker, "succeeded" if how == "succeeded" else "failed", retry_at=at))
+        at = self.server.clock.now() + 5 * SECOND if how in ("retry", "anew") else None
+        state = "succeeded" if how == "succeeded" else "failed"
+        (end,) = self.server.finish(finished(run.worker, state, retry_at=at, anew=how == "anew"))
         if run.state is RunState.CANCELLING:
             self.end(run, RunState.CANCELLED)
         elif at is not None:
             self.end(run, RunState.SCHEDULED)
             run.due, run.attempt = at, run.attempt + 1
+            if how == "anew":
+                run.epoch, run.records = run.epoch + 1, set()
         else:
             self.end(run, RunState(how))
         assert end.state == run.state
@@ -167,11 +175,13 @@ class Runs(RuleBasedStateMachine):
         assert end.state == run.state
 
     @precondition(has_workers)
-    @rule(data=st.data())
-    def record(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), number=st.integers(1, 3))
+    def record(self, data: st.DataObject, number: int) -> None:
         run = self.pick(data, working=True)
         assert run.worker is not None
-        assert self.server.record(step(run.worker)).stale == set()
+        identity = f"epoch {run.epoch}, step {number}"
+        assert self.server.record(step(run.worker, identity, seq=number)).stale == set()
+        run.records.add(identity)
         if run.token > 1:
             run.losses = 0
 
@@ -207,6 +217,17 @@ class Runs(RuleBasedStateMachine):
             run.state = RunState.CANCELLING
         elif run.state not in ENDED:
             self.end(run, RunState.CANCELLED)
+
+    @precondition(lambda self: any(run.state in RESUMABLE for run in self.runs.values()))
+    @rule(data=st.data())
+    def resume(self, data: st.DataObject) -> None:
+        origin = data.draw(st.sampled_from([run for run in self.runs.values() if run.state in RESUMABLE]))
+        asked = admit(origin.flow, limited=origin.flow in LIMITED, resumed_from=origin.number, epoch=origin.epoch)
+        (decision,) = self.server.admit(asked)
+        assert decision.run_uuid is not None
+        run = Run(decision.id, decision.run_uuid, origin.flow, 0, RunState.QUEUED)
+        run.epoch, run.records = origin.epoch, set(origin.records)
+        self.runs[decision.id] = run
 
     @rule(seconds=st.integers(1, 12))
     def time_passes(self, seconds: int) -> None:
@@ -252,6 +273,20 @@ class Runs(RuleBasedStateMachine):
             facts = (row["token"], row["attempt"], row["losses"], row["lane"])
             assert facts == (run.token, run.attempt, run.losses, run.lane)
             assert (row["ended_at"] is not None) == (run.state in ENDED)
+
+    @invariant()
+    def every_attempt_is_in_the_history(self) -> None:
+        kept = dict.fromkeys(self.runs, 0)
+        for row in self.server.rows("SELECT run_id FROM attempts"):
+            kept[row["run_id"]] += 1
+        assert kept == {number: run.attempt - 1 for number, run in self.runs.items()}
+
+    @invariant()
+    def what_is_recorded_stays(self) -> None:
+        counting: dict[int, set[str]] = {number: set() for number in self.runs}
+        for row in self.server.rows("SELECT run_id, identity FROM steps WHERE set_aside IS NULL"):
+            counting[row["run_id"]].add(row["identity"])
+        assert counting == {number: run.records for number, run in self.runs.items()}
 
 
 def test_runs_through_anything(empty: Callable[[], Database], kind: str) -> None:

@@ -25,8 +25,10 @@ from pullcord.store.commands.overlap import place
 from pullcord.store.commands.prune import PruneArtifacts, PruneRequests, PruneRuns
 from pullcord.store.connection import Connection
 from pullcord.store.hints import Hints
+from pullcord.store.queries.failed import find_failed
 from pullcord.store.queries.flows import counts, last_runs
 from pullcord.store.queries.limits import explain_waiting
+from pullcord.store.queries.origins import find_origin, inherited_child
 from pullcord.store.queries.page import Page
 from pullcord.store.queries.requests import RequestFilter, find_originals, get_request, list_requests
 from pullcord.store.queries.retention import (
@@ -45,7 +47,7 @@ from pullcord.store.transaction import Transaction, ignore
 from pullcord.wire import messages as kinds
 from tests.store.harness import LANE, NOON, Server, SQLiteDatabase, admit, finished, note, step
 
-TABLES = "runs|requests|steps|keys|slots|audit|artifacts|trigger_history"
+TABLES = "runs|requests|steps|keys|slots|audit|artifacts|trigger_history|attempts"
 SCAN = re.compile(r"^SCAN (\w+)(?: USING (?:COVERING )?INDEX (\w+))?")
 
 
@@ -219,6 +221,8 @@ LOOK_UPS: dict[str, Callable[[sqlite3.Connection, str], Any]] = {
         connection, [Identity("f", "owner", "k", "s"), Identity(REQUEST_ID, "owner", uuid, "s")], NOON
     ),
     "a request": lambda connection, uuid: get_request(connection, uuid, "owner"),
+    "a run that is wanted again": find_origin,
+    "a child of an origin": lambda connection, _: inherited_child(connection, 7, "i"),
     "newest run of a flow": lambda connection, _: last_runs(connection, ["f", "free"]),
 }
 
@@ -229,6 +233,16 @@ def test_look_ups_begin_at_an_index(recorder: Recorder, filled: Server, partial:
     LOOK_UPS[name](connection_of(recorder), row["uuid"])
     assert recorder.statements
     assert complaints(recorder, partial, sorting=name == "a request") == [], "a request id has a handful of rows"
+
+
+def test_failed_runs_are_found_by_their_state(recorder: Recorder, filled: Server, partial: set[str]) -> None:
+    filled.connection.execute('UPDATE runs SET state = \'failed\', error = \'{"type":"E","message":""}\' WHERE id < 9')
+    filled.connection.execute("UPDATE runs SET ended_at = 5")
+    assert len(find_failed(connection_of(recorder), 0, 9, None, None).runs) == 8
+    used = [line for plan in recorder.plans().values() for line in plan]
+    for index in ("runs_state", "runs_resumed_from", "runs_rerun_of", "runs_flow"):
+        assert any(f"INDEX {index} " in line for line in used), index
+    assert complaints(recorder, partial) == []
 
 
 def transaction(recorder: Recorder, filled: Server) -> Transaction:
@@ -285,6 +299,8 @@ def held(filled: Server) -> list[Claimed]:
         "finish",
         "retry",
         "unsettled",
+        "anew",
+        "resume",
         "lose",
         "lose for good",
         "wait",
@@ -328,6 +344,10 @@ def test_writes_begin_at_an_index(recorder: Recorder, filled: Server, partial: s
         RecordSteps.apply(tx, [RecordSteps([step(runs[0], "s0", "running")], ignore)])
         LoseRuns.apply(tx, [LoseRuns([[runs[0].id, runs[0].token, 1, None]], ignore)])
         assert filled.run(runs[0].id)["partial"] is not None
+    elif kind == "anew":
+        FinishRuns.apply(tx, [FinishRuns([finished(run, "failed", retry_at=NOON, anew=True) for run in runs], ignore)])
+    elif kind == "resume":
+        Admit.apply(tx, [admit("free", limited=False, resumed_from=run.id) for run in runs])
     elif kind == "lose":
         LoseRuns.apply(tx, [LoseRuns([[run.id, run.token, 1, None] for run in runs], ignore)])
     elif kind == "wait":

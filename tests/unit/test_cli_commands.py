@@ -19,6 +19,7 @@ from pullcord.cli.main import app
 
 FLOWS = '''
 import time
+from pathlib import Path
 import pullcord as pc
 
 @pc.step
@@ -34,6 +35,13 @@ def twice(n: int, name: str = "you") -> dict:
 @pc.flow(concurrency=None)
 def fails() -> None:
     raise ValueError("on purpose")
+
+@pc.flow(concurrency=None, tags=["shaky"])
+def shaky(mended: str, n: int = 1) -> int:
+    got = double(n)
+    if not Path(mended).exists():
+        raise ConnectionError("no answer")
+    return got
 
 @pc.flow(concurrency=None)
 def sleeps(seconds: float = 60.0) -> str:
@@ -91,7 +99,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         assert server.stdout is not None
         line = server.stdout.readline()
         assert line.startswith("Pullcord is ready at http://127.0.0.1:"), line
-        assert "(3 flows; data in .pullcord)" in line
+        assert "(4 flows; data in .pullcord)" in line
         yield place
         server.send_signal(signal.SIGTERM)
         out, err = server.communicate(timeout=60)
@@ -119,6 +127,55 @@ def test_a_run_is_asked_for_waited_for_and_looked_at(served: Place) -> None:
     assert served.call_json("runs", "logs", item["id"])["text"] == "doubling 21"
     again = served.call_json("runs", "rerun", item["id"], "--input", "n=1", "--wait")
     assert (again["result"], again["rerun_of"]) == ({"7": 2}, item["id"])
+
+
+def test_a_run_is_resumed_and_run_again_with_a_reason_and_a_key(served: Place, tmp_path: Path) -> None:
+    mended = tmp_path / "mended"
+    failed = served.call_json("run", "shaky", "--input", f"mended={mended}", "--wait", status=1)
+    refused = served.call_json("runs", "resume", failed["id"], "--wait", status=1)
+    assert (refused["state"], refused["resumed_from"]) == ("failed", failed["id"])
+    mended.touch()
+    run = served.call_json("runs", "resume", failed["id"], "--reason", "mended", "--idempotency-key", "k1", "--wait")
+    assert (run["result"], run["reason"], run["steps"][0]["kept"]) == (2, "mended", True)
+    assert served.call_json("runs", "resume", failed["id"], "--idempotency-key", "k1")["replayed"]
+    done = served.call("runs", "resume", run["id"], status=1)
+    assert "has succeeded, so nothing of it is left to do" in done.stderr
+    shown = served.call("runs", "show", run["id"]).stdout
+    assert f"resumed from  {failed['id']}" in shown
+    assert "double (kept)" in shown
+    changed = served.call("runs", "rerun", failed["id"], "--input", "n=4", "--reason", "more", "--wait")
+    assert "n: 1 → 4" in changed.stderr
+    assert json.loads(changed.stdout) == 8
+    why = served.call("why", "shaky").stdout
+    assert f"again from the beginning of run {failed['id']} with n: 1 → 4" in why
+    assert f"to go on with run {failed['id']}" in why
+    assert served.call("runs", "resume", "nothing", status=3)
+
+
+def test_all_that_failed_is_shown_and_asked_for_once(served: Place, tmp_path: Path) -> None:
+    mended = tmp_path / "mended"
+    many = [served.call_json("run", "shaky", "--input", f"mended={mended}", "--input", f"n={n}") for n in range(3)]
+    for receipt in many:
+        served.call("runs", "logs", "-f", receipt["run_id"])
+    mended.touch()
+    wanted = ["runs", "retry-failed", "--since", "1h", "--flow", "shaky", "--error", "ConnectionError"]
+    plan = served.call_json(*wanted)
+    ours = {receipt["run_id"] for receipt in many}
+    assert ours <= set(plan["runs"])
+    shown = served.call(*wanted)
+    assert "nothing was done; --yes does it" in shown.stderr
+    assert "ConnectionError" in shown.stdout
+    served.call(*wanted, "--yes", "--limit", "1", "--rate", "1000")
+    done = served.call_json(*wanted, "--yes")
+    assert {it["outcome"] for it in done["receipts"]} == {"admitted"}
+    assert len(done["receipts"]) == len(plan["runs"]) - 1
+    again = served.call(*wanted, "--yes").stdout
+    assert "already asked for again" in again
+    assert f"0 of {plan['failed']} failed runs" in again
+    assert (
+        served.call("runs", "retry-failed", "--since", "1h", "--flow", "nothing").stdout
+        == "no run failed in that time\n"
+    )
 
 
 def test_json_is_the_receipt_and_with_wait_the_ended_run(served: Place) -> None:
@@ -178,7 +235,12 @@ def test_ctrl_c_leaves_a_run_of_the_server_alone(served: Place) -> None:
 
 
 def test_flows_are_listed_and_shown(served: Place) -> None:
-    assert [flow["name"] for flow in served.call_json("flows", "list")["items"]] == ["fails", "sleeps", "twice"]
+    assert [flow["name"] for flow in served.call_json("flows", "list")["items"]] == [
+        "fails",
+        "shaky",
+        "sleeps",
+        "twice",
+    ]
     shown = served.call("flows", "show", "twice").stdout
     assert "Double a number." in shown
     assert "required" in shown

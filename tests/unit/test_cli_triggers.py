@@ -15,8 +15,9 @@ from pullcord.cli.cadence import cadence
 from pullcord.cli.changes import ahead, changes
 from pullcord.cli.ledger import decision
 from pullcord.cli.outlook import draw_outlook
-from pullcord.cli.output import local, span
+from pullcord.cli.output import local
 from pullcord.cli.triggerview import draw_history, draw_list, draw_preview, draw_trigger
+from pullcord.core.durations import span
 from pullcord.core.errors import UsageError
 
 SOON = (datetime.now(UTC) + timedelta(days=300)).isoformat()
@@ -37,7 +38,7 @@ OVERRIDE: dict[str, Any] = {
 }  # fmt: skip
 ROW: dict[str, Any] = {
     "outcome": "admitted", "reason": "admitted", "state": "succeeded", "dry_run": False, "note": None, "count": 1,
-    "scheduled_for": None, "at": "2026-11-21T12:00:00.000000Z",
+    "scheduled_for": None, "at": "2026-11-21T12:00:00.000000Z", "origin": None,
 }  # fmt: skip
 
 
@@ -92,6 +93,15 @@ def test_a_local_time_has_its_zone() -> None:
         ({"note": "to see"}, "admitted, its run succeeded, because “to see”"),
         ({"dry_run": True, "state": None}, "dry run: admitted"),
         ({"outcome": "awaiting_approval", "reason": "of bob", "state": None}, "awaiting approval: of bob"),
+        ({"origin": {"resumed_from": "r1"}}, "admitted, to go on with run r1, its run succeeded"),
+        (
+            {"origin": {"rerun_of": "r1", "changes": {"n": {"before": 1, "after": "ü"}}}},
+            'admitted, again from the beginning of run r1 with n: 1 → "ü", its run succeeded',
+        ),
+        (
+            {"origin": {"rerun_of": "r1", "changes": {}}},
+            "admitted, again from the beginning of run r1, its run succeeded",
+        ),
     ],
 )
 def test_decisions_in_words(changed: dict[str, Any], text: str) -> None:

@@ -137,7 +137,15 @@ def test_the_settings_reach_the_manifest() -> None:
     assert made.version == "7"
     assert made.settings.as_json() == {
         "concurrency": {"limit": 3, "key": None, "on_conflict": "queue", "group": None},
-        "retries": {"limit": 2, "delay": 5.0, "backoff": 2.0, "jitter": True, "max_delay": 3600.0},
+        "retries": {
+            "limit": 2,
+            "delay": 5.0,
+            "backoff": 2.0,
+            "jitter": True,
+            "max_delay": 3600.0,
+            "retry_on": None,
+            "start": "failed",
+        },
         "timeout": 7200.0,
         "tags": ["b", "a"],
         "isolated": True,

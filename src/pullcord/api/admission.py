@@ -192,7 +192,7 @@ class Admission:
             invoker = self._authenticator.identify(header(scope, b"authorization"))
             body = await read_body(scope, receive)
             wait, until = (None, "ended") if not scope["query_string"] else wait_of(scope["query_string"])
-            request = parse(RunRequest, body).trigger_request(invoker, source, _key(scope))
+            request = parse(RunRequest, body).trigger_request(invoker, source, key_header(scope))
         except (UnauthenticatedError, TooLargeError, InvalidBodyError, UsageError) as error:
             return await refuse(self._app, invoker, source, error), False, False
         receipt = await self._app.gate.submit(request)
@@ -201,7 +201,12 @@ class Admission:
         return receipt, True, await self._app.wait(receipt, wait, until)
 
 
-def _key(scope: Scope) -> str | None:
+def key_header(scope: Scope) -> str | None:
+    """Return the `Idempotency-Key` header.
+
+    Raises:
+        UsageError: it makes no sense.
+    """
     key = header(scope, b"idempotency-key")
     if key is not None and not (0 < len(key) <= 255 and key.isprintable()):
         raise UsageError("the Idempotency-Key header must be 1 to 255 printable characters")

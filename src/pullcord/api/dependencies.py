@@ -13,8 +13,9 @@ from fastapi.routing import APIRoute
 from pydantic import AfterValidator, BaseModel
 from pydantic_core import to_json
 
-from pullcord.api.admission import parse, read_body
+from pullcord.api.admission import key_header, parse, read_body
 from pullcord.api.auth import Authenticator
+from pullcord.api.models import one_key
 from pullcord.api.parameters import check_parameters
 from pullcord.api.problems import CHALLENGE, PROBLEM_TYPE, problem, receipt_status, retry_after
 from pullcord.core.errors import NotFoundError
@@ -82,6 +83,15 @@ def body_of(model: type[M], *, optional: bool = False) -> Any:
     return Depends(read)
 
 
+def key_of(request: Request, field: str | None) -> str | None:
+    """Return the idempotency key of a call, from its header or its body.
+
+    Raises:
+        UsageError: both name one, and they differ.
+    """
+    return one_key(key_header(request.scope), field)
+
+
 def json_response(value: Any, status: int = 200) -> Response:
     """Return JSON directly: FastAPI would walk through every value first, which costs more than admitting a run."""
     return Response(to_json(value), status, media_type="application/json")
@@ -93,7 +103,8 @@ def receipt_response(receipt: Receipt) -> Response:
         fields = receipt.as_json()
         fields.pop("code")
         return problem_response(*problem(receipt.code, receipt.reason, **fields), retry_after(receipt))
-    return JSONResponse(receipt.as_json(), receipt_status(receipt, False, False))
+    headers = {"idempotent-replayed": "true"} if receipt.replayed else None
+    return JSONResponse(receipt.as_json(), receipt_status(receipt, False, False), headers)
 
 
 def problem_response(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Response:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pullcord.clock import microseconds
 from pullcord.core.errors import UsageError
 from pullcord.gate.request import Invoker, TriggerRequest, expiry_of
+from pullcord.gate.retrying import Wanted
 
 LONGEST_DURATION: Final = 40
 """No duration is written with more characters: reading one takes time that grows with the square of its length."""
@@ -107,8 +108,7 @@ class RunRequest(Strict):
         Raises:
             UsageError: header and body name different keys.
         """
-        if header_key is not None and self.idempotency_key not in (None, header_key):
-            raise UsageError("the Idempotency-Key header and `idempotency_key` differ; send one of them")
+        key = one_key(header_key, self.idempotency_key)
         if self.on_behalf_of is not None:
             invoker = Invoker(invoker.id, invoker.kind, (*invoker.on_behalf_of, self.on_behalf_of))
         return TriggerRequest(
@@ -117,7 +117,7 @@ class RunRequest(Strict):
             invoker=invoker,
             source=source,
             request_id=self.request_id,
-            idempotency_key=header_key or self.idempotency_key,
+            idempotency_key=key,
             note=self.reason,
             not_before=None if self.not_before is None else moment_of(self.not_before),
             priority=self.priority,
@@ -125,6 +125,17 @@ class RunRequest(Strict):
             dry_run=self.dry_run,
             expires_in=None if self.expires_in is None else expiry_of(self.expires_in),
         )
+
+
+def one_key(header: str | None, field: str | None) -> str | None:
+    """Return the idempotency key of a call.
+
+    Raises:
+        UsageError: header and body name different keys.
+    """
+    if header is not None and field not in (None, header):
+        raise UsageError("the Idempotency-Key header and `idempotency_key` differ; send one of them")
+    return header or field
 
 
 class BatchRequest(Strict):
@@ -147,10 +158,52 @@ class CancelRequest(Strict):
     reason: Words | None = None
 
 
-class RerunRequest(Strict):
+class AgainRequest(Strict):
+    """How a run is asked for again."""
+
+    reason: Words | None = None
+    idempotency_key: Key | None = None
+    request_id: Uuid | None = None
+
+
+class ResumeRequest(AgainRequest):
+    """How to resume a run: by force also where its code has changed since."""
+
+    force: bool = False
+
+
+class RerunRequest(AgainRequest):
     """Which inputs differ from the original's."""
 
     inputs: dict[str, Any] = {}
+
+
+class RetryFailedRequest(Strict):
+    """Which failed runs to ask for again, and how."""
+
+    since: Moment
+    until: Moment | None = None
+    flow: Name | None = None
+    error: Name | None = None
+    from_beginning: bool = False
+    force: bool = False
+    limit: int = Field(100, ge=1, le=1000)
+    reason: Words | None = None
+    dry_run: bool = True
+
+    def wanted(self) -> Wanted:
+        """Return what is wanted."""
+        until = None if self.until is None else max(0, moment_of(self.until) or 0)
+        return Wanted(
+            since=max(0, moment_of(self.since) or 0),
+            until=until,
+            flow=self.flow,
+            error=self.error,
+            from_beginning=self.from_beginning,
+            force=self.force,
+            limit=self.limit,
+            reason=self.reason,
+        )
 
 
 class ValidateRequest(Strict):

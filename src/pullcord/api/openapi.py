@@ -18,6 +18,8 @@ from pullcord.api.models import (
     PreviewRequest,
     ReplayRequest,
     RerunRequest,
+    ResumeRequest,
+    RetryFailedRequest,
     RunRequest,
     TriggerChange,
     ValidateRequest,
@@ -72,6 +74,12 @@ _RANGE: Final = {
     "description": "a part of the content, such as `bytes=0-1023`",
     "schema": {"type": "string"},
 }
+_KEY: Final = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "the same as `idempotency_key` in the body",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
 _ASK: Final = [
     {
         "name": "wait",
@@ -85,12 +93,7 @@ _ASK: Final = [
         "description": "what to wait for",
         "schema": {"type": "string", "pattern": "^(ended|started|step:.+)$", "default": "ended"},
     },
-    {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "description": "the same as `idempotency_key` in the body",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-    },
+    _KEY,
 ]
 
 _RETRY_AFTER: Final = {
@@ -137,8 +140,16 @@ _CALLS: Final[dict[tuple[str, str], _Call]] = {
     ("post", "/v1/runs/{run_id}/cancel"): _Call(
         {202: ("the run", "Run")}, (*_SEND, 401, 403, 404, 409, 503), CancelRequest, optional=True
     ),
+    ("post", "/v1/runs/{run_id}/resume"): _Call(
+        {202: ("admitted", "Receipt"), 200: ("replayed", "Receipt")},
+        _GATE, ResumeRequest, optional=True, refusal="Refusal", parameters=[_KEY],
+    ),
     ("post", "/v1/runs/{run_id}/rerun"): _Call(
-        {202: ("admitted", "Receipt")}, _GATE, RerunRequest, optional=True, refusal="Refusal"
+        {202: ("admitted", "Receipt"), 200: ("replayed", "Receipt")},
+        _GATE, RerunRequest, optional=True, refusal="Refusal", parameters=[_KEY],
+    ),
+    ("post", "/v1/runs/retry-failed"): _Call(
+        {200: ("what would be asked for again, or was", "RetryFailed")}, (*_SEND, 401, 503), RetryFailedRequest
     ),
     ("get", "/v1/requests"): _Call({200: ("requests, newest first", "LedgerPage")}, _LIST),
     ("get", "/v1/requests/{request_id}"): _Call({200: ("the request", "LedgerRow")}, _LOOK),

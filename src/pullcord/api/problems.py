@@ -31,6 +31,7 @@ STATUS: Final[dict[str, int]] = {
     "parent_stopped": 409,
     "not_cancellable": 409,
     "not_resumable": 409,
+    "code_changed": 409,
     "too_large": 413,
     "unsupported_media_type": 415,
     "invalid_inputs": 422,

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 import pullcord
 from pullcord.api.admission import invalid, refuse, source_of
+from pullcord.api.again import add_again
 from pullcord.api.artifacts import add_artifacts
 from pullcord.api.auth import Authenticator
 from pullcord.api.batch import submit_batch
@@ -35,7 +36,7 @@ from pullcord.api.dependencies import (
     receipt_response,
 )
 from pullcord.api.limits import add_limits
-from pullcord.api.models import CancelRequest, RerunRequest, ValidateRequest, moment_of
+from pullcord.api.models import CancelRequest, ValidateRequest, moment_of
 from pullcord.api.openapi import describe
 from pullcord.api.pauses import add_pauses
 from pullcord.api.problems import problem, problem_of, unexpected_problem
@@ -68,7 +69,6 @@ ADMISSION: Final = "/v1/runs"
 
 
 Cancel = Annotated[CancelRequest, body_of(CancelRequest, optional=True)]
-Rerun = Annotated[RerunRequest, body_of(RerunRequest, optional=True)]
 Validate = Annotated[ValidateRequest, body_of(ValidateRequest)]
 
 
@@ -86,6 +86,8 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
     async def batch(request: Request, invoker: Caller) -> Any:
         receipts = await submit_batch(app, request, invoker)
         return json_response({"receipts": [receipt.as_json() for receipt in receipts]})
+
+    add_again(rest, app)
 
     @rest.get("/v1/runs", tags=["runs"], summary="List runs, newest first")
     async def runs(
@@ -119,11 +121,6 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
     @rest.post("/v1/runs/{run_id}/cancel", tags=["runs"], summary="Cancel a run", status_code=202)
     async def cancel(run_id: RunId, invoker: Caller, how: Cancel) -> Any:
         return await app.cancel(run_id, reason=how.reason, force=how.force, invoker=invoker)
-
-    @rest.post("/v1/runs/{run_id}/rerun", tags=["runs"], summary="Run it again from the beginning", status_code=202)
-    async def rerun(run_id: RunId, request: Request, invoker: Caller, how: Rerun) -> Any:
-        receipt = await app.rerun(run_id, how.inputs, invoker=invoker, source=source_of(request.scope))
-        return receipt_response(receipt)
 
     @rest.get("/v1/requests", tags=["ledger"], summary="List requests, newest first")
     async def requests(
@@ -228,7 +225,7 @@ def _sse(events: AsyncIterator[bytes]) -> StreamingResponse:
 
 def _asks_for_runs(request: Request) -> bool:
     path: str = request.scope["path"]
-    return request.method == "POST" and (path == "/v1/runs/batch" or path.endswith("/rerun"))
+    return request.method == "POST" and path.startswith("/v1/runs/") and path.endswith(("/batch", "/rerun", "/resume"))
 
 
 def _methods(rest: FastAPI, request: Request) -> str:

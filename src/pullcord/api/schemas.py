@@ -84,6 +84,10 @@ _RECEIPT: Final[Schema] = {
 _PROBLEM: Final[Schema] = {"type": _TEXT, "title": _TEXT, "status": _NUMBER, "detail": _TEXT, "code": _TEXT}
 _ERRORS: Final[Schema] = {"errors": listed(ref("FieldError"))}
 
+_INPUT_CHANGES: Final[Schema] = {
+    "type": "object",
+    "additionalProperties": _object({"before": {}, "after": {}}),
+}
 _SUMMARY: Final[Schema] = {
     "id": _ID,
     "flow": _TEXT,
@@ -97,6 +101,7 @@ _SUMMARY: Final[Schema] = {
     "request_id": _ID,
     "parent_id": _MAYBE_ID,
     "rerun_of": _MAYBE_ID,
+    "changes": _or_null(_INPUT_CHANGES),
     "priority": _NUMBER,
     "not_before": _MAYBE_TIME,
     "expires_at": _MAYBE_TIME,
@@ -128,6 +133,7 @@ _LEDGER_ROW: Final[Schema] = {
     "source": _TEXT,
     "note": _MAYBE_TEXT,
     "idempotency_key": _MAYBE_TEXT,
+    "origin": _or_null(_object({}, {"resumed_from": _ID, "force": _FLAG, "rerun_of": _ID, "changes": _INPUT_CHANGES})),
     "dry_run": _FLAG,
     "run_pruned": _FLAG,
     "scheduled_for": _MAYBE_TIME,
@@ -256,6 +262,23 @@ _STEP: Final[Schema] = {
     "ended_at": _MAYBE_TIME,
     "result": {},
     "error": _or_null(ref("Failure")),
+    "kept": _FLAG,
+    "set_aside": {"type": ["integer", "null"]},
+}
+_ATTEMPT: Final[Schema] = {
+    "attempt": _NUMBER,
+    "state": _STATE,
+    "started_at": _MAYBE_TIME,
+    "ended_at": _MAYBE_TIME,
+    "error": _or_null(ref("Failure")),
+    "next_at": _MAYBE_TIME,
+}
+_AGAIN_GROUP: Final[Schema] = {
+    "flow": _TEXT,
+    "error": _TEXT,
+    "retryable": _NUMBER,
+    "skipped": {"type": "object", "additionalProperties": _NUMBER},
+    "reasons": {"type": "object", "additionalProperties": _TEXT},
 }
 
 _ARTIFACT: Final[Schema] = {
@@ -296,7 +319,29 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "RunSummary": _object(_SUMMARY),
     "RunPage": _page("RunSummary"),
     "Step": _object(_STEP),
-    "Run": _object({**_SUMMARY, "error": _or_null(ref("Failure")), "steps": listed(ref("Step")), "result": {}}),
+    "Attempt": _object(_ATTEMPT),
+    "Run": _object(
+        {
+            **_SUMMARY,
+            "error": _or_null(ref("Failure")),
+            "attempts": listed(ref("Attempt")),
+            "steps": listed(ref("Step")),
+            "result": {},
+        }
+    ),
+    "RetryFailed": _object(
+        {
+            "dry_run": _FLAG,
+            "since": _TIME,
+            "until": _TIME,
+            "failed": _NUMBER,
+            "retryable": _NUMBER,
+            "more": _FLAG,
+            "groups": listed(_object(_AGAIN_GROUP)),
+            "runs": listed(_ID),
+            "receipts": listed(_object({"origin": _ID, "receipt": ref("Receipt")})),
+        }
+    ),
     "Artifact": _object(_ARTIFACT),
     "ArtifactPage": _page("Artifact"),
     "Retention": _object(

@@ -131,7 +131,7 @@ class RunStream:
 
 def _as_of(item: dict[str, Any], state: str) -> dict[str, Any]:
     """Return the item of a run as it was in an earlier state."""
-    past = item | {"state": state, "ended_at": None, "result": None, "error": None, "steps": []}
+    past = item | {"state": state, "ended_at": None, "result": None, "error": None, "steps": [], "attempts": []}
     if state != RunState.CANCELLING:
         past["cancel"] = None
     past["partial"] = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pullcord.cli.output import span
+from pullcord.core.durations import span
 from pullcord.core.trigger import AT, COMPLETION, CRON, EVENT, INTERVAL, WEBHOOK
 
 

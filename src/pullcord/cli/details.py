@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pullcord.cli.again import changed_inputs
 from pullcord.cli.failing import clean
 from pullcord.cli.follow import error_line
 from pullcord.cli.inputs import accepted_types, property_of
@@ -37,6 +38,13 @@ def draw_run(run: dict[str, Any]) -> None:
         ("cancel", _cancel(run["cancel"])),
     ]
     draw_facts(facts)
+    if run["changes"]:
+        _heading("changed inputs")
+        for line in changed_inputs(run["changes"]):
+            _text(f"  {line}")
+    if len(run["attempts"]) > 1:
+        _heading("attempts")
+        draw(table("  #", "state", "started", "took", "error", rows=[_attempt(it) for it in run["attempts"]]))
     if run["inputs"]:
         _heading("inputs")
         draw_facts([(f"  {name}", json.dumps(value, ensure_ascii=False)) for name, value in run["inputs"].items()])
@@ -97,10 +105,21 @@ def draw_facts(facts: list[tuple[str, Any]]) -> None:
     draw(grid)
 
 
+def _attempt(attempt: dict[str, Any]) -> list[Any]:
+    took = duration(attempt["started_at"], attempt["ended_at"])
+    shown = error_line(attempt["error"]) if attempt["error"] else ""
+    return [f"  {attempt['attempt']}", coloured(attempt["state"]), when(attempt["started_at"]), took, shown]
+
+
 def _step(step: dict[str, Any]) -> list[Any]:
     shown = error_line(step["error"]) if step["error"] else _short(step["result"])
     took = duration(step["started_at"], step["ended_at"])
-    return [f"  {step['seq']}", step["name"], coloured(step["state"]), str(step["attempt"]), took, shown]
+    name = step["name"]
+    if step["kept"]:
+        name += " (kept)"
+    elif step["set_aside"] is not None:
+        name += f" (attempt {step['set_aside']})"
+    return [f"  {step['seq']}", name, coloured(step["state"]), str(step["attempt"]), took, shown]
 
 
 def _input(schema: dict[str, Any], name: str) -> list[str]:
@@ -116,7 +135,8 @@ def _settings(settings: dict[str, Any]) -> str:
     retries = (settings.get("retries") or {}).get("limit")
     parts = [_concurrency(settings.get("concurrency") or {})]
     if retries:
-        parts.append(f"up to {retries} retr{'ies' if retries > 1 else 'y'}")
+        anew = " from the beginning" if settings["retries"].get("start") == "beginning" else ""
+        parts.append(f"up to {retries} retr{'ies' if retries > 1 else 'y'}{anew}")
     if settings.get("timeout"):
         parts.append(f"timeout {length(settings['timeout'])}")
     if settings.get("isolated"):

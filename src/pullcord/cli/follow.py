@@ -53,6 +53,8 @@ class Plain:
         if event.kind == "run" and data["state"] != self._state and data["state"] not in ENDED:
             self._state = data["state"]
             say(f"{data['flow']} is {self._state} (run {data['id']})")
+            if (why := next_attempt(data)) is not None:
+                say(why)
         elif event.kind == "step":
             say(step_line(data))
         elif event.kind == "log":
@@ -69,6 +71,12 @@ class Plain:
 
     def close(self) -> None:
         """Nothing to end."""
+
+
+def next_attempt(run: dict[str, Any]) -> str | None:
+    """Return what a run that has failed waits for before it is tried again, or None."""
+    waiting_for = run.get("waiting_for") or {}
+    return clean(waiting_for["text"]) if waiting_for.get("kind") == "retry" else None
 
 
 def view(quiet: bool) -> View:

@@ -70,12 +70,25 @@ def decision(item: dict[str, Any]) -> Text:
         words.append(f" {item['count']} times")
     if item["reason"] != item["outcome"]:
         words.append(f": {clean(item['reason'])}")
+    words.append(clean(_origin(item["origin"])))
     if item["outcome"] == "admitted" and item["state"] is not None:
         words.append(", its run ")
         words.append(_become(item["state"]), style=STYLES.get(item["state"], ""))
     if item["note"]:
         words.append(f", because “{clean(item['note'])}”")
     return words
+
+
+def _origin(origin: dict[str, Any] | None) -> str:
+    """Return which run was wanted again, and what was changed."""
+    from pullcord.cli.again import changed_inputs
+
+    if origin is None:
+        return ""
+    if "resumed_from" in origin:
+        return f", to go on with run {origin['resumed_from']}"
+    changes = "; ".join(changed_inputs(origin["changes"]))
+    return f", again from the beginning of run {origin['rerun_of']}" + (f" with {changes}" if changes else "")
 
 
 def _become(state: str) -> str:

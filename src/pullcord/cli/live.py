@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pullcord.cli.failing import clean
-from pullcord.cli.follow import log_line, step_line
+from pullcord.cli.follow import log_line, next_attempt, step_line
 from pullcord.cli.logs import lines_to
 from pullcord.cli.output import STYLES, console, length
 
@@ -43,6 +43,8 @@ class Live:
         data = event.data
         if event.kind == "run":
             self._flow, self._state = data["flow"], data["state"]
+            if (why := next_attempt(data)) is not None:
+                self._print(why, "yellow")
             self._live.refresh()
         elif event.kind == "step":
             self._print(step_line(data), "green" if data["state"] == "succeeded" else "red")

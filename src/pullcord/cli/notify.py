@@ -116,7 +116,8 @@ def _described(item: dict[str, Any]) -> str:
 
 
 def _say(result: dict[str, Any]) -> None:
-    from pullcord.cli.output import length, span
+    from pullcord.cli.output import length
+    from pullcord.core.durations import span
 
     took = length(result["seconds"])
     if result["delivered"]:

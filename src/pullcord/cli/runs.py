@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pullcord.cli.again import RunId, rerun, resume
 from pullcord.cli.artifacts import artifacts, download
 from pullcord.cli.connect import connect
 from pullcord.cli.failing import Group
-from pullcord.cli.options import All, DataDir, Inputs, InputsFile, Json, Limit, Reason, Wait
+from pullcord.cli.options import All, DataDir, Json, Limit, Reason
+from pullcord.cli.retrying import retry_failed
 
 if TYPE_CHECKING:
     from pullcord.client import Client
-
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", show_default=False)]
 
 app = typer.Typer(cls=Group, no_args_is_help=True, help="Look at runs, cancel them, run them again.")
 
@@ -110,21 +110,9 @@ def cancel(
     raise typer.Exit(asyncio.run(cancel_runs(wanted, data_dir)))
 
 
-@app.command("rerun")
-def rerun(
-    run_id: RunId,
-    inputs: Inputs = None,
-    inputs_file: InputsFile = None,
-    wait: Wait = False,
-    data_dir: DataDir = None,
-    as_json: Json = False,
-) -> None:
-    """Run it again from the beginning as a new run, with the same inputs, those given changed."""
-    import asyncio
-
-    from pullcord.cli.again import run_again
-
-    raise typer.Exit(asyncio.run(run_again(run_id, inputs, inputs_file, wait, data_dir, as_json)))
+app.command("resume")(resume)
+app.command("rerun")(rerun)
+app.command("retry-failed")(retry_failed)
 
 
 app.command("artifacts")(artifacts)

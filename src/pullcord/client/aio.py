@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from pullcord.client import calls, downloads
 from pullcord.client.aconnection import AsyncConnection
+from pullcord.client.again import AsyncAgain
 from pullcord.client.calls import Moment, Page, Wait, Wanted
 from pullcord.client.channels import AsyncChannels
 from pullcord.client.discovery import checked_url, find_server
@@ -25,7 +26,7 @@ from pullcord.gate.request import Receipt
 Lines = list[dict[str, Any]]
 
 
-class AsyncRuns:
+class AsyncRuns(AsyncAgain):
     """Runs: `client.runs`."""
 
     def __init__(self, connection: AsyncConnection) -> None:
@@ -71,17 +72,6 @@ class AsyncRuns:
             NotCancellableError: it has ended.
         """
         return await self._connection.send(calls.cancel(run_id, force, reason))
-
-    async def rerun(
-        self, run_id: str, inputs: Mapping[str, Any] | None = None, *, raise_on_refusal: bool = True
-    ) -> Receipt:
-        """Ask for a new run from the beginning, with the same inputs, those given changed.
-
-        Raises:
-            NotFoundError: there is no such run.
-            RefusedError: nothing was admitted.
-        """
-        return calls.admitted(await self._connection.send(calls.rerun(run_id, inputs)), raise_on_refusal)
 
     async def logs(self, run_id: str) -> Lines:
         """Return the log lines there are now: `{"at", "level", "logger", "text"}`."""

@@ -265,12 +265,6 @@ def cancel(run_id: str, force: bool, reason: str | None) -> Call[dict[str, Any]]
     return Call("POST", f"/v1/runs/{segment(run_id)}/cancel", item_of, body=body)
 
 
-def rerun(run_id: str, inputs: Mapping[str, Any] | None) -> Call[Receipt]:
-    """`POST /v1/runs/{id}/rerun`."""
-    body = encode({"inputs": dict(inputs or {})})
-    return Call("POST", f"/v1/runs/{segment(run_id)}/rerun", receipt_of, body=body, accepts="outcome")
-
-
 def logs(run_id: str) -> Call[list[dict[str, Any]]]:
     """`GET /v1/runs/{id}/logs` as JSON lines."""
     headers = {"accept": JSON_LINES}

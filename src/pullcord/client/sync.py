@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pullcord.client import calls, downloads
+from pullcord.client.again import Again
 from pullcord.client.calls import Moment, Page, Wait, Wanted
 from pullcord.client.channels import Channels
 from pullcord.client.connection import Connection
@@ -24,7 +25,7 @@ from pullcord.gate.request import Receipt
 Lines = list[dict[str, Any]]
 
 
-class Runs:
+class Runs(Again):
     """Runs: `client.runs`."""
 
     def __init__(self, connection: Connection) -> None:
@@ -70,15 +71,6 @@ class Runs:
             NotCancellableError: it has ended.
         """
         return self._connection.send(calls.cancel(run_id, force, reason))
-
-    def rerun(self, run_id: str, inputs: Mapping[str, Any] | None = None, *, raise_on_refusal: bool = True) -> Receipt:
-        """Ask for a new run from the beginning, with the same inputs, those given changed.
-
-        Raises:
-            NotFoundError: there is no such run.
-            RefusedError: nothing was admitted.
-        """
-        return calls.admitted(self._connection.send(calls.rerun(run_id, inputs)), raise_on_refusal)
 
     def logs(self, run_id: str) -> Lines:
         """Return the log lines there are now: `{"at", "level", "logger", "text"}`."""

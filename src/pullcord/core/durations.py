@@ -45,3 +45,15 @@ def _parse(text: str) -> float:
     if not parts or _PART.sub("", compact).strip():
         raise UsageError(f"{text!r} is not a duration; write it like '500ms', '30s', '5m' or '1h30m'")
     return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+def span(seconds: float) -> str:
+    """Return a distance that somebody chose, exactly: `5 s`, `1 h 30 min`, `50 ms`."""
+    if seconds < 1:
+        return f"{seconds * 1000:g} ms"
+    parts, rest = [], seconds
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count:g} {unit}")
+    return " ".join([*parts, *([f"{rest:g} s"] if rest else [])])

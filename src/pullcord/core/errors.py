@@ -5,6 +5,7 @@ HTTP statuses and exit statuses are decided elsewhere (`api/`, `cli/`), from the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, TypedDict
 
 
@@ -79,6 +80,16 @@ class NotCancellableError(PullcordError):
     """The run has ended already; `state` says how."""
 
     code = "not_cancellable"
+
+    def __init__(self, message: str, state: str) -> None:
+        super().__init__(message, state=state)
+        self.state = state
+
+
+class NotResumableError(PullcordError):
+    """The run goes on, or has succeeded; `state` says which."""
+
+    code = "not_resumable"
 
     def __init__(self, message: str, state: str) -> None:
         super().__init__(message, state=state)
@@ -176,15 +187,17 @@ class StepFailedError(RunError):
 
     Attributes:
         type: the qualified name of the original exception class.
+        kinds: the names of the classes that it inherits from.
     """
 
     code = "step_failed"
 
-    def __init__(self, type: str, message: str) -> None:
+    def __init__(self, type: str, message: str, kinds: Sequence[str] = ()) -> None:
         super().__init__(f"{type}: {message}", type=type)
         self.type = type
         self.original_message = message
-        self.args = (type, message)
+        self.kinds = list(kinds)
+        self.args = (type, message, self.kinds) if kinds else (type, message)
 
 
 class StepTimeoutError(RunError, TimeoutError):

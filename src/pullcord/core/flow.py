@@ -189,7 +189,8 @@ def flow(
         version: the hash of the module's source unless given.
         concurrency: how many runs may be active at once, later ones queue in order; 1 unless given, None for no limit.
             A `Concurrency` says more: a limit for each key, other policies, a limit shared with other flows.
-        retries: further attempts of a failed run, a number or a `Retry`; recorded steps are kept.
+        retries: further attempts of a failed run, a number or a `Retry`; recorded steps are kept unless that says
+            otherwise. A run that was cancelled, lost its workers, or does not fit its code any more gets none.
         timeout: how long one attempt may take.
         tags: words to find the flow by.
         isolated: give every run a worker process of its own.

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import fields, is_dataclass
 from hashlib import blake2b
 from typing import Any
+from uuid import UUID, uuid5
 
 from pydantic import BaseModel
 from pydantic_core import to_json
@@ -27,6 +28,17 @@ def identity(parent: str, name: str, arguments: bytes) -> str:
         arguments: what `argument_bytes` made of the call, or the explicit key.
     """
     return blake2b(b"%b\0%b\0%b" % (parent.encode(), name.encode(), arguments), digest_size=12).hexdigest()
+
+
+def child_request(parent: str, identity: str, attempt: int) -> str:
+    """Return the request id of a child run: a parent that goes on elsewhere finds the child that it had started.
+
+    Args:
+        parent: id of the parent run.
+        identity: the call.
+        attempt: the attempt of the parent that asks; one that tries a child anew asks under an id of its own.
+    """
+    return str(uuid5(UUID(parent), identity if attempt == 1 else f"{identity}/{attempt}"))
 
 
 def argument_bytes(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:

@@ -12,7 +12,7 @@ from pullcord.core.durations import Duration, seconds
 from pullcord.core.errors import DefinitionError, UsageError
 from pullcord.core.interruption import OnCancel, Writes, filled, on_cancel_of, writes_of
 from pullcord.core.results import ResultCodec
-from pullcord.core.retry import Retry, retry_of
+from pullcord.core.retry import FAILED, Retry, retry_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,6 +50,8 @@ class Step(Generic[P, R]):
         self.name = name or function.__name__
         self.is_async = inspect.iscoroutinefunction(function)
         self.retry = retry_of(retries)
+        if self.retry.start != FAILED:
+            raise DefinitionError("start= is for attempts of a run; a step is always tried again from its beginning")
         self.timeout = duration_of(timeout, "timeout")
         self._key = key
         self._signature = inspect.signature(function)

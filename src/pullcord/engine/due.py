@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from pullcord.clock import Clock
+from pullcord.failpoints import hit
 from pullcord.store.commands.lifecycle import QueueDue
 from pullcord.store.store import Store
 
@@ -73,7 +74,10 @@ class DueRuns:
         back = self._ahead - ahead
         self._ahead = ahead
         now = self._clock.now()
-        self.wake_at(await self._store.write(lambda done: QueueDue(now, back if back > STEP else 0, done)))
+        hit("retry.before_queue")
+        following = await self._store.write(lambda done: QueueDue(now, back if back > STEP else 0, done))
+        hit("retry.after_queue")
+        self.wake_at(following)
 
     def _ahead_now(self) -> int:
         return self._clock.now() - time.monotonic_ns() // 1000

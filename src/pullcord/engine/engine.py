@@ -235,6 +235,7 @@ class Engine:
             "scheduled_for": run.scheduled_for,
             "test": run.test,
             "request_id": run.request_uuid,
+            "epoch": run.epoch,
         }
         return [
             kinds.RUN, run.id, run.token, run.uuid, run.flow, run.flow_version, run.inputs, run.attempt, info, run.steps

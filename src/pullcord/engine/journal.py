@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pullcord.core.errors import StoreError
 from pullcord.core.states import ENDED, UNFINISHED, RunState
 from pullcord.engine import hub as news
+from pullcord.engine.attempts import next_attempt
 from pullcord.engine.logfiles import log_item
 from pullcord.engine.worker import Assignment, WorkerHandle
 from pullcord.failpoints import hit
@@ -76,10 +77,10 @@ class Journal:
             self._engine.store.submit(FinishRuns(ends, lambda result: self._ended(result, ends), frozenset(unsettled)))
 
     def _finish(self, worker: WorkerHandle, message: Message) -> Assignment | None:
-        """Free the room of a run that ends; add the time of its next attempt to the message."""
+        """Free the room of a run that ends; add what is to be known of its next attempt to the message."""
         assignment = self._take(worker, message)
         if assignment is not None:
-            message.append(self._next_attempt(assignment, message[3]))
+            message += self._next_attempt(assignment, message[3], message[5])
         return assignment
 
     def _take(self, worker: WorkerHandle, message: Message) -> Assignment | None:
@@ -92,14 +93,15 @@ class Journal:
             worker.fleet.emptied(worker)
         return assignment
 
-    def _next_attempt(self, assignment: Assignment, state: str) -> int | None:
-        if state != RunState.FAILED:
-            return None
-        spec = self._engine.catalog.get(assignment.run.flow)
-        if spec is None or assignment.run.attempt > spec.retry.limit:
-            return None
-        pause = spec.retry.pause(assignment.run.attempt, random.random())
-        return self._engine.clock.now() + round(pause * 1_000_000)
+    def _next_attempt(self, assignment: Assignment, state: str, error: str | None) -> list[Any]:
+        """Return what `FinishRuns` is to know: when the next attempt is, what is waited for, whether it begins anew."""
+        spec = self._engine.catalog.get(assignment.run.flow) if state == RunState.FAILED else None
+        if spec is None or error is None:
+            return [None]
+        attempt = next_attempt(spec.retry, assignment.run.attempt, error, random.random())
+        if attempt is None:
+            return [None]
+        return [self._engine.clock.now() + round(attempt.pause * 1_000_000), attempt.waiting_for, int(attempt.anew)]
 
     # --- after the commit ----------------------------------------------------------------------------
 
@@ -138,7 +140,7 @@ class Journal:
                 RunState.FAILED,
                 None,
                 a.failure,
-                self._next_attempt(a, RunState.FAILED),
+                *self._next_attempt(a, RunState.FAILED, a.failure),
             ]
             for a in assignments
         ]

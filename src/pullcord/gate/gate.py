@@ -18,6 +18,7 @@ from pullcord.core.errors import (
     FieldError,
     HeldBackError,
     InvalidInputsError,
+    NotResumableError,
     PullcordError,
     UnavailableError,
     UsageError,
@@ -125,8 +126,11 @@ class Gate:
         if isinstance(run, Refusal):
             if original is not None and run.code == InvalidInputsError.code:
                 return await self._conflict(entry, original)
-            return await self.refuse(entry, run.code, run.reason, run.errors)
-        identities = tuple(_seal(identity, request.flow, run.inputs) for identity in identities)
+            receipt = await self.refuse(entry, run.code, run.reason, run.errors)
+            if request.origin is not None and run.code == NotResumableError.code:
+                receipt.state = request.origin.state
+            return receipt
+        identities = tuple(_seal(identity, request, run.inputs) for identity in identities)
         hit("gate.before_write")
         decision: Decision = await self._store.write(lambda done: Admit(entry, run, done, identities, request.dry_run))
         hit("gate.after_write")
@@ -152,7 +156,7 @@ class Gate:
                 repeat_key=_repeated(request, run) if request.trigger.kind == EVENT else None,
             )
             return run
-        identities = tuple(_seal(identity, request.flow, run.inputs) for identity in _identities(request, entry.inputs))
+        identities = tuple(_seal(identity, request, run.inputs) for identity in _identities(request, entry.inputs))
         return Admit(entry, run, ignore, identities)
 
     async def write(self, command: FireTrigger) -> Fired | None:
@@ -231,14 +235,22 @@ class Gate:
 
     async def _validated(self, request: TriggerRequest, sent: str) -> NewRun | Refusal:
         """Return the run that valid inputs make."""
+        origin = request.origin
         try:
+            if origin is not None:
+                origin.check_state()
             spec = await self._engine.catalog.resolve(request.flow)
+            if origin is not None:
+                origin.check_code(spec)
             inputs = await self._engine.fleets[spec.location].validator.validate(request.flow, sent)
+            # Code may have been loaded anew meanwhile. What is written now goes by what is registered now (design rule
+            # 8).
+            spec = self._engine.catalog.get(request.flow) or spec
+            if origin is not None:
+                origin.check_code(spec)
         except PullcordError as error:
             errors = error.errors if isinstance(error, InvalidInputsError) else []
             return Refusal(error.code, error.message, errors)
-        # Code may have been loaded anew meanwhile. What is written now goes by what is registered now (design rule 8).
-        spec = self._engine.catalog.get(request.flow) or spec
         return NewRun(
             uuid=str(uuid7()),
             flow_version=spec.version,
@@ -250,7 +262,10 @@ class Gate:
             priority=request.priority,
             test=request.test,
             parent_id=request.parent_id,
-            rerun_of=request.rerun_of,
+            rerun_of=origin.number if origin is not None and not origin.resume else None,
+            resumed_from=origin.number if origin is not None and origin.resume else None,
+            recorded_version=None if origin is None else origin.version_kept(spec),
+            epoch=origin.epoch if origin is not None and origin.resume else None,
             not_before=request.not_before,
             scheduled_for=request.scheduled_for,
             dedup=_dedup(request),
@@ -379,6 +394,7 @@ class Gate:
             idempotency_key=request.idempotency_key,
             dry_run=int(request.dry_run),
             scheduled_for=request.scheduled_for,
+            origin=None if request.origin is None else to_json(request.origin.as_json()).decode(),
         )
 
 
@@ -407,7 +423,7 @@ def _identities(request: TriggerRequest, sent: str | None) -> tuple[Identity, ..
         found.append(Identity(f"{DELIVERY}{request.trigger.name}:{request.flow}", "", key, body))
     if request.request_id is None and request.idempotency_key is None:
         return tuple(found)
-    mark = fingerprint(f"{request.flow}\n{sent}")
+    mark = fingerprint(f"{request.flow}\n{sent}{_again(request)}")
     if request.request_id is not None:
         found.append(Identity(REQUEST_ID, request.invoker.id, request.request_id, mark))
     if request.idempotency_key is not None:
@@ -415,11 +431,23 @@ def _identities(request: TriggerRequest, sent: str | None) -> tuple[Identity, ..
     return tuple(found)
 
 
-def _seal(identity: Identity, flow: str, inputs: str) -> Identity:
+def _again(request: TriggerRequest) -> str:
+    """Return what tells the wish for a run again from the wish for one with the same inputs."""
+    origin = request.origin
+    # The request id of a child run follows from the call: what is asked for under it is always the same.
+    return (
+        ""
+        if origin is None or request.parent_id is not None
+        else f"\n{'resume' if origin.resume else 'rerun'} {origin.id}"
+    )
+
+
+def _seal(identity: Identity, request: TriggerRequest, inputs: str) -> Identity:
     """Add the fingerprint of the validated inputs. A delivery is known by its body alone."""
     if identity.scope.startswith(DELIVERY):
         return identity
-    return replace(identity, validated=fingerprint(f"{flow}\n{canonical_json(parse_json(inputs))}"))
+    mark = f"{request.flow}\n{canonical_json(parse_json(inputs))}{_again(request)}"
+    return replace(identity, validated=fingerprint(mark))
 
 
 def _dedup(request: TriggerRequest) -> str | None:

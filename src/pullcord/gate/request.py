@@ -8,6 +8,7 @@ from typing import Any, Final
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.errors import FieldError, PullcordError, UsageError
 from pullcord.core.states import Outcome
+from pullcord.gate.origin import Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class TriggerRequest:
         test: a test run.
         dry_run: say what would happen.
         parent_id: number of the parent run.
-        rerun_of: number of the run this one repeats.
+        origin: the run that is wanted again.
         scheduled_for: the time that a schedule meant, microseconds.
         dedup: the key of a fire: it is one with others of this trigger as long as a run of theirs has not ended.
         delivery: id of a hook's delivery and fingerprint of its body.
@@ -90,7 +91,7 @@ class TriggerRequest:
     test: bool = False
     dry_run: bool = False
     parent_id: int | None = None
-    rerun_of: int | None = None
+    origin: Origin | None = None
     scheduled_for: int | None = None
     dedup: str | None = None
     delivery: tuple[str, str] | None = None

@@ -16,6 +16,16 @@ CREATE TABLE artifacts (
 	PRIMARY KEY (run_id, identity, name)
 )
  WITHOUT ROWID;
+CREATE TABLE attempts (
+	run_id INTEGER NOT NULL, 
+	attempt INTEGER NOT NULL, 
+	started_at BIGINT NOT NULL, 
+	ended_at BIGINT NOT NULL, 
+	error TEXT, 
+	next_at BIGINT NOT NULL, 
+	PRIMARY KEY (run_id, attempt)
+)
+ WITHOUT ROWID;
 CREATE TABLE audit (
 	id INTEGER NOT NULL, 
 	at BIGINT NOT NULL, 
@@ -107,7 +117,7 @@ CREATE TABLE requests (
 	dry_run SMALLINT NOT NULL, 
 	at BIGINT NOT NULL, 
 	last_at BIGINT, 
-	count INTEGER NOT NULL, scheduled_for BIGINT, pruned_run TEXT, 
+	count INTEGER NOT NULL, scheduled_for BIGINT, origin TEXT, pruned_run TEXT, 
 	PRIMARY KEY (id)
 );
 CREATE TABLE runs (
@@ -140,7 +150,7 @@ CREATE TABLE runs (
 	error TEXT, 
 	cancel TEXT, 
 	waiting_for TEXT, 
-	partial TEXT, dedup TEXT, shared TEXT, expires_at BIGINT, 
+	partial TEXT, dedup TEXT, shared TEXT, expires_at BIGINT, attempt_started_at BIGINT, epoch INTEGER, recorded_version TEXT, 
 	PRIMARY KEY (id)
 );
 CREATE TABLE slots (
@@ -158,7 +168,7 @@ CREATE TABLE steps (
 	started_at BIGINT NOT NULL, 
 	ended_at BIGINT, 
 	result TEXT, 
-	error TEXT, writes TEXT, 
+	error TEXT, writes TEXT, set_aside INTEGER, kept SMALLINT, 
 	PRIMARY KEY (run_id, identity)
 )
  WITHOUT ROWID;

@@ -2,7 +2,8 @@
 
 `run` is the run's number in the store, `token` its fencing token: a message about a run that carries an
 older token than the store's is refused (design rule 6). Times are microseconds since 1970 UTC. Fields called
-`…_json` hold JSON text.
+`…_json` hold JSON text. An error is an object with type and message; that of a run has `final` where no other attempt
+may follow it: the worker alone knows the classes that a flow's `retry_on` names.
 
 Server to worker:
 
@@ -13,7 +14,7 @@ Server to worker:
 | `poll` | polls: `[ticket, trigger, cursor_json or null, parameters_json, preview]` each; a preview is polled beside the others and keeps nothing |
 | `forget` | names of triggers that are not polled any more: what they hold open is closed |
 | `map` | ticket, trigger, payload_json: what a hook received, or the run that has ended |
-| `run` | run, token, id, flow, version of the code that it was admitted with, inputs_json, attempt, info (object: invoker, trigger, scheduled_for, test, request_id), recorded steps, and those seen running (`[identity, name, seq, attempt, state, result_json, error_json]`) |
+| `run` | run, token, id, flow, version of the code that it was admitted with, inputs_json, attempt, info (object: invoker, trigger, scheduled_for, test, request_id, epoch: how often its records have begun anew, from 1), recorded steps, and those seen running (`[identity, name, seq, attempt, state, result_json, error_json]`) |
 | `ack` | run, token, record number: this record and all before it are on disk |
 | `refuse` | run, token: the token is stale; stop without a further word |
 | `cancel` | run, token, force: whether the process will be killed where the run does not stop |

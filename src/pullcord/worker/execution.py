@@ -22,13 +22,14 @@ from pullcord.core.context import RunInfo
 from pullcord.core.errors import CodeChangedError
 from pullcord.core.flow import Flow
 from pullcord.core.identity import argument_bytes, identity
+from pullcord.core.retry import NO_RETRY
 from pullcord.core.states import UNFINISHED, StepState
 from pullcord.core.step import Step
 from pullcord.failpoints import hit
 from pullcord.wire import messages as kinds
 from pullcord.worker import artifacts
 from pullcord.worker.children import call_child, call_child_async
-from pullcord.worker.failures import clean
+from pullcord.worker.failures import clean, describe_end
 from pullcord.worker.moment import enclosing, now, shielded
 from pullcord.worker.stepping import call_step, call_step_async
 from pullcord.worker.waiting import sleep, sleep_async
@@ -70,6 +71,8 @@ class Execution:
         self.worker = worker
         self.timeout: float | None = None
         self.is_async = False
+        self.retry = NO_RETRY
+        self.root = "" if info["epoch"] == 1 else f"epoch {info['epoch']}"
         self.recorded: dict[str, list[Any]] = {}
         self.unused: set[str] = set()
         last = 0
@@ -98,8 +101,8 @@ class Execution:
 
     def meet(self, flow: Flow[..., Any], version: str) -> None:
         """Learn what this process has loaded: it alone says how long the run may take, and whether the code changed."""
-        self.timeout = flow.settings.timeout
         self.is_async = flow.is_async
+        self.timeout, self.retry = flow.settings.timeout, flow.settings.retry
         self.changed = version != self.version
 
     # --- what user code asks for (core.context.Runtime) -------------------------------------------
@@ -173,7 +176,7 @@ class Execution:
 
     def identify(self, name: str, arguments: bytes) -> str:
         """Return the identity of a call: the same call again gets the next occurrence."""
-        base = identity(enclosing.get(), name, arguments)
+        base = identity(enclosing.get() or self.root, name, arguments)
         occurrence = next(self.occurrences.setdefault(base, count()))
         return base if occurrence == 0 else f"{base}.{occurrence}"
 
@@ -181,7 +184,7 @@ class Execution:
         """Return the identity of a step call; one with `key=` is that key, however often it is called."""
         key = step.explicit_key(args, kwargs)
         if key is not None:
-            return identity(enclosing.get(), step.name, b"key:" + key.encode("utf-8", "replace"))
+            return identity(enclosing.get() or self.root, step.name, b"key:" + key.encode("utf-8", "replace"))
         return self.identify(step.name, argument_bytes(args, kwargs))
 
     def record_of(self, identity: str) -> list[Any] | None:
@@ -204,6 +207,10 @@ class Execution:
                 f"the code changed since this run began: step {left[1]!r} (no. {left[2]}) is recorded, but the code "
                 f"now asks for {name}; re-run it from the beginning with the new code, or deploy the old code again"
             )
+
+    def ended_by(self, error: BaseException) -> dict[str, Any]:
+        """Return the record of what the run ends with, which says whether another attempt may follow."""
+        return describe_end(error, self.retry)
 
     # --- boundaries --------------------------------------------------------------------------------
 

@@ -9,7 +9,15 @@ from typing import Any
 from pydantic_core import from_json, to_json
 
 import pullcord
-from pullcord.core.errors import DefinitionError, PullcordError, StepFailedError
+from pullcord.core.errors import (
+    CodeChangedError,
+    DefinitionError,
+    InvalidInputsError,
+    PullcordError,
+    StepFailedError,
+)
+from pullcord.core.failures import kinds_of, name_of
+from pullcord.core.retry import Retry
 
 _HOME = str(pullcord.__path__[0])
 _MESSAGE_LIMIT, _TRACEBACK_LIMIT = 10_000, 20_000
@@ -19,13 +27,26 @@ def describe(error: BaseException) -> dict[str, Any]:
     """Return the record of an exception: type, message, traceback, and how to raise it again where that works."""
     kind = type(error)
     record: dict[str, Any] = {
-        "type": error.code if isinstance(error, PullcordError) else qualified(kind),
+        "type": error.code if isinstance(error, PullcordError) else name_of(kind),
         "message": clean(_text_of(error))[:_MESSAGE_LIMIT],
         "traceback": cut_traceback(error),
     }
     arguments = _arguments(error)
     if arguments is not None:
         record["again"] = [kind.__module__, kind.__qualname__, arguments]
+    elif isinstance(error, Exception):
+        record["kinds"] = kinds_of(error)
+    return record
+
+
+def describe_end(error: BaseException, retry: Retry) -> dict[str, Any]:
+    """Return the record of what a run ends with; it is marked `final` where no other attempt may follow.
+
+    The classes of errors are known here alone: the server, which decides on attempts, has no user code.
+    """
+    record = describe(error)
+    if isinstance(error, CodeChangedError | InvalidInputsError) or not retry.covers(error):
+        record["final"] = True
     return record
 
 
@@ -41,8 +62,12 @@ def rebuild(record: dict[str, Any]) -> BaseException:
             if isinstance(error, Exception):
                 return error
         except Exception:
-            return StepFailedError(record["type"], record["message"])
-    return StepFailedError(record["type"], record["message"])
+            return _stand_in(record)
+    return _stand_in(record)
+
+
+def _stand_in(record: dict[str, Any]) -> StepFailedError:
+    return StepFailedError(record["type"], record["message"], record.get("kinds", ()))
 
 
 def _arguments(error: BaseException) -> list[Any] | None:
@@ -56,11 +81,6 @@ def _arguments(error: BaseException) -> list[Any] | None:
     except Exception:
         return None
     return arguments if same else None
-
-
-def qualified(kind: type) -> str:
-    """Return a class's name with its module, without `builtins`."""
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
 def cut_traceback(error: BaseException) -> str:
@@ -95,4 +115,4 @@ def _text_of(error: BaseException) -> str:
     try:
         return str(error)
     except Exception:
-        return f"<{qualified(type(error))} whose message cannot be read>"
+        return f"<{name_of(type(error))} whose message cannot be read>"

@@ -212,7 +212,7 @@ class Worker:
         try:
             flow = self._flow(execution.flow_name)
         except NotFoundError as error:
-            self._finish(execution, RunState.FAILED, None, describe(error))
+            self._finish(execution, RunState.FAILED, None, describe(error) | {"final": True})
             return
         execution.meet(flow, self._location.versions[flow.name])
         if flow.is_async:
@@ -245,9 +245,9 @@ class Worker:
             if execution.stale:
                 return
             state = RunState.CANCELLED if execution.stop_requested else RunState.FAILED
-            self._finish(execution, state, None, None if execution.stop_requested else describe(error))
+            self._finish(execution, state, None, None if execution.stop_requested else execution.ended_by(error))
         except BaseException as error:
-            self._finish(execution, RunState.FAILED, None, describe(error))
+            self._finish(execution, RunState.FAILED, None, execution.ended_by(error))
 
     async def _limited(self, execution: Execution, flow: Flow[..., Any], arguments: dict[str, Any]) -> Any:
         limit = asyncio.timeout(execution.timeout)
@@ -275,7 +275,7 @@ class Worker:
             self._finish(execution, RunState.CANCELLED, None, None)
         except BaseException as error:
             if not execution.parked:
-                self._finish(execution, RunState.FAILED, None, describe(error))
+                self._finish(execution, RunState.FAILED, None, execution.ended_by(error))
         finally:
             if timer is not None:
                 timer()
@@ -287,7 +287,7 @@ class Worker:
             execution.report_steps()
             execution.parked = True
             self._flush_run(execution)
-            failure = to_json(describe(_too_long(execution))).decode()
+            failure = to_json(execution.ended_by(_too_long(execution))).decode()
             self.doom(f"a run of {execution.flow_name} is still running after its timeout", execution, failure)
 
     def _succeed(self, execution: Execution, flow: Flow[..., Any], value: Any) -> None:

@@ -93,7 +93,7 @@ class StepCall:
     def fail(self, error: Exception) -> float:
         """Record a failed try; return the pause before the next one, or raise what a replay would raise."""
         description = describe(error)
-        if self.tries <= self.limit and not isinstance(error, CodeChangedError) and not self.execution.must_stop():
+        if self._another(error):
             self._settle(StepState.RETRYING, None, description)
             return self.step.retry.pause(max(1, self.tries - self.limit + self.step.retry.limit), random.random())
         self._settle(StepState.FAILED, None, description)
@@ -126,12 +126,18 @@ class StepCall:
         if self.settled:
             return
         self.settled = True
-        state = StepState.RETRYING if self.tries <= self.limit else StepState.FAILED
+        state = StepState.RETRYING if self._another(self.timeout_error()) else StepState.FAILED
         # The call stays among the live ones until its thread comes back, so that the run is not handed over before.
         self._record(state, None, describe(self.timeout_error()))
         self.execution.report_steps()
         self.execution.parked = True
         self.execution.worker.doom(f"step {self.name!r} is still running after its timeout", self.execution)
+
+    def _another(self, error: Exception) -> bool:
+        """Say whether another try follows this error."""
+        if isinstance(error, CodeChangedError) or self.execution.must_stop():
+            return False
+        return self.tries <= self.limit and self.step.retry.covers(error)
 
     def timeout_error(self) -> StepTimeoutError:
         """Return the error of a try that took too long."""

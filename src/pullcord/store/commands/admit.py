@@ -13,6 +13,8 @@ from pullcord.core.errors import StoreError
 from pullcord.core.quotas import Quotas, Rate
 from pullcord.core.states import ENDED, Outcome, RunState
 from pullcord.core.trigger import EVENT
+from pullcord.store.commands.artifacts import copy_artifacts
+from pullcord.store.commands.attempts import keep_records
 from pullcord.store.commands.journal import Ended
 from pullcord.store.commands.keys import Claimant, Identity, Original, claim_keys, known_original, release_keys
 from pullcord.store.commands.ledger import LedgerEntry, insert_requests
@@ -23,7 +25,8 @@ from pullcord.store.transaction import Transaction
 
 _RUN_COLUMNS = (
     "id:int uuid flow flow_version state inputs trigger_kind invoker lane slot shared priority:int test:int "
-    "parent_id:int rerun_of:int not_before:int scheduled_for:int dedup expires_at:int"
+    "parent_id:int rerun_of:int resumed_from:int recorded_version epoch:int not_before:int scheduled_for:int "
+    "dedup expires_at:int"
 )
 _INSERT_RUNS = f"""
 INSERT INTO runs ({names(_RUN_COLUMNS)}, token, attempt, takeovers, losses, queued_at)
@@ -54,6 +57,9 @@ class NewRun:
         test: marked as a test.
         parent_id: number of the parent run.
         rerun_of: number of the run this one repeats.
+        resumed_from: number of the run whose recorded results it keeps.
+        recorded_version: version of the code that these were recorded with, where it is another one.
+        epoch: the epoch that these are of; None is the first.
         not_before: microseconds; it stays `scheduled` until then.
         scheduled_for: the time a schedule meant, microseconds.
         dedup: no other run with the same one exists that has not ended (design rule 5).
@@ -73,6 +79,9 @@ class NewRun:
     test: bool = False
     parent_id: int | None = None
     rerun_of: int | None = None
+    resumed_from: int | None = None
+    recorded_version: str | None = None
+    epoch: int | None = None
     not_before: int | None = None
     scheduled_for: int | None = None
     dedup: str | None = None
@@ -161,6 +170,7 @@ class _Decided:
     runs: list[list[Any]] = field(default_factory=list)
     audit: list[list[Any]] = field(default_factory=list)
     queued: list[NewRun] = field(default_factory=list)
+    kept: list[tuple[int, int]] = field(default_factory=list)
 
     def write(self, tx: Transaction) -> list[Decision]:
         """Write it, and return the decisions."""
@@ -169,6 +179,9 @@ class _Decided:
         insert_requests(tx, self.entries)
         if self.runs:
             tx.execute(_INSERT_RUNS, {"rows": dump(self.runs), "now": tx.now})
+            keep_records(tx, self.kept)
+            for number, origin in self.kept:
+                copy_artifacts(tx, origin, number)
             tx.execute(_INSERT_AUDIT, {"rows": dump(self.audit), "now": tx.now, "base": tx.next_id("audit")})
             for run in self.queued:
                 tx.hints.queued(run.lane, run.slot, run.priority)
@@ -251,6 +264,8 @@ def _decide(tx: Transaction, commands: Sequence[Admit]) -> _Decided:
             expires_at = expiry(run, tx.now)
             tx.hints.expires = tx.hints.expires or expires_at is not None
             decided.runs.append(_row(number, entry, run, state, expires_at))
+            if run.resumed_from is not None:
+                decided.kept.append((number, run.resumed_from))
             if run.dedup is not None:
                 holders[run.dedup] = (number, run.uuid, state)
             decided.audit.append([len(decided.audit), entry.invoker, number])
@@ -284,6 +299,9 @@ def _row(number: int, entry: LedgerEntry, run: NewRun, state: RunState, expires_
         int(run.test),
         run.parent_id,
         run.rerun_of,
+        run.resumed_from,
+        run.recorded_version,
+        run.epoch,
         run.not_before,
         run.scheduled_for,
         run.dedup,

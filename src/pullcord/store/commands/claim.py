@@ -30,16 +30,18 @@ SELECT EACH[id, lane, priority] FROM (
     ORDER BY priority DESC, id LIMIT :room) AS found"""
 _TAKE = """
 UPDATE runs SET state = 'running', token = token + 1, owner = :owner, started_at = coalesce(started_at, :now),
-    waiting_for = NULL
+    waiting_for = NULL,
+    attempt_started_at = CASE WHEN attempt > 1 AND state = 'queued' THEN :now ELSE attempt_started_at END
 WHERE id IN VALUES[ids:int]"""
 _CLAIMED = """
-SELECT EACH[r.id, r.token, r.uuid, r.flow, r.inputs, r.attempt, r.lane, r.flow_version,
+SELECT EACH[r.id, r.token, r.uuid, r.flow, r.inputs, r.attempt, r.lane,
+    coalesce(r.recorded_version, r.flow_version),
     r.scheduled_for, r.test, r.takeovers, r.resumed_from, q.uuid, q.invoker, q.invoker_kind, q.on_behalf_of,
-    q.trigger_kind, q.trigger_name, r.queued_at, r.started_at]
+    q.trigger_kind, q.trigger_name, r.queued_at, r.started_at, coalesce(r.epoch, 1), r.resumed_from]
 FROM runs r JOIN requests q ON q.id = r.id WHERE r.id IN VALUES[ids:int]"""
 _STEPS = """
 SELECT EACH[run_id, identity, name, seq, attempt, state, result, error]
-FROM steps WHERE run_id IN VALUES[ids:int]"""
+FROM steps WHERE run_id IN VALUES[ids:int] AND set_aside IS NULL"""
 
 
 @dataclass(slots=True)
@@ -54,7 +56,8 @@ class Claimed:
         inputs: as validated, JSON.
         attempt: 1, or more after a retry.
         lane: where it is dispatched.
-        flow_version: version of the code that it was admitted with.
+        flow_version: version of the code that its steps were recorded with: that which it was admitted with, or its
+            origin's.
         scheduled_for: the time a schedule meant, microseconds.
         test: whether it is a test.
         request_uuid: id of its request.
@@ -63,6 +66,8 @@ class Claimed:
         steps: recorded steps, `[identity, name, seq, attempt, state, result, error]`.
         queued_at: when it was queued last, microseconds.
         started_at: when it started first, microseconds.
+        epoch: how often its records have begun anew, those of its origins counted in, from 1.
+        resumed_from: number of the run whose recorded results it keeps.
     """
 
     id: int
@@ -81,6 +86,8 @@ class Claimed:
     steps: list[list[Any]]
     queued_at: int | None = None
     started_at: int | None = None
+    epoch: int = 1
+    resumed_from: int | None = None
 
 
 def claim(tx: Transaction, room: Mapping[str, int], floor: int) -> list[Claimed]:
@@ -167,6 +174,8 @@ def _take(tx: Transaction, chosen: list[int]) -> list[Claimed]:
             steps=steps.get(row[0], []),
             queued_at=row[18],
             started_at=row[19],
+            epoch=row[20],
+            resumed_from=row[21],
         )
         for row in sorted(found, key=lambda row: row[0])
     ]

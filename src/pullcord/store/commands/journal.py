@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from pullcord.core.errors import StoreError
 from pullcord.core.states import StepState
+from pullcord.store.commands.attempts import follow_up
 from pullcord.store.commands.endings import note_endings
 from pullcord.store.commands.interruptions import settle_steps
 from pullcord.store.statement import dump, rows
@@ -38,7 +39,7 @@ _FORGIVE = "UPDATE runs SET losses = 0 WHERE losses > 0 AND id IN VALUES[ids:int
 
 _ENDLESS = frozenset({StepState.RUNNING, StepState.INTERRUPTED})
 
-_END_COLUMNS = "kind run:int token:int state result error retry_at:int"
+_END_COLUMNS = "kind run:int token:int state result error retry_at:int why anew:int"
 _FINISH = f"""
 UPDATE runs SET
     state = CASE WHEN runs.state = 'cancelling' THEN 'cancelled'
@@ -49,12 +50,10 @@ UPDATE runs SET
                       ELSE coalesce(s.retry_at, runs.not_before) END,
     result = CASE WHEN runs.state = 'cancelling' THEN NULL ELSE s.result END,
     error = CASE WHEN runs.state = 'cancelling' THEN NULL ELSE s.error END,
-    waiting_for = NULL
+    waiting_for = CASE WHEN runs.state != 'cancelling' THEN s.why END,
+    epoch = CASE WHEN runs.state != 'cancelling' AND s.anew = 1 THEN coalesce(epoch, 1) + 1 ELSE epoch END
 FROM {rows(_END_COLUMNS)} AS s
 WHERE runs.id = s.run AND runs.token = s.token AND {IN_WORKER}"""
-_REOPEN = """
-UPDATE steps SET state = 'retrying' WHERE state = 'failed'
-AND run_id IN (SELECT id FROM runs WHERE state = 'scheduled' AND id IN VALUES[ids:int])"""
 _ENDS = "SELECT EACH[id, token, state, lane, slot, shared] FROM runs WHERE id IN VALUES[ids:int]"
 
 
@@ -146,7 +145,8 @@ class FinishRuns:
     """End runs, or schedule their next attempts.
 
     Attributes:
-        messages: `finished` messages with the time of the next attempt, or None, appended.
+        messages: `finished` messages with the time of the next attempt, or None, appended; beside a time, what the
+            run says that it waits for, JSON, and 1 where that attempt begins anew.
         unsettled: numbers of the runs that may have steps without an end; they cost a look at the steps.
 
     The result is one `Ended` for each message that was not stale.
@@ -175,8 +175,7 @@ class FinishRuns:
         stale: set[tuple[int, int]] = set()
         if written != len(messages):
             stale = _stale_ends(tx, messages)
-        if any(message[6] is not None for message in messages):
-            tx.execute(_REOPEN, {"ids": ids})
+        follow_up(tx, messages)
         ends: dict[int, Ended] = {}
         for run_id, token, state, lane, slot, group in tx.array(_ENDS, {"ids": ids}):
             ends[run_id] = Ended(run_id, token, state)

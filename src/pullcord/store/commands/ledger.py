@@ -14,7 +14,8 @@ from pullcord.store.transaction import Transaction
 
 _FIELDS = (
     "uuid flow inputs outcome code reason errors original_id:int trigger_kind trigger_name invoker invoker_kind "
-    "on_behalf_of source note idempotency_key repeat_key dry_run:int scheduled_for:int"
+    "on_behalf_of source note idempotency_key repeat_key dry_run:int scheduled_for:int "
+    "origin"
 )
 _NAMES = names(_FIELDS).split(", ")
 _INSERT = f"""
@@ -49,6 +50,7 @@ class LedgerEntry:
         repeat_key: requests with the same one share a row with first, last and count.
         dry_run: 1 when nothing was to be run.
         scheduled_for: the time a schedule meant, microseconds.
+        origin: the run that this is about again, JSON: `resumed_from`, or `rerun_of` and the inputs that changed.
         times: how many equal requests this row stands for.
     """
 
@@ -71,6 +73,7 @@ class LedgerEntry:
     repeat_key: str | None = None
     dry_run: int = 0
     scheduled_for: int | None = None
+    origin: str | None = None
     times: int = 1
 
     def become(self, outcome: Outcome, **changes: Any) -> LedgerEntry:

@@ -20,6 +20,9 @@ from pullcord.store.transaction import Transaction
 MAX_LOSSES: Final = 3
 """After so many losses without a new record a run fails with `worker_lost` (design rule 6)."""
 
+RETRY_TEXT: Final = '{"kind":"retry"'
+"""What `waiting_for` begins with while a run waits for its next attempt."""
+
 _LOSE = f"""
 UPDATE runs SET
     state = CASE WHEN runs.state = 'cancelling' THEN 'cancelled'
@@ -148,7 +151,9 @@ class QueueDue:
         due = tx.array(_DUE, {"at": max(command.at for command in commands)})
         if due:
             tx.execute(
-                "UPDATE runs SET state = 'queued', queued_at = :now WHERE id IN VALUES[ids:int]",
+                "UPDATE runs SET state = 'queued', queued_at = :now, "
+                f"waiting_for = CASE WHEN waiting_for NOT LIKE '{RETRY_TEXT}%' THEN waiting_for END "
+                "WHERE id IN VALUES[ids:int]",
                 {"ids": dump([row[0] for row in due]), "now": tx.now},
             )
             for _, lane, slot, priority in due:

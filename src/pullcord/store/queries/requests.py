@@ -14,7 +14,8 @@ from pullcord.store.queries.runs import equal_conditions, parsed
 _SELECT = """
 SELECT t.id, t.uuid, t.flow, t.inputs, t.outcome, t.code, t.reason, t.errors, coalesce(r.uuid, t.pruned_run),
     t.trigger_kind, t.trigger_name, t.invoker, t.invoker_kind, t.on_behalf_of, t.source, t.note, t.idempotency_key,
-    t.dry_run, t.at, t.last_at, t.count, r.state, t.scheduled_for, t.pruned_run
+    t.dry_run, t.at, t.last_at, t.count, r.state, t.scheduled_for, t.pruned_run,
+    t.origin
 FROM requests t LEFT JOIN runs r ON r.id = coalesce(t.original_id, t.id)"""
 
 
@@ -80,6 +81,7 @@ def _item(row: Any) -> dict[str, Any]:
         "source": row[14],
         "note": row[15],
         "idempotency_key": row[16],
+        "origin": parsed(row[24]),
         "dry_run": bool(row[17]),
         "scheduled_for": rfc3339(row[22]),
         "at": rfc3339(row[18]),

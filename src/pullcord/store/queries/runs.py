@@ -10,18 +10,19 @@ from pydantic_core import from_json
 from pullcord.clock import rfc3339
 from pullcord.core.states import ENDED
 from pullcord.store.connection import Connection
+from pullcord.store.queries.attempts import failed_attempts, latest_attempt, shown_error
 from pullcord.store.queries.page import Listed, Page, fetch_page
 from pullcord.store.statement import dump
 
 _COLUMNS = """t.id, t.uuid, t.flow, t.flow_version, t.state, t.inputs, t.trigger_kind, q.trigger_name, t.invoker,
     q.invoker_kind, q.on_behalf_of, q.source, q.note, q.uuid, p.uuid, o.uuid, t.scheduled_for, t.queued_at,
     t.started_at, t.ended_at, t.attempt, t.takeovers, f.uuid, t.test, t.cancel, t.result, t.error, t.waiting_for,
-    t.partial, t.priority, t.not_before, t.expires_at"""
+    t.partial, t.priority, t.not_before, t.expires_at, q.origin, t.attempt_started_at"""
 _FROM = """FROM runs t LEFT JOIN requests q ON q.id = t.id LEFT JOIN runs p ON p.id = t.parent_id
     LEFT JOIN runs o ON o.id = t.rerun_of LEFT JOIN runs f ON f.id = t.resumed_from"""
 _ITEMS = f"SELECT EACH[{_COLUMNS}] {_FROM} WHERE t.uuid IN VALUES[uuids]"
 _STEPS = """
-SELECT EACH[run_id, seq, name, attempt, state, started_at, ended_at, result, error]
+SELECT EACH[run_id, seq, name, attempt, state, started_at, ended_at, result, error, kept, set_aside]
 FROM steps WHERE run_id IN VALUES[ids:int]"""
 
 
@@ -79,9 +80,10 @@ def load_runs(connection: Connection, uuids: list[str]) -> dict[str, dict[str, A
     found = connection.array(_ITEMS, {"uuids": dump(uuids)})
     steps: dict[int, list[dict[str, Any]]] = {row[0]: [] for row in found}
     parameters = {"ids": dump(list(steps))}
-    for row in sorted(connection.array(_STEPS, parameters), key=lambda row: row[1]):
+    for row in sorted(connection.array(_STEPS, parameters), key=_place):
         steps[row[0]].append(_step(row))
-    return {row[1]: _item(row, steps[row[0]]) for row in found}
+    failed = failed_attempts(connection, [row[0] for row in found if row[20] > 1])
+    return {row[1]: _item(row, steps[row[0]], failed.get(row[0], [])) for row in found}
 
 
 def run_number(connection: Connection, uuid: str) -> tuple[int, str, str] | None:
@@ -95,8 +97,14 @@ def parsed(text: str | None) -> Any:
     return None if text is None else from_json(text)
 
 
+def _place(step: Any) -> tuple[bool, int, int]:
+    """Return the sort key of a step's row: those of attempts that were begun anew since come first."""
+    return step[10] is None, step[10] or 0, step[1]
+
+
 def _summary(row: Any) -> dict[str, Any]:
     error = parsed(row[26])
+    origin = parsed(row[32]) or {}
     return {
         "id": row[1],
         "flow": row[2],
@@ -109,7 +117,8 @@ def _summary(row: Any) -> dict[str, Any]:
         "reason": row[12],
         "request_id": row[13],
         "parent_id": row[14],
-        "rerun_of": row[15],
+        "rerun_of": row[15] or origin.get("rerun_of"),
+        "changes": origin.get("changes"),
         "priority": row[29],
         "not_before": rfc3339(row[30]),
         "expires_at": rfc3339(row[31]),
@@ -119,7 +128,7 @@ def _summary(row: Any) -> dict[str, Any]:
         "ended_at": rfc3339(row[19]),
         "attempt": row[20],
         "takeovers": row[21],
-        "resumed_from": row[22],
+        "resumed_from": row[22] or origin.get("resumed_from"),
         "test": bool(row[23]),
         "cancel": parsed(row[24]),
         "error": None if error is None else {"type": error["type"], "message": error["message"]},
@@ -128,11 +137,12 @@ def _summary(row: Any) -> dict[str, Any]:
     }
 
 
-def _item(row: Any, steps: list[dict[str, Any]]) -> dict[str, Any]:
+def _item(row: Any, steps: list[dict[str, Any]], failed: list[dict[str, Any]]) -> dict[str, Any]:
     item = _summary(row)
     item["steps"] = steps
     item["result"] = parsed(row[25])
     item["error"] = _error(row[26])
+    item["attempts"] = [*failed, latest_attempt(item, rfc3339(row[33]))]
     return item
 
 
@@ -146,14 +156,14 @@ def _step(row: Any) -> dict[str, Any]:
         "ended_at": rfc3339(row[6]),
         "result": parsed(row[7]),
         "error": _error(row[8]),
+        "kept": bool(row[9]),
+        "set_aside": row[10],
     }
 
 
 def _error(text: str | None) -> dict[str, Any] | None:
     error = parsed(text)
-    if error is None:
-        return None
-    return {"type": error["type"], "message": error["message"], "traceback": error.get("traceback")}
+    return None if error is None else shown_error(error)
 
 
 def has_ended(item: dict[str, Any]) -> bool:

@@ -39,6 +39,3 @@ def upgrade() -> None:
         sa.Column("below", sa.BigInteger, nullable=False),
         sa.Column("rows", sa.BigInteger, nullable=False),
     )
-    for column in ("rerun_of", "resumed_from"):
-        given = sa.text(f"{column} IS NOT NULL")
-        op.create_index(f"runs_{column}", "runs", [column], sqlite_where=given, postgresql_where=given)

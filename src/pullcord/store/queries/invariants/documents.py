@@ -26,7 +26,8 @@ DOCUMENTS: Final = {
 
 _TABLES: Final = {
     "runs": ("id", "uuid", "inputs result error cancel waiting_for"),
-    "requests": ("id", "uuid", "inputs errors on_behalf_of"),
+    "requests": ("id", "uuid", "inputs errors on_behalf_of origin"),
+    "attempts": ("run_id attempt", "run_id", "error"),
     "steps": ("run_id identity", "name", "result error"),
     "audit": ("id", "action", "detail"),
     "flows": ("name", "name", "spec"),

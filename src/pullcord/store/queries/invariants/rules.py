@@ -15,6 +15,7 @@ from pullcord.core.states import ACTIVE, ENDED, Outcome, RunState, StepState
 from pullcord.core.trigger import COMPLETION, EVENT, SCHEDULES
 from pullcord.store.commands.keys import DELIVERY, REQUEST_ID, RETENTION
 from pullcord.store.commands.lifecycle import MAX_LOSSES
+from pullcord.store.queries.invariants.attempts import ATTEMPT_INVARIANTS
 from pullcord.store.queries.invariants.invariant import Invariant
 
 _DAMAGE: Final = (
@@ -56,7 +57,6 @@ REQUESTS: Final = (
 )
 RUNS: Final = (
     "runs r LEFT JOIN requests q ON q.id = r.id LEFT JOIN runs p ON p.id = r.parent_id "
-    "LEFT JOIN runs o ON o.id = r.rerun_of "
     "LEFT JOIN slots s ON s.key = r.flow LEFT JOIN slots g ON g.key = r.shared"
 )
 ADMISSIONS: Final = (
@@ -75,7 +75,8 @@ KEYS: Final = "keys k LEFT JOIN requests q ON q.id = k.request_id"
 STORED: Final = "artifacts a LEFT JOIN runs r ON r.id = a.run_id"
 STEPS: Final = "steps s LEFT JOIN runs r ON r.id = s.run_id"
 NUMBERS: Final = (
-    "(SELECT run_id, seq, count(*) AS steps FROM steps GROUP BY run_id, seq) n JOIN runs r ON r.id = n.run_id"
+    "(SELECT run_id, seq, count(*) AS steps FROM steps GROUP BY run_id, seq, coalesce(set_aside, 0)) n "
+    "JOIN runs r ON r.id = n.run_id"
 )
 TRIGGERS: Final = "triggers t LEFT JOIN trigger_state s ON s.trigger_id = t.id"
 ASKED: Final = "requests q LEFT JOIN triggers t ON t.name = q.trigger_name"
@@ -113,6 +114,7 @@ HELD_TOGETHER: Final = _held("shared", "shared")
 _TOO_MANY = "h.first_attempts > h.capacity AND h.latest >= h.changed"
 
 INVARIANTS: Final = (
+    *ATTEMPT_INVARIANTS,
     # --- 1. Commit, then acknowledge
     Invariant(
         1, "every admitted request has its run", REQUESTS,
@@ -166,8 +168,7 @@ INVARIANTS: Final = (
         "r.uuid, r.parent_id", "run {} is a child of run no. {}, which cannot be", _DAMAGE,
     ),
     Invariant(
-        2, "every re-run names an earlier run", RUNS, 
-        f"r.rerun_of IS NOT NULL AND ((o.id IS NULL AND NOT {_pruned('r.rerun_of')}) OR o.id >= r.id)",
+        2, "every re-run names an earlier run", RUNS, "r.rerun_of >= r.id",
         "r.uuid, r.rerun_of", "run {} repeats run no. {}, which cannot be", _DAMAGE,
     ),
     # --- 3. Every intent leaves a row
@@ -279,7 +280,8 @@ INVARIANTS: Final = (
     ),
     # --- 7. Replay
     Invariant(
-        7, "a step record belongs to a run that has begun", STEPS, "r.id IS NULL OR r.token < 1",
+        7, "a step record belongs to a run that has begun", STEPS,
+        "r.id IS NULL OR (r.token < 1 AND s.kept IS NULL)",
         "s.name, s.run_id", "step {} is recorded for run no. {}, which has not begun", _DAMAGE,
     ),
     Invariant(
