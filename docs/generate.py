@@ -325,6 +325,10 @@ PYTHON: dict[str, list[str]] = {
     "Triggers": ["cron", "interval", "at", "event", "webhook", "completion"],
     "Events": ["Cursor", "Fire", "Skip", "PollError"],
     "Ready-made events": ["events"],
+    "Notifications": [
+        "on_success", "on_failure", "on_recovery", "on_failures", "on_retry", "on_cancel", "on_long_run", "on_missed",
+        "on_skipped", "on_trigger_disabled", "on_question", "on_suspended",
+    ],
     "Inside a run": ["run", "RunInfo", "progress", "sleep", "cancelled"],
     "Embed a server": ["App"],
     "Ask and answer": ["Client", "AsyncClient", "Receipt", "RefusedError"],

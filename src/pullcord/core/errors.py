@@ -85,6 +85,12 @@ class NotCancellableError(PullcordError):
         self.state = state
 
 
+class AlreadyDeliveredError(PullcordError):
+    """The notification has arrived; there is nothing to try again."""
+
+    code = "already_delivered"
+
+
 class UnauthenticatedError(PullcordError):
     """No valid credential came with the call."""
 

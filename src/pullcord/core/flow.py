@@ -12,6 +12,7 @@ from pullcord.core.context import current
 from pullcord.core.durations import Duration
 from pullcord.core.errors import DefinitionError
 from pullcord.core.inputs import InputModel
+from pullcord.core.notify import Rule, notify_of
 from pullcord.core.results import ResultCodec
 from pullcord.core.retry import Retry, retry_of
 from pullcord.core.step import check_function, duration_of
@@ -31,6 +32,7 @@ class FlowSettings:
         timeout: seconds an attempt may take, or None.
         tags: words to find the flow by.
         isolated: whether every run gets a worker process of its own.
+        notify: who is told of what.
     """
 
     concurrency: int | None
@@ -38,6 +40,7 @@ class FlowSettings:
     timeout: float | None
     tags: tuple[str, ...]
     isolated: bool
+    notify: tuple[Rule, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the settings as a JSON object, as manifests carry them."""
@@ -47,6 +50,7 @@ class FlowSettings:
             "timeout": self.timeout,
             "tags": list(self.tags),
             "isolated": self.isolated,
+            "notify": [rule.as_json() for rule in self.notify],
         }
 
 
@@ -150,6 +154,7 @@ def flow(
     tags: Sequence[str] = (),
     isolated: bool = False,
     triggers: Sequence[Declaration] = (),
+    notify: Sequence[Rule] = (),
 ) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 def flow(
     function: Callable[P, R] | None = None,
@@ -163,6 +168,7 @@ def flow(
     tags: Sequence[str] = (),
     isolated: bool = False,
     triggers: Sequence[Declaration] = (),
+    notify: Sequence[Rule] = (),
 ) -> Flow[P, R] | Callable[[Callable[P, R]], Flow[P, R]]:
     """Declare a flow; works with and without parentheses, on `def` and `async def`.
 
@@ -175,6 +181,7 @@ def flow(
         tags: words to find the flow by.
         isolated: give every run a worker process of its own.
         triggers: schedules, events, hooks and ends of other flows that ask for runs.
+        notify: rules that say which channels are told of what, such as `pc.on_failure("ops-mail")`.
 
     Raises:
         DefinitionError: the declaration cannot work.
@@ -185,6 +192,7 @@ def flow(
         timeout=duration_of(timeout, "timeout"),
         tags=_tags_of(tags),
         isolated=isolated,
+        notify=notify_of(notify),
     )
 
     def declare(target: Callable[P, R]) -> Flow[P, R]:

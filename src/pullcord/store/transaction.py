@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
 from pullcord.core.errors import StoreError
+from pullcord.core.rulebook import Book
 from pullcord.store.connection import Connection
 
 
@@ -21,6 +22,8 @@ class Hints:
         anything: whether all queues must be looked at.
         watched: whether the end of any flow starts others.
         endings: whether this transaction noted such an end.
+        book: who is told of what.
+        noted: whether this transaction put something into the outbox.
     """
 
     slots: set[str] = field(default_factory=set)
@@ -29,10 +32,12 @@ class Hints:
     anything: bool = False
     watched: bool = False
     endings: bool = False
+    book: Book = field(default_factory=Book)
+    noted: bool = False
 
     def copy(self) -> Hints:
         """Return an independent copy."""
-        return Hints(set(self.slots), set(self.lanes), self.orphans, self.anything, self.watched)
+        return Hints(set(self.slots), set(self.lanes), self.orphans, self.anything, self.watched, book=self.book)
 
     def add(self, other: Hints) -> None:
         """Take over what another one says."""

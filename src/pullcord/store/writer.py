@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from pullcord.clock import Clock
 from pullcord.core.errors import PullcordRuntimeError, StoreError
+from pullcord.core.rulebook import Book
 from pullcord.core.states import RunState
 from pullcord.failpoints import hit
 from pullcord.store.commands.admit import Admit, Decision, place
@@ -24,7 +25,15 @@ from pullcord.store.commands.claim import Claimed, claim
 from pullcord.store.commands.journal import FinishRuns, RecordSteps
 from pullcord.store.commands.ledger import Note
 from pullcord.store.commands.lifecycle import CancelRun, LoseRuns, QueueDue, SetWaiting, Start, rebuild_hints
+from pullcord.store.commands.outbox import (
+    MarkNotification,
+    NoteLongRuns,
+    RetryNotification,
+    SealNotifications,
+    TrimOutbox,
+)
 from pullcord.store.commands.probe import Probe
+from pullcord.store.commands.rules import ChangeRules
 from pullcord.store.commands.triggers import ChangeTrigger, DropEndings, FireTrigger, RegisterTriggers, TrimHistory
 from pullcord.store.connection import Connection, Failure
 from pullcord.store.notification import hints_of, notification
@@ -35,7 +44,8 @@ log = logging.getLogger(__name__)
 
 ORDER: Sequence[type[Any]] = (
     Start, RecordSteps, FinishRuns, LoseRuns, SetWaiting, CancelRun, QueueDue, Admit, FireTrigger, RegisterFlows,
-    RegisterTriggers, ChangeTrigger, DropEndings, TrimHistory, Note, Probe,
+    RegisterTriggers, ChangeTrigger, DropEndings, TrimHistory, ChangeRules, MarkNotification, SealNotifications,
+    RetryNotification, NoteLongRuns, TrimOutbox, Note, Probe,
 )  # fmt: skip
 """The order of the kinds within a transaction: records before the end they belong to, ends before admissions, and
 these before a registration, which gives all runs that have not ended the limits of today (design rule 8)."""
@@ -102,6 +112,7 @@ class Writer:
         self._claim_failed = False
         self._doubtful: _Outcome | None = None
         self._endings: Callable[[Any], None] = ignore
+        self._noted: Callable[[Any], None] = ignore
         self.commits = 0
         self.statistics = WriteStatistics()
 
@@ -133,6 +144,20 @@ class Writer:
     def watch_endings(self, noted: Callable[[Any], None]) -> None:
         """From now on call this on the event loop after a commit that noted ends which start others."""
         self._endings = noted
+
+    def watch_outbox(self, noted: Callable[[Any], None]) -> None:
+        """From now on call this on the event loop after a commit that put something into the outbox."""
+        self._noted = noted
+
+    @property
+    def book(self) -> Book:
+        """Who is told of what, as of the last commit."""
+        return self._hints.book
+
+    @book.setter
+    def book(self, book: Book) -> None:
+        """Begin with these rules; to be set before the thread starts."""
+        self._hints.book = book
 
     def nudge(self) -> None:
         """Claim again: there is more room."""
@@ -245,6 +270,8 @@ class Writer:
             _settle(tx, admitted, claimed)
             if tx.hints.endings:
                 answers.append((self._endings, None))
+            if tx.hints.noted:
+                answers.append((self._noted, None))
             hit("writer.before_commit")
         except BaseException:
             connection.rollback()

@@ -43,6 +43,7 @@ class RegisterFlows:
         """Write one location after the other; queued runs follow their flow to its lane and slot."""
         for command in commands:
             _register(tx, command)
+            tx.hints.book = tx.hints.book.with_flows(command.specs)
         rebuild_hints(tx)
         tx.hints.orphans = True
         return [None] * len(commands)

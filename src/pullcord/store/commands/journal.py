@@ -165,7 +165,7 @@ class FinishRuns:
             stale = _stale_ends(tx, messages)
         if any(message[6] is not None for message in messages):
             tx.execute(_REOPEN, {"ids": ids})
-        note_endings(tx, [message[1] for message in messages])
+        note_endings(tx, [message[1] for message in messages if (message[1], message[2]) not in stale])
         ends: dict[int, Ended] = {}
         for run_id, token, state, slot in tx.array(_ENDS, {"ids": ids}):
             ends[run_id] = Ended(run_id, token, state)

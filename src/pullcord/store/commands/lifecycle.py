@@ -12,6 +12,7 @@ from pullcord.core.manifest import ISOLATED
 from pullcord.core.states import ACTIVE, ENDED, RunState
 from pullcord.store.commands.endings import note_endings
 from pullcord.store.commands.journal import IN_WORKER, Ended
+from pullcord.store.commands.rules import load_rules
 from pullcord.store.statement import dump, rows
 from pullcord.store.transaction import Transaction
 
@@ -257,6 +258,7 @@ class Start:
     def apply(cls, tx: Transaction, commands: Sequence[Start]) -> list[int | None]:
         """Orphan active runs and rebuild the hints from the rows."""
         tx.hints.watched = bool(tx.value("SELECT count(*) FROM watched_flows", {}))
+        load_rules(tx)
         stopped = [row[0] for row in tx.array("SELECT EACH[id] FROM runs WHERE state = 'cancelling'", {})]
         tx.execute(
             "UPDATE runs SET state = 'cancelled', ended_at = :now, owner = NULL WHERE state = 'cancelling'",
