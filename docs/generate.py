@@ -22,6 +22,7 @@ from pullcord.api.metrics import METRICS
 from pullcord.cli import deep
 from pullcord.client import Page, ServerUnreachableError, UnexpectedAnswerError
 from pullcord.client.events import Event
+from pullcord.client.notifications import Notifications
 from pullcord.client.sync import Flows, Requests, Runs, Triggers
 from pullcord.core import errors
 from pullcord.core.errors import PullcordError
@@ -326,8 +327,18 @@ PYTHON: dict[str, list[str]] = {
     "Events": ["Cursor", "Fire", "Skip", "PollError"],
     "Ready-made events": ["events"],
     "Notifications": [
-        "on_success", "on_failure", "on_recovery", "on_failures", "on_retry", "on_cancel", "on_long_run", "on_missed",
-        "on_skipped", "on_trigger_disabled", "on_question", "on_suspended",
+        "on_success",
+        "on_failure",
+        "on_recovery",
+        "on_failures",
+        "on_retry",
+        "on_cancel",
+        "on_long_run",
+        "on_missed",
+        "on_skipped",
+        "on_trigger_disabled",
+        "on_question",
+        "on_suspended",
     ],
     "Inside a run": ["run", "RunInfo", "progress", "sleep", "cancelled"],
     "Embed a server": ["App"],
@@ -354,6 +365,7 @@ def python_page() -> str:
     parts.append("`AsyncClient` has the same methods as `Client`; they are awaited, and iterators are asynchronous.")
     for heading, kind in (
         ("client.runs", Runs), ("client.flows", Flows), ("client.requests", Requests), ("client.triggers", Triggers),
+        ("client.notifications", Notifications),
     ):  # fmt: skip
         parts.append(f"### `{heading}`\n\n{docstrings.parse(kind).first}")
         parts += [_method(heading, kind, name) for name in vars(kind) if not name.startswith("_")]

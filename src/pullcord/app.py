@@ -24,8 +24,12 @@ from pullcord.gate.children import ChildRuns
 from pullcord.gate.gate import Gate
 from pullcord.gate.policy import LocalPolicy, Policy
 from pullcord.gate.request import OWNER, Invoker, Receipt, RefusedError, TriggerRequest
+from pullcord.notify.control import Notifications
+from pullcord.notify.options import Notifying
 from pullcord.services.duty import Duty
+from pullcord.services.longruns import LongRuns
 from pullcord.services.looplag import LoopLag
+from pullcord.services.notifier import Notifier
 from pullcord.services.rescuer import Rescuer
 from pullcord.settings import default_workers
 from pullcord.store.commands.lifecycle import CancelRun
@@ -55,6 +59,7 @@ class App:
         stop_patience: how long active runs get to end when the app stops; what has not ended goes on next time.
         clock: the time.
         database_url: a PostgreSQL database; a SQLite file in `data_dir` unless given.
+        notify: channels, and rules for all flows, of notifications.
 
     Raises:
         LocationError: a location does not exist.
@@ -73,9 +78,11 @@ class App:
         stop_patience: Duration = 10.0,
         clock: Clock | None = None,
         database_url: str | None = None,
+        notify: Notifying | None = None,
     ) -> None:
         self.data_dir = Path(data_dir)
         self._database_url = database_url
+        self._notifying = notify or Notifying()
         self.clock = clock or SystemClock()
         self._locations = locations_of(flows, code)
         self._workers = workers or default_workers()
@@ -97,6 +104,7 @@ class App:
         if sys.getswitchinterval() > SWITCH_INTERVAL:
             sys.setswitchinterval(SWITCH_INTERVAL)
         self.store = Store(self.data_dir, self.clock, self._database_url)
+        self.store.begin_with(self._notifying.book())
         self.engine = Engine(
             self.store, self.clock, self._locations, self._workers, Path.cwd(), only_new=self._only_new
         )
@@ -124,7 +132,9 @@ class App:
         )
         self.outlook = Outlook(self.registry, self.kinds.schedules, self.clock)
         self.lag = LoopLag()
-        self._services: list[Duty] = [Rescuer(self.engine), self.lag]
+        self.notifications = Notifications(self.store, self.clock, self._notifying)
+        self.notifier = Notifier(self.store, self.clock, self._notifying)
+        self._services: list[Duty] = [Rescuer(self.engine), self.lag, LongRuns(self.store, self.clock)]
         if self._reload:
             from pullcord.services.reloader import Reloader  # its library costs a server that never reloads 30 ms
 
@@ -141,7 +151,7 @@ class App:
         except BaseException:
             await self.stop()
             raise
-        for service in self._services:
+        for service in (*self._services, self.notifier):
             service.start()
         if not self._only_new:
             self.kinds.start()
@@ -163,6 +173,7 @@ class App:
             for task in self._reloads:
                 task.cancel()
             await self.engine.stop(self._patience)
+            await self.notifier.stop()  # last: what has just ended is told too
         finally:
             await self.store.stop()
 

@@ -20,6 +20,7 @@ from pullcord.api.models import (
     TriggerChange,
     ValidateRequest,
 )
+from pullcord.api.notifications import NotificationChange
 from pullcord.api.problems import PROBLEM_TYPE
 from pullcord.api.schemas import REF, SCHEMAS, Schema, ref
 
@@ -141,6 +142,17 @@ _CALLS: Final[dict[tuple[str, str], _Call]] = {
     ("post", "/v1/triggers/{trigger}/replay"): _Call(
         {202: ("admitted", "Receipt"), 200: ("not admitted, and no fault", "Receipt")}, _GATE, ReplayRequest
     ),
+    ("get", "/v1/notifications"): _Call({200: ("notifications, newest first", "NotificationPage")}, _LIST),
+    ("get", "/v1/notifications/{notification_id}"): _Call(
+        {200: ("the notification, with its message", "NotificationItem")}, _LOOK
+    ),
+    ("post", "/v1/notifications/{notification_id}/retry"): _Call(
+        {202: ("the notification", "NotificationItem")}, (401, 404, 409, 422, 503)
+    ),
+    ("get", "/v1/flows/{name}/notifications"): _Call({200: ("its rules", "NotificationRules")}, _LOOK),
+    ("put", "/v1/flows/{name}/notifications"): _Call(
+        {200: ("its rules as they are then", "NotificationRules")}, (*_SEND, 401, 404, 503), NotificationChange
+    ),
     ("post", "/v1/hooks/{name}"): _Call(
         {202: ("admitted", "Receipt"), 200: ("it came before, or was skipped", "Receipt")},
         (400, 401, 404, 405, 409, 413, 422, 429, 500, 503), parameters=_DELIVERY,
@@ -197,7 +209,7 @@ def _document(rest: FastAPI) -> dict[str, Any]:
             _fill(operation, _CALLS[method, path])
     models = (
         RunRequest, BatchRequest, CancelRequest, RerunRequest, ValidateRequest, TriggerChange, PreviewRequest,
-        ReplayRequest,
+        ReplayRequest, NotificationChange,
     )  # fmt: skip
     bodies = {model.__name__: model.model_json_schema(ref_template=REF + "{model}") for model in models}
     # What is no request is refused in a receipt of its own.

@@ -33,6 +33,7 @@ from pullcord.api.dependencies import (
     receipt_response,
 )
 from pullcord.api.models import CancelRequest, RerunRequest, ValidateRequest, moment_of
+from pullcord.api.notifications import add_notifications
 from pullcord.api.openapi import describe
 from pullcord.api.problems import problem, problem_of, unexpected_problem
 from pullcord.api.stream import RunStream, ndjson
@@ -135,6 +136,7 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
         return item
 
     add_triggers(rest, app)
+    add_notifications(rest, app)
 
     @rest.get("/v1/flows", tags=["flows"], summary="List flows")
     async def flows(limit: Limit = 50, cursor: Text = None, removed: bool = False) -> Any:

@@ -13,6 +13,7 @@ from pullcord.client.aconnection import AsyncConnection
 from pullcord.client.calls import Moment, Page, Wait, Wanted
 from pullcord.client.discovery import checked_url, find_server
 from pullcord.client.events import Event, Following, shows
+from pullcord.client.notifications import AsyncNotifications
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.until import check_until, reached
 from pullcord.gate.request import Receipt
@@ -329,6 +330,7 @@ class AsyncClient:
         self.flows = AsyncFlows(self._connection)
         self.requests = AsyncRequests(self._connection)
         self.triggers = AsyncTriggers(self._connection)
+        self.notifications = AsyncNotifications(self._connection)
 
     async def run(
         self,

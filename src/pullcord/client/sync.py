@@ -12,6 +12,7 @@ from pullcord.client.calls import Moment, Page, Wait, Wanted
 from pullcord.client.connection import Connection
 from pullcord.client.discovery import checked_url, find_server
 from pullcord.client.events import Event, Following, shows
+from pullcord.client.notifications import Notifications
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.until import check_until, reached
 from pullcord.gate.request import Receipt
@@ -324,6 +325,7 @@ class Client:
         self.flows = Flows(self._connection)
         self.requests = Requests(self._connection)
         self.triggers = Triggers(self._connection)
+        self.notifications = Notifications(self._connection)
 
     def run(
         self,

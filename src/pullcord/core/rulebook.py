@@ -169,6 +169,15 @@ class Book:
             *((PEOPLE, rule) for rule in (() if change is None else change.rules)),
         ]
 
+    def mentions(self, event: str) -> bool:
+        """Say whether any rule is about an event."""
+        every = [
+            *(default.rule for default in self.defaults),
+            *(rule for rules, _ in self.flows.values() for rule in rules),
+            *(rule for change in self.changes.values() for rule in change.rules),
+        ]
+        return any(rule.event == event for rule in every)
+
     def muted(self, flow: str, now: int) -> bool:
         """Say whether nothing is told of a flow at a time, microseconds."""
         change = self.changes.get(flow)
