@@ -232,6 +232,7 @@ def errors_page() -> str:
 OPTIONS = {
     "data_dir": "--data-dir", "flows": "arguments", "host": "--host", "port": "--port", "workers": "--workers",
     "database_url": "-", "log_format": "--log-format", "log_level": "--log-level",
+    "public_url": "-", "notify_for": "-",
 }  # fmt: skip
 CLIENT_VARIABLES = {
     "PULLCORD_URL": "Address of the server that commands and clients speak to, instead of the data folder's own.",
@@ -245,6 +246,7 @@ LIMITS = {
     "engine.engine": ["GRACE"], "store.commands.lifecycle": ["MAX_LOSSES"],
     "engine.statistics": ["MOST_FLOWS"], "store.writer": ["SLOW"], "api.readiness": ["FRESH", "PATIENCE"],
     "services.rescuer": ["SILENT", "DEAD", "BEHIND", "MEMORY_SHARE"], "api.server": ["DRAIN"],
+    "services.notifier": ["DEADLINE", "LONGEST_PAUSE", "KEPT"], "notify.options": ["PER_HOUR"],
     "wire.frames": ["MAX_FRAME"],
 }  # fmt: skip
 
@@ -259,6 +261,10 @@ log_format = "json"
 [[code]]
 path = "etl/"
 python = "etl/.venv/bin/python"
+
+[[notify]]
+events = ["run.failed", "run.recovered"]
+channels = ["ops-mail"]
 ```"""
 
 
@@ -268,7 +274,7 @@ def settings_page() -> str:
     fields = Settings.__dataclass_fields__
     rows = []
     for name, text in known.items():
-        if name == "code":  # in the file alone: it has a paragraph of its own
+        if name in ("code", "notify"):  # in the file alone: it has a paragraph of its own
             continue
         default = "one a core" if name == "workers" else _default(fields[name].default)
         rows.append([f"`{name}`", text.rstrip("."), default, f"`{OPTIONS[name]}`", f"`PULLCORD_{name.upper()}`"])
@@ -300,6 +306,20 @@ def settings_page() -> str:
                     "the server's own",
                 ],
                 ["`name`", "what it is called in lists", "the last part of `path`, or `module`"],
+            ],
+        ),
+        "Each `[[notify]]`, or `[[tool.pullcord.notify]]`, is a rule of notifications for all flows, besides those in "
+        "their code ([how](../how-to/get-told.md)).",
+        table(
+            ["in `[[notify]]`", "meaning", "default"],
+            [
+                ["`events`", "what is told, a list ([events](notifications.md))", "required"],
+                ["`channels`", "names of channels that are told, a list", "required"],
+                ["`flows`", "pattern of flow names, as in a shell", "all flows"],
+                ["`tags`", "only flows with one of these tags, a list", "all flows"],
+                ["`count`", "of `run.failing`, how many failures in a row", "required there"],
+                ["`factor`", "of `run.long`, how many times the usual duration", "2, without `after`"],
+                ["`after`", "of `run.long`, a duration", "none"],
             ],
         ),
         "`SIGHUP` has `serve` and `dev` read `flows` and `[[code]]` again; the other settings count at the next start.",

@@ -9,11 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pullcord.core.durations import seconds
 from pullcord.core.errors import UsageError
+from pullcord.core.rulebook import DefaultRule, read_defaults
 from pullcord.engine.locations import CodeLocation, read_locations
+from pullcord.notify.options import GIVE_UP, Notifying
 
-_KNOWN = {"data_dir", "database_url", "host", "port", "workers", "flows", "log_format", "log_level", "code"}
-_FILE_ONLY = {"code"}
+_KNOWN = {
+    "data_dir", "database_url", "host", "port", "workers", "flows", "log_format", "log_level", "public_url",
+    "notify_for", "code", "notify",
+}  # fmt: skip
+_FILE_ONLY = {"code", "notify"}
 
 AUTO: Final = "auto"
 """The value of a setting that follows from the circumstances."""
@@ -36,6 +42,9 @@ class Settings:
         log_format: how the server writes its log: `text`, `json`, or `auto`: text on a terminal, JSON elsewhere.
         log_level: `debug`, `info`, `warning`, `error`, or `auto`: `info`, but `warning` where `serve` has a terminal.
         code: code locations with an interpreter or a name of their own, in addition to `flows`.
+        notify: rules of notifications for all flows, in addition to those in their code.
+        public_url: the address under which people reach the server, for links in notifications; none without it.
+        notify_for: for how many seconds a notification that nobody takes is tried again.
     """
 
     data_dir: Path = Path(".pullcord")
@@ -47,6 +56,14 @@ class Settings:
     log_format: str = AUTO
     log_level: str = AUTO
     code: tuple[CodeLocation, ...] = ()
+    notify: tuple[DefaultRule, ...] = ()
+    public_url: str | None = None
+    notify_for: float = GIVE_UP
+
+    @property
+    def notifying(self) -> Notifying:
+        """How the server tells people and programs what became of runs."""
+        return Notifying({}, self.notify, {}, self.public_url, self.notify_for)
 
     @property
     def place(self) -> str:
@@ -66,7 +83,8 @@ def load_settings(
     Args:
         arguments: what the command line gave; None counts as not given.
         environment: `PULLCORD_DATA_DIR`, `PULLCORD_DATABASE_URL`, `PULLCORD_FLOWS` (separated like `PATH`),
-            `PULLCORD_HOST`, `PULLCORD_PORT`, `PULLCORD_WORKERS`, `PULLCORD_LOG_FORMAT`, `PULLCORD_LOG_LEVEL`.
+            `PULLCORD_HOST`, `PULLCORD_PORT`, `PULLCORD_WORKERS`, `PULLCORD_LOG_FORMAT`, `PULLCORD_LOG_LEVEL`,
+            `PULLCORD_PUBLIC_URL`, `PULLCORD_NOTIFY_FOR`.
         folder: where the settings file is looked for; the current one unless given.
 
     Raises:
@@ -90,6 +108,9 @@ def load_settings(
         log_format=_one_of("log_format", values.get("log_format", AUTO), LOG_FORMATS),
         log_level=_one_of("log_level", values.get("log_level", AUTO), LOG_LEVELS),
         code=read_locations(values.get("code", ()), home),
+        notify=read_defaults(values.get("notify", ())),
+        public_url=_address("public_url", values.get("public_url")),
+        notify_for=seconds(values.get("notify_for", GIVE_UP)),
     )
 
 
@@ -132,6 +153,13 @@ def _text(name: str, value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise UsageError(f"{name} must be a text, not {value!r}")
+
+
+def _address(name: str, value: Any) -> str | None:
+    text = _text(name, value)
+    if text is not None and not text.startswith(("http://", "https://")):
+        raise UsageError(f"{name} must be a web address, such as https://pullcord.example.org, not {value!r}")
+    return text
 
 
 def _one_of(name: str, value: Any, known: tuple[str, ...]) -> str:

@@ -72,7 +72,10 @@ METRICS: Final = {
             "Time from the moment a tick of a schedule was due until its request was on disk.",
         ),
         # notifications
-        Metric("pullcord_notifications", GAUGE, "Notifications that are `pending`, and those given up as `failed`.", ("state",)),
+        Metric(
+            "pullcord_notifications", GAUGE, "Notifications that are `pending`, and those given up as `failed`.",
+            ("state",),
+        ),
         Metric("pullcord_notification_oldest_seconds", GAUGE, "How long the oldest pending notification has waited."),
         Metric(
             "pullcord_notifications_sent_total", COUNTER,
