@@ -404,8 +404,8 @@ def test_lists_are_filtered_and_paged(server: Server) -> None:
     (number,) = server.write(SealNotifications([1], False, ignore))
     server.write(MarkNotification(number, DELIVERED, None, None, ignore))
 
-    def listed(page: Page = Page(), **which: str) -> list[tuple[str, str]]:
-        found = list_notifications(server.connection, NotificationFilter(**which), page)
+    def listed(**which: str) -> list[tuple[str, str]]:
+        found = list_notifications(server.connection, NotificationFilter(**which), Page())
         return [(item["channel"], item["flow"]) for item in found["items"]]
 
     assert len(listed()) == 4
