@@ -274,7 +274,7 @@ def settings_page() -> str:
     fields = Settings.__dataclass_fields__
     rows = []
     for name, text in known.items():
-        if name in ("code", "notify"):  # in the file alone: it has a paragraph of its own
+        if name in ("code", "channels", "notify"):  # in the file alone: each has a paragraph of its own
             continue
         default = "one a core" if name == "workers" else _default(fields[name].default)
         rows.append([f"`{name}`", text.rstrip("."), default, f"`{OPTIONS[name]}`", f"`PULLCORD_{name.upper()}`"])

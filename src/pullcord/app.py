@@ -24,8 +24,10 @@ from pullcord.gate.children import ChildRuns
 from pullcord.gate.gate import Gate
 from pullcord.gate.policy import LocalPolicy, Policy
 from pullcord.gate.request import OWNER, Invoker, Receipt, RefusedError, TriggerRequest
+from pullcord.notify.channels import Channels
 from pullcord.notify.control import Notifications
 from pullcord.notify.options import Notifying
+from pullcord.notify.settings import ChannelSettings
 from pullcord.services.duty import Duty
 from pullcord.services.longruns import LongRuns
 from pullcord.services.looplag import LoopLag
@@ -59,7 +61,8 @@ class App:
         stop_patience: how long active runs get to end when the app stops; what has not ended goes on next time.
         clock: the time.
         database_url: a PostgreSQL database; a SQLite file in `data_dir` unless given.
-        notify: channels, and rules for all flows, of notifications.
+        channels: where messages are sent, as the settings have them.
+        notify: rules of notifications for all flows, and how they are told.
 
     Raises:
         LocationError: a location does not exist.
@@ -78,12 +81,14 @@ class App:
         stop_patience: Duration = 10.0,
         clock: Clock | None = None,
         database_url: str | None = None,
+        channels: Sequence[ChannelSettings] = (),
         notify: Notifying | None = None,
     ) -> None:
         self.data_dir = Path(data_dir)
         self._database_url = database_url
-        self._notifying = notify or Notifying()
         self.clock = clock or SystemClock()
+        self.channels = Channels(channels, self.clock)
+        self._notifying = (notify or Notifying()).over(self.channels)
         self._locations = locations_of(flows, code)
         self._workers = workers or default_workers()
         self._reload = reload

@@ -14,12 +14,13 @@ from pullcord.core.errors import UsageError
 from pullcord.core.rulebook import DefaultRule, read_defaults
 from pullcord.engine.locations import CodeLocation, read_locations
 from pullcord.notify.options import GIVE_UP, Notifying
+from pullcord.notify.settings import ChannelSettings, read_channels
 
+_FILE_ONLY = {"code", "channels", "notify"}
 _KNOWN = {
     "data_dir", "database_url", "host", "port", "workers", "flows", "log_format", "log_level", "public_url",
-    "notify_for", "code", "notify",
+    "notify_for", *_FILE_ONLY,
 }  # fmt: skip
-_FILE_ONLY = {"code", "notify"}
 
 AUTO: Final = "auto"
 """The value of a setting that follows from the circumstances."""
@@ -42,6 +43,7 @@ class Settings:
         log_format: how the server writes its log: `text`, `json`, or `auto`: text on a terminal, JSON elsewhere.
         log_level: `debug`, `info`, `warning`, `error`, or `auto`: `info`, but `warning` where `serve` has a terminal.
         code: code locations with an interpreter or a name of their own, in addition to `flows`.
+        channels: where messages about runs are sent.
         notify: rules of notifications for all flows, in addition to those in their code.
         public_url: the address under which people reach the server, for links in notifications; none without it.
         notify_for: for how many seconds a notification that nobody takes is tried again.
@@ -56,14 +58,15 @@ class Settings:
     log_format: str = AUTO
     log_level: str = AUTO
     code: tuple[CodeLocation, ...] = ()
+    channels: tuple[ChannelSettings, ...] = ()
     notify: tuple[DefaultRule, ...] = ()
     public_url: str | None = None
     notify_for: float = GIVE_UP
 
     @property
     def notifying(self) -> Notifying:
-        """How the server tells people and programs what became of runs."""
-        return Notifying({}, self.notify, {}, self.public_url, self.notify_for)
+        """How the server tells people and programs what became of runs, but for its channels."""
+        return Notifying(defaults=self.notify, public_url=self.public_url, give_up=self.notify_for)
 
     @property
     def place(self) -> str:
@@ -108,6 +111,7 @@ def load_settings(
         log_format=_one_of("log_format", values.get("log_format", AUTO), LOG_FORMATS),
         log_level=_one_of("log_level", values.get("log_level", AUTO), LOG_LEVELS),
         code=read_locations(values.get("code", ()), home),
+        channels=read_channels(values.get("channels", {})),
         notify=read_defaults(values.get("notify", ())),
         public_url=_address("public_url", values.get("public_url")),
         notify_for=seconds(values.get("notify_for", GIVE_UP)),

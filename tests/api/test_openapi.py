@@ -28,7 +28,13 @@ schema.config.generation.allow_extra_parameters = False
 def known(api: Api) -> dict[str, str]:
     """Names that exist on the server, by path parameter."""
     run = api.run("steps", {"first": 1})
-    return {"run_id": run["id"], "request_id": run["request_id"], "name": "echo", "trigger": "leap-day"}
+    return {
+        "run_id": run["id"],
+        "request_id": run["request_id"],
+        "name": "echo",
+        "trigger": "leap-day",
+        "channel": "ops",
+    }
 
 
 @schema.parametrize()
@@ -93,7 +99,7 @@ def test_the_document_names_all_calls_of_the_contract() -> None:
         ("POST", "/v1/runs/{run_id}/rerun"), ("GET", "/v1/requests"), ("GET", "/v1/requests/{request_id}"),
         ("GET", "/v1/triggers"), ("GET", "/v1/triggers/{trigger}"), ("PATCH", "/v1/triggers/{trigger}"),
         ("GET", "/v1/triggers/{trigger}/history"), ("POST", "/v1/triggers/{trigger}/preview"),
-        ("POST", "/v1/triggers/{trigger}/replay"),
+        ("POST", "/v1/triggers/{trigger}/replay"), ("GET", "/v1/channels"), ("POST", "/v1/channels/{channel}/test"),
         ("GET", "/v1/flows"), ("GET", "/v1/code/diff"), ("POST", "/v1/hooks/{name}"),
         ("GET", "/v1/flows/{name}"), ("POST", "/v1/flows/{name}/validate"), ("GET", "/healthz"),
         ("GET", "/readyz"), ("GET", "/metrics"), ("GET", "/openapi.json"),

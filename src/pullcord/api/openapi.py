@@ -153,6 +153,8 @@ _CALLS: Final[dict[tuple[str, str], _Call]] = {
     ("put", "/v1/flows/{name}/notifications"): _Call(
         {200: ("its rules as they are then", "NotificationRules")}, (*_SEND, 401, 404, 503), NotificationChange
     ),
+    ("get", "/v1/channels"): _Call({200: ("channels by name", "ChannelPage")}, _LIST),
+    ("post", "/v1/channels/{channel}/test"): _Call({200: ("what became of the message", "ChannelTest")}, _LOOK),
     ("post", "/v1/hooks/{name}"): _Call(
         {202: ("admitted", "Receipt"), 200: ("it came before, or was skipped", "Receipt")},
         (400, 401, 404, 405, 409, 413, 422, 429, 500, 503), parameters=_DELIVERY,

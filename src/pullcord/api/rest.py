@@ -16,6 +16,7 @@ import pullcord
 from pullcord.api.admission import invalid, refuse, source_of
 from pullcord.api.auth import Authenticator
 from pullcord.api.batch import submit_batch
+from pullcord.api.channels import add_channels
 from pullcord.api.dependencies import (
     Caller,
     Cursor,
@@ -137,6 +138,7 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
 
     add_triggers(rest, app)
     add_notifications(rest, app)
+    add_channels(rest, app)
 
     @rest.get("/v1/flows", tags=["flows"], summary="List flows")
     async def flows(limit: Limit = 50, cursor: Text = None, removed: bool = False) -> Any:

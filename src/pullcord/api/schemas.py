@@ -112,6 +112,23 @@ _LEDGER_ROW: Final[Schema] = {
     "last_at": _TIME,
     "count": _NUMBER,
 }
+_CHANNEL: Final[Schema] = {
+    "name": _TEXT,
+    "kind": _TEXT,
+    "timeout": {"type": "number"},
+    "group": {"type": ["number", "null"]},
+    "per_hour": {"type": ["integer", "null"]},
+    "options": _MAP,
+}
+_CHANNEL_TEST: Final[Schema] = {
+    "channel": _TEXT,
+    "kind": _TEXT,
+    "delivered": _FLAG,
+    "seconds": {"type": "number"},
+    "error": _MAYBE_TEXT,
+    "permanent": _FLAG,
+    "retry_after": {"type": ["number", "null"]},
+}
 _LAST_RUN: Final[Schema] = {
     "id": _ID,
     "state": _STATE,
@@ -282,6 +299,9 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "unknown_channels": listed(_TEXT),
         }
     ),
+    "Channel": _object(_CHANNEL),
+    "ChannelPage": _page("Channel"),
+    "ChannelTest": _object(_CHANNEL_TEST),
     "CodeDiff": _object({"locations": listed(_object(_LOCATION_DIFF))}),
     "Validation": _object({"valid": _FLAG, "inputs": {"type": ["object", "null"]}, **_ERRORS}),
     "Alive": _object({"status": _TEXT}),

@@ -168,7 +168,8 @@ async def _serve(
     log.info("Pullcord %s starts", pullcord.__version__, extra=fields)
     app = App(
         settings.flows, settings.data_dir, workers=settings.workers, code=settings.code, reload=reload,
-        stop_patience=DRAIN, database_url=settings.database_url, notify=settings.notifying,
+        stop_patience=DRAIN, database_url=settings.database_url, channels=settings.channels,
+        notify=settings.notifying,
     )  # fmt: skip
     try:
         await app.start()
@@ -225,7 +226,8 @@ class LocalServer:
         self.socket = (settings.data_dir / SOCKET).absolute()
         self.app = App(
             settings.flows, settings.data_dir, workers=settings.workers, code=settings.code, only_new=True,
-            stop_patience=DRAIN, database_url=settings.database_url, notify=settings.notifying,
+            stop_patience=DRAIN, database_url=settings.database_url, channels=settings.channels,
+            notify=settings.notifying,
         )  # fmt: skip
         self._listener: Listener | None = None
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 from pullcord.client import calls
 from pullcord.client.aconnection import AsyncConnection
 from pullcord.client.calls import Moment, Page, Wait, Wanted
+from pullcord.client.channels import AsyncChannels
 from pullcord.client.discovery import checked_url, find_server
 from pullcord.client.events import Event, Following, shows
 from pullcord.client.notifications import AsyncNotifications
@@ -331,6 +332,7 @@ class AsyncClient:
         self.requests = AsyncRequests(self._connection)
         self.triggers = AsyncTriggers(self._connection)
         self.notifications = AsyncNotifications(self._connection)
+        self.channels = AsyncChannels(self._connection)
 
     async def run(
         self,

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from pullcord.client import calls
 from pullcord.client.calls import Moment, Page, Wait, Wanted
+from pullcord.client.channels import Channels
 from pullcord.client.connection import Connection
 from pullcord.client.discovery import checked_url, find_server
 from pullcord.client.events import Event, Following, shows
@@ -326,6 +327,7 @@ class Client:
         self.requests = Requests(self._connection)
         self.triggers = Triggers(self._connection)
         self.notifications = Notifications(self._connection)
+        self.channels = Channels(self._connection)
 
     def run(
         self,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from pullcord.core.errors import DefinitionError
+from pullcord.core.reference import REFERENCE
 from pullcord.core.signatures import SCHEMES
 from pullcord.core.trigger import WEBHOOK, Declaration
 
@@ -18,12 +18,6 @@ MAX_BODY: Final = 1024 * 1024
 
 LARGEST_BODY: Final = 64 * 1024 * 1024
 """No webhook can take more, in bytes."""
-
-REFERENCE: Final = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:/[^\x00-\x1f]*")
-"""How a secret is named: an environment variable, or the absolute path of a file, of the server's.
-
-The secret itself is never written down.
-"""
 
 _SIZE: Final = TypeAdapter(ByteSize)
 

@@ -6,16 +6,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.message import Message
-from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPResponse
 from typing import IO, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from pullcord.clock import SystemClock, microseconds
 from pullcord.core.errors import DefinitionError
 from pullcord.core.event import PollError
+from pullcord.core.patience import retry_after
 
 MOST_BODY: Final = 4_000_000
 """An answer that is read has no more bytes than this."""
@@ -119,20 +118,6 @@ def _read(response: HTTPResponse, deadline: float, url: str) -> bytes:
     if response.length:  # of what was announced there is something left
         raise HTTPException
     return bytes(body)
-
-
-def retry_after(text: str | None) -> float | None:
-    """Return the seconds that a Retry-After header asks for, or None where there is none that can be read.
-
-    It holds seconds or a date (RFC 9110, 10.2.3).
-    """
-    try:
-        if text is None or text.strip().isdecimal():
-            return None if text is None else min(float(text), 86_400.0 * 365)
-        moment = parsedate_to_datetime(text)
-        return max(0.0, (microseconds(moment) - SystemClock().now()) / 1_000_000)
-    except (ValueError, TypeError):
-        return None
 
 
 class _Redirects(HTTPRedirectHandler):

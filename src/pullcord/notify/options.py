@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from pullcord.core.rulebook import WINDOW, Book, DefaultRule
 from pullcord.notify.channel import Channel
+from pullcord.notify.channels import Channels
 
 PER_HOUR: Final = 30
 """So many messages an hour are sent to a channel; what is more goes into digests."""
@@ -46,6 +47,18 @@ class Notifying:
     paces: Mapping[str, Pace] = field(default_factory=dict)
     public_url: str | None = None
     give_up: float = GIVE_UP
+
+    def over(self, channels: Channels) -> Notifying:
+        """Return the same with the channels of the settings, and what they say of how much they take."""
+        usual = Pace()
+        paces = {
+            name: Pace(
+                usual.window if each.group is None else each.group,
+                usual.per_hour if each.per_hour is None else each.per_hour,
+            )
+            for name, each in channels.settings.items()
+        }
+        return replace(self, channels={**channels.opened, **self.channels}, paces={**paces, **self.paces})
 
     def book(self) -> Book:
         """Return the rules to begin with."""

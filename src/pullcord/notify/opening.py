@@ -1,0 +1,54 @@
+"""From settings to channels. What a channel needs is imported with its first message: a server's start pays nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pullcord.notify.channel import Channel
+from pullcord.notify.message import Message
+from pullcord.notify.settings import SecretUrlOptions, SmtpOptions, WebhookOptions
+
+if TYPE_CHECKING:
+    from pullcord.notify.settings import ChannelSettings
+
+
+def open_channels(settings: Iterable[ChannelSettings]) -> dict[str, Channel]:
+    """Return the channels by name. Nothing is imported, looked up or connected before a message is sent."""
+    return {each.name: _Unopened(each) for each in settings}
+
+
+class _Unopened:
+    """A channel that is made when it is first needed."""
+
+    def __init__(self, settings: ChannelSettings) -> None:
+        self.name = settings.name
+        self.kind = settings.kind
+        self._settings = settings
+        self._channel: Channel | None = None
+
+    async def send(self, message: Message) -> None:
+        """Send a message; see `Channel.send`."""
+        if self._channel is None:
+            self._channel = _made(self._settings)
+        await self._channel.send(message)
+
+
+def _made(settings: ChannelSettings) -> Channel:
+    name, options, timeout = settings.name, settings.options, settings.timeout
+    if isinstance(options, WebhookOptions):
+        from pullcord.notify.webhook import WebhookChannel
+
+        return WebhookChannel(name, options, timeout)
+    if isinstance(options, SmtpOptions):
+        from pullcord.notify.smtp import SmtpChannel
+
+        return SmtpChannel(name, options, timeout)
+    assert isinstance(options, SecretUrlOptions)
+    if settings.kind == "slack":
+        from pullcord.notify.slack import SlackChannel
+
+        return SlackChannel(name, options, timeout)
+    from pullcord.notify.apprise import AppriseChannel
+
+    return AppriseChannel(name, options, timeout)
