@@ -159,7 +159,7 @@ def _what_next(item: dict[str, Any]) -> str:
         return f"given up: {item['last_error']}"
     if item["last_error"]:
         return f"try {item['tries'] + 1} {ago(item['next_try_at'])}: {item['last_error']}"
-    return f"gathers until {ago(item['next_try_at'])}" if item["gathering"] else ""
+    return f"gathers; sent {ago(item['next_try_at'])}" if item["gathering"] else ""
 
 
 def _draw(item: dict[str, Any]) -> None:
@@ -206,7 +206,7 @@ def _draw_rules(found: dict[str, Any]) -> None:
         until = found["muted"]["until"]
         typer.echo("muted" + ("" if until is None else f" until {local(until)}"))
     for name in found["unknown_channels"]:
-        say(f"no channel is called {name}: nobody is told; add [channels.{name}] to the settings")
+        say(clean(f"no channel is called {name}: nobody is told there; add [channels.{name}] to the settings"))
 
 
 def _option(rule: dict[str, Any]) -> str:

@@ -73,14 +73,14 @@ class LongRuns(Duty):
     async def _judge(self, rule: Rule, flow: str, took: int, now: int) -> dict[str, Any] | None:
         """Return what is said of a run that takes long by this rule, or None."""
         if rule.after is not None and took > rule.after * 1_000_000:
-            text = f"it has been running for {took / 1e6:,.0f} s, more than the {rule.after:g} s that were expected"
+            text = f"It has been running for {took / 1e6:,.0f} s, longer than the {rule.after:g} s that were expected."
             return {"text": text, "seconds": took / 1e6, "expected": rule.after}
         if rule.factor is None:
             return None
         usual = await self._usual_of(flow, now)
         if usual is None or took <= usual * rule.factor:
             return None
-        text = f"it has been running for {took / 1e6:,.1f} s; usual is {usual / 1e6:,.1f} s"
+        text = f"It has been running for {took / 1e6:,.1f} s; usual is {usual / 1e6:,.1f} s."
         return {"text": text, "seconds": took / 1e6, "usual": usual / 1e6}
 
     async def _usual_of(self, flow: str, now: int) -> int | None:

@@ -170,14 +170,14 @@ def _series(tx: Transaction, ends: list[tuple[int, str, str]]) -> list[Happening
         failures, told = known.get(flow, (0, 0))
         if state == RunState.SUCCEEDED:
             if told and RECOVERED in rules:
-                text = f"after {failures} failed run{'' if failures == 1 else 's'} in a row"
+                text = f"It follows {failures} failed run{'' if failures == 1 else 's in a row'}."
                 result.append(Happening(RECOVERED, flow, number, {"text": text, "failures": failures}))
             known[flow] = (0, 0)
             continue
         failures += 1
         due = [rule for rule in rules.get(FAILING, ()) if rule.count == failures]
         for rule in due:
-            detail = {"text": f"{failures} runs in a row have failed", "failures": failures}
+            detail = {"text": f"{failures} runs in a row have failed.", "failures": failures}
             audience = [] if book.muted(flow, tx.now) else list(rule.channels)
             result.append(Happening(FAILING, flow, number, detail, channels=audience))
         heard = FAILED in rules or bool(due) or not tells_failures(rules)
