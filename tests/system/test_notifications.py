@@ -93,8 +93,7 @@ POINTS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("when", [1, 3])
-@pytest.mark.parametrize("name", POINTS)
+@pytest.mark.parametrize(("name", "when"), [*((name, 1) for name in POINTS), ("notify.after_send", 2)])
 def test_nothing_that_was_to_be_told_is_lost_when_the_server_dies_at(
     name: str, when: int, serve: Start, ops: Receiver, tmp_path: Path
 ) -> None:
