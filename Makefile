@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OLDEST := $(VENV)/oldest/.ready
 
-.PHONY: demo test check crash format bench bench-peers bench-postgres bench-history bench-triggers serve lock schema docs clean
+.PHONY: demo test check crash format bench bench-peers bench-postgres bench-history bench-triggers bench-overlap serve lock schema docs clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pullcord needs Python 3.11 or newer")'
@@ -56,6 +56,9 @@ bench-history: $(READY)  ## what a million runs behind it cost a server
 
 bench-triggers: $(READY)  ## schedules and events at size
 	$(BIN)/python -m bench.triggers --json bench/results/triggers.json
+
+bench-overlap: $(READY)  ## a long queue under a thousand limits
+	$(BIN)/python -m bench.overlap
 
 serve: $(READY)  ## serve the examples
 	$(BIN)/pullcord serve examples

@@ -21,6 +21,7 @@ from pullcord.api import problems
 from pullcord.api.metrics import METRICS
 from pullcord.cli import deep
 from pullcord.client import Page, ServerUnreachableError, UnexpectedAnswerError
+from pullcord.client.channels import Channels
 from pullcord.client.events import Event
 from pullcord.client.notifications import Notifications
 from pullcord.client.sync import Flows, Requests, Runs, Triggers
@@ -247,7 +248,8 @@ LIMITS = {
     "engine.statistics": ["MOST_FLOWS"], "store.writer": ["SLOW"], "api.readiness": ["FRESH", "PATIENCE"],
     "services.rescuer": ["SILENT", "DEAD", "BEHIND", "MEMORY_SHARE"], "api.server": ["DRAIN"],
     "services.notifier": ["DEADLINE", "LONGEST_PAUSE", "KEPT"], "notify.options": ["PER_HOUR"],
-    "wire.frames": ["MAX_FRAME"],
+    "wire.frames": ["MAX_FRAME"], "notify.webhook": ["MOST_BODY"], "notify.slack": ["LONGEST_SECTION", "MOST_SECTIONS"],
+    "notify.mail": ["LONGEST_TEXT"], "notify.apprise": ["MOST_BUSY"],
 }  # fmt: skip
 
 _SETTINGS_FILE = """```toml
@@ -268,13 +270,56 @@ channels = ["ops-mail"]
 ```"""
 
 
+_SECRET = "`env:NAME`, an environment variable of the server, or `file:/path`, whose last line end does not count"
+_CHANNELS = f"""Each `[channels.NAME]`, or `[tool.pullcord.channels.NAME]` in `pyproject.toml`, is a place where
+messages about runs are sent ([how](../how-to/get-told.md)). Secrets are never in the file, which says where they are:
+{_SECRET}. They are looked up when a message is sent.
+
+| field | meaning | default |
+| --- | --- | --- |
+| `kind` | `webhook`, `smtp`, `slack` or `apprise` | needed |
+| `timeout` | how long sending one message may take, up to 300 s | `10s` |
+| `group` | gather equal news for so long and tell them together | none |
+| `per_hour` | so many messages an hour at most | none |"""
+_CA_FILE = [
+    "`ca_file`",
+    "a file with certificates that are believed instead of the system's; relative paths begin at the file's folder",
+    "the system's",
+]
+KINDS = {
+    "webhook": [
+        ["`url`", "where messages are sent, or where the address is when it is a secret", "needed"],
+        [
+            "`secret`",
+            "where the signing secret is (`whsec_…`); a list of two during a change",
+            "needed",
+        ],
+        ["`headers`", "a table of further headers; each value says where the real one is", "none"],
+        _CA_FILE,
+    ],
+    "smtp": [
+        ["`host`", "the mail server", "needed"],
+        ["`port`", "its port", "587 for `starttls`, 465 for `tls`, 25 for `none`"],
+        ["`security`", "`starttls`, `tls` or `none`; never less than this", "`starttls`"],
+        ["`username`", "who logs in", "nobody"],
+        ["`password`", "where the password is", "none"],
+        ["`from`", "the address that mails are from", "needed"],
+        ["`to`", "an address, or a list of them", "needed"],
+        ["`subject_prefix`", "what subjects begin with", "`[pullcord]`"],
+        _CA_FILE,
+    ],
+    "slack": [["`url`", "where the address of an incoming webhook is", "needed"]],
+    "apprise": [["`url`", "where the address of a service is, as Apprise writes them", "needed"]],
+}
+
+
 def settings_page() -> str:
     """Return `settings.md`."""
     known = dict(docstrings.parse(Settings).sections["Attributes"])
     fields = Settings.__dataclass_fields__
     rows = []
     for name, text in known.items():
-        if name in ("code", "channels", "notify"):  # in the file alone: each has a paragraph of its own
+        if name in ("code", "channels", "limits", "notify"):  # in the file alone: they have paragraphs of their own
             continue
         default = "one a core" if name == "workers" else _default(fields[name].default)
         rows.append([f"`{name}`", text.rstrip("."), default, f"`{OPTIONS[name]}`", f"`PULLCORD_{name.upper()}`"])
@@ -323,6 +368,14 @@ def settings_page() -> str:
             ],
         ),
         "`SIGHUP` has `serve` and `dev` read `flows` and `[[code]]` again; the other settings count at the next start.",
+        "`[limits]` gives groups of flows their limits, by name: `warehouse = 4` ([how](../how-to/limit-runs.md)).",
+        "## Channels",
+        _CHANNELS,
+        *(
+            part
+            for kind, options in KINDS.items()
+            for part in (f"### `{kind}`", table(["field", "meaning", "default"], options))
+        ),
         "## For commands and clients",
         table(["environment", "meaning"], ([f"`{name}`", text] for name, text in CLIENT_VARIABLES.items())),
         "## Fixed limits",
@@ -342,7 +395,7 @@ def _number(value: Any) -> str:
 # --- Python --------------------------------------------------------------------------------------
 
 PYTHON: dict[str, list[str]] = {
-    "Declare": ["flow", "step", "Retry"],
+    "Declare": ["flow", "step", "Retry", "Concurrency", "Group"],
     "Triggers": ["cron", "interval", "at", "event", "webhook", "completion"],
     "Events": ["Cursor", "Fire", "Skip", "PollError"],
     "Ready-made events": ["events"],
@@ -386,6 +439,7 @@ def python_page() -> str:
     for heading, kind in (
         ("client.runs", Runs), ("client.flows", Flows), ("client.requests", Requests), ("client.triggers", Triggers),
         ("client.notifications", Notifications),
+        ("client.channels", Channels),
     ):  # fmt: skip
         parts.append(f"### `{heading}`\n\n{docstrings.parse(kind).first}")
         parts += [_method(heading, kind, name) for name in vars(kind) if not name.startswith("_")]

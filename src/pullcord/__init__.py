@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pullcord.client import AsyncClient as AsyncClient
     from pullcord.client import Client as Client
     from pullcord.core.completion import completion as completion
+    from pullcord.core.concurrency import Concurrency as Concurrency
+    from pullcord.core.concurrency import Group as Group
     from pullcord.core.context import RunInfo as RunInfo
     from pullcord.core.context import cancelled as cancelled
     from pullcord.core.context import progress as progress
@@ -58,8 +60,10 @@ _HOMES = {
     "AsyncClient": "client",
     "ChildFailedError": "core.errors",
     "Client": "client",
+    "Concurrency": "core.concurrency",
     "Cursor": "core.event",
     "Fire": "core.event",
+    "Group": "core.concurrency",
     "PollError": "core.event",
     "Skip": "core.event",
     "event": "core.event",

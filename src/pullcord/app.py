@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,7 +14,6 @@ from pullcord.core.canonical import canonical_json, parse_json
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.errors import ForbiddenError, LocationError, PullcordRuntimeError
 from pullcord.core.flow import Flow
-from pullcord.core.states import ENDED
 from pullcord.core.until import check_until
 from pullcord.engine.engine import Engine
 from pullcord.engine.locations import CodeLocation, locate_all
@@ -22,6 +21,7 @@ from pullcord.engine.watch import Watch
 from pullcord.failpoints import hit
 from pullcord.gate.children import ChildRuns
 from pullcord.gate.gate import Gate
+from pullcord.gate.limits import Limits
 from pullcord.gate.policy import LocalPolicy, Policy
 from pullcord.gate.request import OWNER, Invoker, Receipt, RefusedError, TriggerRequest
 from pullcord.notify.channels import Channels
@@ -35,6 +35,7 @@ from pullcord.services.notifier import Notifier
 from pullcord.services.rescuer import Rescuer
 from pullcord.settings import default_workers
 from pullcord.store.commands.lifecycle import CancelRun
+from pullcord.store.commands.limits import ConfigureGroups
 from pullcord.store.queries.runs import run_number
 from pullcord.store.store import Store
 from pullcord.triggers.control import TriggerControl
@@ -61,6 +62,7 @@ class App:
         stop_patience: how long active runs get to end when the app stops; what has not ended goes on next time.
         clock: the time.
         database_url: a PostgreSQL database; a SQLite file in `data_dir` unless given.
+        limits: how many runs of a group may be active at once, by the group's name.
         channels: where messages are sent, as the settings have them.
         notify: rules of notifications for all flows, and how they are told.
 
@@ -81,9 +83,11 @@ class App:
         stop_patience: Duration = 10.0,
         clock: Clock | None = None,
         database_url: str | None = None,
+        limits: Mapping[str, int] | None = None,
         channels: Sequence[ChannelSettings] = (),
         notify: Notifying | None = None,
     ) -> None:
+        self._limits = dict(limits or {})
         self.data_dir = Path(data_dir)
         self._database_url = database_url
         self.clock = clock or SystemClock()
@@ -118,6 +122,7 @@ class App:
         self.policy: Policy = LocalPolicy()
         self.watch = Watch(self.store, self.engine.hub)
         self.gate = Gate(self.store, self.engine, self.policy, self.clock)
+        self.limits = Limits(self.store, self.engine.catalog, self.policy, self.clock)
         self.engine.child_gate = ChildRuns(self.gate, self.watch).run
         self.scheduler = Scheduler(self.gate, asyncio.get_running_loop())
         self.registry = Registry(self.store, self.engine, self.clock)
@@ -146,6 +151,7 @@ class App:
             self._services.append(Reloader(self.engine))
         self._started = True
         try:
+            await self.store.write(lambda done: ConfigureGroups(self._limits, done))
             # Somebody's single run has no business with schedules and events.
             if self._only_new:
                 self.engine.declared = ignore_declarations
@@ -323,13 +329,7 @@ class App:
         hit("cancel.before_write")
         changed = await self.store.write(lambda done: CancelRun(run_id, invoker.id, reason, force, at, done))
         hit("cancel.after_write")
-        for uuid, ended in changed:
-            self.engine.cancel(ended.id, uuid, ended.state, force)
-        statistics = self.engine.statistics
-        for uuid, ended in changed:
-            if ended.state in ENDED and not statistics.left(ended.id, ended.state, self.clock.now()):
-                item = await self.watch.run(uuid)
-                statistics.never_started(item["flow"], ended.state, item["test"])
+        await self.engine.cancelled(changed, force)
         return await self.watch.run(run_id)
 
     async def rerun(

@@ -5,21 +5,22 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from pullcord.core.concurrency import Group
 from pullcord.core.durations import seconds
-from pullcord.core.errors import UsageError
+from pullcord.core.errors import DefinitionError, UsageError
 from pullcord.core.rulebook import DefaultRule, read_defaults
 from pullcord.engine.locations import CodeLocation, read_locations
 from pullcord.notify.options import GIVE_UP, Notifying
 from pullcord.notify.settings import ChannelSettings, read_channels
 
-_FILE_ONLY = {"code", "channels", "notify"}
-_KNOWN = {
+_FILE_ONLY = {"code", "channels", "limits", "notify"}
+_KNOWN = _FILE_ONLY | {
     "data_dir", "database_url", "host", "port", "workers", "flows", "log_format", "log_level", "public_url",
-    "notify_for", *_FILE_ONLY,
+    "notify_for",
 }  # fmt: skip
 
 AUTO: Final = "auto"
@@ -47,6 +48,7 @@ class Settings:
         notify: rules of notifications for all flows, in addition to those in their code.
         public_url: the address under which people reach the server, for links in notifications; none without it.
         notify_for: for how many seconds a notification that nobody takes is tried again.
+        limits: how many runs of a group of flows may be active at once, by the group's name.
     """
 
     data_dir: Path = Path(".pullcord")
@@ -59,6 +61,7 @@ class Settings:
     log_level: str = AUTO
     code: tuple[CodeLocation, ...] = ()
     channels: tuple[ChannelSettings, ...] = ()
+    limits: Mapping[str, int] = field(default_factory=dict)
     notify: tuple[DefaultRule, ...] = ()
     public_url: str | None = None
     notify_for: float = GIVE_UP
@@ -111,10 +114,11 @@ def load_settings(
         log_format=_one_of("log_format", values.get("log_format", AUTO), LOG_FORMATS),
         log_level=_one_of("log_level", values.get("log_level", AUTO), LOG_LEVELS),
         code=read_locations(values.get("code", ()), home),
-        channels=read_channels(values.get("channels", {})),
         notify=read_defaults(values.get("notify", ())),
         public_url=_address("public_url", values.get("public_url")),
         notify_for=seconds(values.get("notify_for", GIVE_UP)),
+        channels=read_channels(values.get("channels", {}), home),
+        limits=_limits(values.get("limits", {})),
     )
 
 
@@ -151,6 +155,15 @@ def _flows(value: Any) -> tuple[str, ...]:
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return tuple(value)
     raise UsageError(f"flows must be a list of modules, files or folders, not {value!r}")
+
+
+def _limits(value: Any) -> dict[str, int]:
+    if not isinstance(value, dict):
+        raise UsageError(f"limits is a table of groups, for example `[limits]` with `warehouse = 4`, not {value!r}")
+    try:
+        return {Group(name).name: _whole(f"limits.{name}", limit, 1, 2**31 - 2) for name, limit in value.items()}
+    except DefinitionError as error:
+        raise UsageError(f"limits: {error.message}") from None
 
 
 def _text(name: str, value: Any) -> str | None:

@@ -57,9 +57,9 @@ def test_the_item_of_a_flow(api: Api) -> None:
     assert flow["input_schema"]["additionalProperties"] is False
     assert (flow["triggers"], flow["paused"], flow["next_runs"]) == ([], None, [])
     assert set(flow["permissions"]) == {"read", "run", "cancel"}
-    assert flow["settings"]["concurrency"] is None
+    assert flow["settings"]["concurrency"]["limit"] is None
     assert flow["place"].startswith(__file__.replace("test_flows.py", "flows/shop.py:"))
-    assert api.get("/v1/flows/one-by-one")["settings"]["concurrency"] == 1
+    assert api.get("/v1/flows/one-by-one")["settings"]["concurrency"]["limit"] == 1
     assert api.get("/v1/flows/flaky")["settings"]["retries"]["limit"] == 1
     assert api.get("/v1/flows/add-async")["is_async"] is True
 

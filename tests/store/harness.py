@@ -24,10 +24,11 @@ from pullcord.store.commands.keys import REQUEST_ID, Identity
 from pullcord.store.commands.ledger import LedgerEntry, Note
 from pullcord.store.commands.lifecycle import CancelRun, LoseRuns, QueueDue, SetWaiting, Start
 from pullcord.store.connection import Connection
+from pullcord.store.hints import Hints
 from pullcord.store.migrate import migrate
 from pullcord.store.postgres import PostgresDatabase
 from pullcord.store.store import Store
-from pullcord.store.transaction import Hints, Transaction, ignore
+from pullcord.store.transaction import Transaction, ignore
 from pullcord.store.writer import ORDER
 from pullcord.wire import messages as kinds
 

@@ -23,7 +23,7 @@ def test_a_flow_comes_back_as_it_was_registered(server: Server) -> None:
     stored = stored_flows(server.connection)["rich"]
     assert stored == flow
     assert stored.retry == Retry(limit=2)
-    assert stored.slot == "rich"
+    assert stored.concurrency.slot("rich", "{}") == "rich"
 
 
 def test_a_flow_that_left_its_location_is_gone(server: Server) -> None:

@@ -56,6 +56,8 @@ def value_of(inputs: dict[str, Any]) -> int | None:
 class Catalog:
     """Knows the flows."""
 
+    limited: frozenset[str] = frozenset()
+
     def get(self, name: str) -> FlowSpec | None:
         return SPECS.get(name)
 
@@ -120,7 +122,7 @@ class Model:
         for flow in SPECS:
             queued = [run for run in self.runs.values() if run.flow == flow and run.state == "queued"]
             active = sum(run.flow == flow and run.state in ("running", "cancelling") for run in self.runs.values())
-            limit = SPECS[flow].limit
+            limit = SPECS[flow].concurrency.limit
             for run in queued if limit is None else queued[: max(0, limit - active)]:
                 run.state = "running"
 

@@ -40,6 +40,9 @@ from tests.store.test_triggers import declared, fire
 NAMES = [*(invariant.name for invariant in INVARIANTS), *DOCUMENTS]
 
 
+GROUPED = {"limit": 2, "key": None, "on_conflict": "queue", "group": {"name": "db", "limit": 2}}
+
+
 def populate(server: Server) -> None:
     """Make rows of every kind and state, by the commands that a server uses."""
     server.write(note(code="invalid_inputs", reason="n: is missing"))
@@ -72,6 +75,7 @@ def populate(server: Server) -> None:
     (gone,) = server.begin(admit("g"))
     server.lose(gone, blame=0)
     server.admit(delivery(), delivery(), delivery(body="another"))
+    server.begin(admit("db", shared="group:db"))
 
 
 def delivery(body: str = "body") -> Admit:
@@ -141,7 +145,11 @@ BREAK: Mapping[str, Sequence[str]] = {
     ],
     "no slot is held more often than a new limit": [
         "UPDATE slots SET capacity = 0 WHERE key = 'g'",
-        "UPDATE flows SET updated_at = :later",
+        "UPDATE slots SET changed_at = :later",
+    ],
+    "no group has more runs than its limit": ["UPDATE slots SET capacity = 0, changed_at = 0 WHERE key = 'group:db'"],
+    "no group has more runs than a new limit": [
+        "UPDATE slots SET capacity = 0, changed_at = :later WHERE key = 'group:db'"
     ],
     "every slot has a limit": ["DELETE FROM slots"],
     "every run has a state that exists": ["UPDATE runs SET state = 'asleep' WHERE state = 'running'"],
@@ -189,7 +197,7 @@ def server(database: Database, clock: DrivenClock) -> Iterator[Server]:
     """Start a server in an incarnation that the store knows of."""
     server = Server(database, clock)
     server.connection.execute("INSERT INTO meta (name, value) VALUES ('incarnation', '1')")
-    server.register(spec("f"), spec("g", 2), spec("free", None))
+    server.register(spec("f"), spec("g", 2), spec("free", None), spec("db", settings={"concurrency": GROUPED}))
     yield server
     server.close()
 

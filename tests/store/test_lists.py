@@ -12,10 +12,11 @@ import pytest
 from pullcord.clock import rfc3339
 from pullcord.core.errors import UsageError
 from pullcord.core.states import Outcome
+from pullcord.store.queries.limits import explain_waiting, list_limits
 from pullcord.store.queries.page import Page
 from pullcord.store.queries.requests import RequestFilter, get_request, list_requests
-from pullcord.store.queries.runs import RunFilter, has_ended, list_runs, load_runs, queue_ahead, run_number
-from tests.store.harness import NOON, SECOND, Server, admit, finished, note, step
+from pullcord.store.queries.runs import RunFilter, has_ended, list_runs, load_runs, run_number
+from tests.store.harness import NOON, SECOND, Server, admit, finished, note, spec, step
 
 List = Callable[[sqlite3.Connection, Any, Page], dict[str, Any]]
 
@@ -237,15 +238,43 @@ def test_an_admitted_request_is_found_before_a_refused_one_of_the_same_id(server
     assert found["outcome"] == Outcome.ADMITTED
 
 
-def test_a_queued_run_knows_who_is_before_it(server: Server) -> None:
-    (running,) = server.begin(admit(), admit(), admit())
-    last = server.rows("SELECT uuid FROM runs ORDER BY id DESC LIMIT 1")[0]["uuid"]
-    assert queue_ahead(server.connection, last) == {"slot": "f", "capacity": 1, "holders": [running.uuid], "ahead": 1}
-    assert queue_ahead(server.connection, running.uuid) is None
+def waits(server: Server, *uuids: str | None) -> list[Any]:
+    """Return what runs say that they wait for."""
+    items = load_runs(server.connection, [uuid or "" for uuid in uuids])
+    explain_waiting(server.connection, items.values())
+    return [items[uuid or ""]["waiting_for"] for uuid in uuids]
+
+
+def test_a_queued_run_says_what_it_waits_for_and_who_is_before_it(server: Server) -> None:
+    commands = [admit(), admit(), admit()]
+    (running,) = server.begin(*commands)
+    held = f"waits for a slot of f: run {running.uuid} has the one slot"
+    assert waits(server, *[command.run.uuid for command in commands]) == [
+        None, {"kind": "slot", "text": f"{held}, it is next"}, {"kind": "slot", "text": f"{held}, 1 run is before it"},
+    ]  # fmt: skip
     (urgent,) = server.admit(admit(priority=1))
-    assert queue_ahead(server.connection, urgent.run_uuid or "") == {
-        "slot": "f", "capacity": 1, "holders": [running.uuid], "ahead": 0,
-    }  # fmt: skip
+    assert waits(server, urgent.run_uuid) == [{"kind": "slot", "text": f"{held}, it is next"}]
+    server.register(spec("f", 4), spec("g"), spec("free", None))
+    assert waits(server, urgent.run_uuid) == [{"kind": "worker", "text": "waits for a worker"}]
+
+
+def test_of_many_queued_runs_only_the_holder_is_said(server: Server) -> None:
+    (running,) = server.begin(*[admit() for _ in range(60)])
+    items = list_runs(server.connection, RunFilter(state="queued"), Page(60))["items"]
+    explain_waiting(server.connection, items)
+    words = {item["waiting_for"]["text"] for item in items}
+    assert words == {f"waits for a slot of f: run {running.uuid} has the one slot"}
+
+
+def test_a_run_that_waits_for_its_group_says_so(server: Server) -> None:
+    grouped = {"concurrency": {"limit": None, "key": None, "on_conflict": "queue", "group": {"name": "db", "limit": 2}}}
+    server.register(spec("f", settings=grouped), spec("g", settings=grouped))
+    commands = [admit(name, shared="group:db") for name in ("f", "g", "f")]
+    server.begin(*commands)
+    (words,) = waits(server, commands[-1].run.uuid)
+    assert words["text"] == "waits for a slot of the group db: all 2 slots are taken, it is next"
+    shown = {item["name"]: (item["limit"], item["held"], item["queued"]) for item in list_limits(server.connection)}
+    assert shown == {"group:db": (2, 2, 1)}
 
 
 def test_a_malformed_repeat_shares_a_row_with_first_last_and_count(server: Server) -> None:

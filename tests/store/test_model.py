@@ -131,7 +131,9 @@ class Runs(RuleBasedStateMachine):
         for flow in ("f", "g", "free"):
             for waiting in self.next_of(flow):
                 assert room[waiting.lane] == 0, "whoever has a slot and room starts"
-                assert all(run.turn < waiting.turn for run in taken if run.lane == waiting.lane), "in their order"
+                beside = [run for run in taken if run.lane == waiting.lane]
+                assert all(run.priority >= waiting.priority for run in beside), "nobody overtakes by less"
+                assert all(run.turn < waiting.turn for run in beside if run.flow == flow), "in their order"
 
     @precondition(has_workers)
     @rule(data=st.data(), how=st.sampled_from(["succeeded", "failed", "retry"]))

@@ -12,19 +12,22 @@ from typing import Any, cast
 
 import pytest
 
-from pullcord.store.commands.admit import Admit, place
+from pullcord.store.commands.admit import Admit
 from pullcord.store.commands.claim import Claimed, claim
 from pullcord.store.commands.journal import FinishRuns, RecordSteps
 from pullcord.store.commands.keys import REQUEST_ID, Identity
 from pullcord.store.commands.ledger import Note
 from pullcord.store.commands.lifecycle import CancelRun, LoseRuns, QueueDue, SetWaiting, Start
+from pullcord.store.commands.overlap import place
 from pullcord.store.connection import Connection
+from pullcord.store.hints import Hints
 from pullcord.store.queries.flows import counts, last_runs
+from pullcord.store.queries.limits import explain_waiting
 from pullcord.store.queries.page import Page
 from pullcord.store.queries.requests import RequestFilter, find_originals, get_request, list_requests
-from pullcord.store.queries.runs import RunFilter, list_runs, load_runs, queue_ahead, run_number
+from pullcord.store.queries.runs import RunFilter, list_runs, load_runs, run_number
 from pullcord.store.sqlite import SQLiteConnection
-from pullcord.store.transaction import Hints, Transaction, ignore
+from pullcord.store.transaction import Transaction, ignore
 from tests.store.harness import LANE, NOON, Server, SQLiteDatabase, admit, finished, note, step
 
 TABLES = "runs|requests|steps|keys|slots|audit"
@@ -33,6 +36,8 @@ SCAN = re.compile(r"^SCAN (\w+)(?: USING (?:COVERING )?INDEX (\w+))?")
 
 class Recorder:
     """Stands for a connection and remembers the statements."""
+
+    contended = False
 
     keeps_statistics = False
 
@@ -192,7 +197,9 @@ def test_a_filter_is_answered_by_its_own_index(
 LOOK_UPS: dict[str, Callable[[sqlite3.Connection, str], Any]] = {
     "items of runs": lambda connection, uuid: load_runs(connection, [uuid, "x"]),
     "number of a run": run_number,
-    "place in the queue": queue_ahead,
+    "place in the queue": lambda connection, uuid: explain_waiting(
+        connection, [{"id": uuid, "state": "queued", "waiting_for": None}]
+    ),
     "originals": lambda connection, uuid: find_originals(
         connection, [Identity("f", "owner", "k", "s"), Identity(REQUEST_ID, "owner", uuid, "s")], NOON
     ),
@@ -211,7 +218,9 @@ def test_look_ups_begin_at_an_index(recorder: Recorder, filled: Server, partial:
 
 def transaction(recorder: Recorder, filled: Server) -> Transaction:
     """Make a transaction over a recorder."""
-    return Transaction(connection_of(recorder), NOON * 3, filled.owner, Hints({"f"}, {LANE}, True))
+    return Transaction(
+        connection_of(recorder), NOON * 3, filled.owner, Hints(lanes={LANE}, fresh={"f": LANE}, orphans=True)
+    )
 
 
 @pytest.mark.parametrize("floor", [0, 10])
@@ -221,7 +230,7 @@ def test_claims_begin_at_an_index_in_the_order_of_the_queue(
     filled.connection.execute("UPDATE runs SET owner = NULL WHERE id IN (3, 20)")
     filled.connection.execute("UPDATE runs SET state = 'queued' WHERE id IN (4, 21)")
     filled.connection.execute("UPDATE runs SET state = 'queued', slot = 'f' WHERE id = 22")
-    filled.connection.execute("INSERT INTO slots VALUES ('f', 1)")
+    filled.connection.execute("INSERT INTO slots (key, capacity) VALUES ('f', 1)")
     claimed = claim(transaction(recorder, filled), {LANE: 10}, floor)
     assert {20, 21, 22} <= {run.id for run in claimed}
     used = " ".join(line for plan in recorder.plans().values() for line in plan)
@@ -272,13 +281,13 @@ def test_writes_begin_at_an_index(recorder: Recorder, filled: Server, partial: s
     if kind == "admit":
         Admit.apply(tx, [admit(key="a", request_id="r"), admit(key="a", request_id="q"), admit("free", limited=False)])
     elif kind == "child":
-        filled.connection.execute("INSERT INTO slots VALUES ('f', 9)")
+        filled.connection.execute("INSERT INTO slots (key, capacity) VALUES ('f', 9)")
         filled.connection.execute("UPDATE runs SET slot = 'f' WHERE id = :id", {"id": runs[0].id})
         Admit.apply(tx, [admit(parent_id=runs[0].id)])
         assert not any("runs_state" in line for plan in recorder.plans().values() for line in plan)
     elif kind == "place":
-        place(tx, runs[0].id, "f", 0)
-        queue_ahead(connection_of(recorder), runs[0].uuid)
+        place(tx, runs[0].id, "f", "group:db", 0)
+        explain_waiting(connection_of(recorder), [{"id": runs[0].uuid, "state": "queued", "waiting_for": None}])
         assert not any("runs_state" in line for plan in recorder.plans().values() for line in plan)
     elif kind == "dry run":
         Admit.apply(tx, [admit(dry_run=True, key="a")])

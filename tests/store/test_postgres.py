@@ -27,13 +27,14 @@ from pullcord.store.commands.claim import Claimed
 from pullcord.store.commands.journal import FinishRuns
 from pullcord.store.commands.lifecycle import Start
 from pullcord.store.database import database_of
+from pullcord.store.hints import Hints
 from pullcord.store.listener import Listener
 from pullcord.store.migrate import HEAD
 from pullcord.store.notification import hints_of, notification
 from pullcord.store.postgres import PostgresDatabase, PostgresWriter
 from pullcord.store.queries.runs import load_runs
 from pullcord.store.store import Store
-from pullcord.store.transaction import Hints, ignore
+from pullcord.store.transaction import ignore
 from tests.postgres import FAST, PostgresServer
 from tests.store.conftest import Servers
 from tests.store.harness import LANE, ROOM, DrivenClock, PostgresTestDatabase, Server, admit, finished, spec
@@ -338,7 +339,7 @@ def test_two_transactions_do_not_count_the_same_free_slot(database: PostgresTest
     server.admit(admit(), admit())
     other = PostgresWriterWithoutLock(database.url)
     rival = Server.__new__(Server)
-    rival.connection, rival.clock, rival.owner, rival.hints = other, DrivenClock(), 2, Hints(slots={"f"})
+    rival.connection, rival.clock, rival.owner, rival.hints = other, DrivenClock(), 2, Hints(fresh={"f": LANE})
     claimed: list[list[Claimed]] = []
     server.connection.begin()
     server.connection.lock("SELECT key FROM slots WHERE key = 'f' FOR UPDATE")
@@ -430,14 +431,17 @@ async def test_the_writer_says_what_it_has_no_room_for(database: PostgresTestDat
         await store.write(lambda done: Start(done))
         store.serve(Full(), ignore)
         await store.write(lambda done: admit("free", limited=False, done=done))
-        assert json.loads(await heard.said.get()) == {"owner": store.owner, "lanes": [LANE], "slots": []}
+        told = {"owner": store.owner, "lanes": [LANE], "slots": [], "groups": []}
+        assert json.loads(await heard.said.get()) == told
     finally:
         await listener.stop()
 
 
 def test_what_is_told_is_understood() -> None:
-    assert hints_of(notification(1, {"l"}, {"s"}), 2) == Hints({"s"}, {"l"})
-    assert hints_of(notification(1, {"l"}, {"s"}), 1) is None, "one's own words"
+    assert hints_of(notification(1, {"l"}, [("l", "s")], {"g"}), 2) == Hints(
+        lanes={"l"}, fresh={"s": "l"}, released={"g"}
+    )
+    assert hints_of(notification(1, {"l"}, [], set()), 1) is None, "one's own words"
 
 
 @pytest.mark.parametrize(
@@ -448,7 +452,7 @@ def test_what_is_not_understood_says_to_look_everywhere(payload: str) -> None:
 
 
 def test_too_much_to_tell_is_told_in_short() -> None:
-    told = notification(1, set(), {f"slot-{number}" for number in range(2000)})
+    told = notification(1, set(), [("lane", f"slot-{number}") for number in range(2000)], set())
     assert len(told.encode()) < 8000
     assert hints_of(told, 2) == Hints(anything=True)
 

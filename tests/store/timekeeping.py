@@ -73,6 +73,7 @@ class Catalog:
     def __init__(self) -> None:
         self.states = {LOCATION: SimpleNamespace(failures=[])}
         self.missing: set[str] = set()
+        self.limited: set[str] = set()
         self.hanging: dict[str, asyncio.Event] = {}
 
     def get(self, name: str) -> FlowSpec | None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import pullcord as pc
+from pullcord.core.concurrency import Concurrency
 from pullcord.core.errors import DefinitionError, UsageError
 from pullcord.core.flow import Flow
 from pullcord.core.retry import NO_RETRY
@@ -42,7 +43,7 @@ class Callable:
 def test_a_flow_with_and_without_parentheses(made: Flow[Any, int]) -> None:
     assert made.name == "double-it"
     assert made.description == "Multiply."
-    assert made.settings.concurrency == 1
+    assert made.settings.concurrency == Concurrency(1)
     assert made.settings.retry == NO_RETRY
     assert made.settings.timeout is None
     assert made.settings.tags == ()
@@ -110,7 +111,7 @@ def test_a_lambda_needs_a_name() -> None:
 
 @pytest.mark.parametrize("value", [1, 2, 1000, None])
 def test_concurrency_that_makes_sense(value: int | None) -> None:
-    assert pc.flow(concurrency=value)(double_it).settings.concurrency == value
+    assert pc.flow(concurrency=value)(double_it).settings.concurrency == Concurrency(value)
 
 
 @pytest.mark.parametrize("value", [0, -1, True, False, 1.5, "2"])
@@ -130,7 +131,7 @@ def test_the_settings_reach_the_manifest() -> None:
     )(double_it)
     assert made.version == "7"
     assert made.settings.as_json() == {
-        "concurrency": 3,
+        "concurrency": {"limit": 3, "key": None, "on_conflict": "queue", "group": None},
         "retries": {"limit": 2, "delay": 5.0, "backoff": 2.0, "jitter": True, "max_delay": 3600.0},
         "timeout": 7200.0,
         "tags": ["b", "a"],

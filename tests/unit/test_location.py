@@ -61,7 +61,7 @@ def test_a_file(tmp_path: Path) -> None:
     assert spec["place"] == f"{path}:4"
     assert spec["description"] == "Adds nothing."
     assert spec["input_schema"]["properties"]["x"]["default"] == 1
-    assert spec["settings"]["concurrency"] == 1
+    assert spec["settings"]["concurrency"]["limit"] == 1
     assert spec["is_async"] is False
     assert location.flows["load-all"](5) == 5
 

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pullcord.core.errors import DefinitionError, InvalidSignatureError, PullcordError, SecretError, TimestampError
-from pullcord.core.signatures import github, standard, stripe
+from pullcord.core.signatures import github, sign, standard, stripe
 from pullcord.core.webhook import webhook
 from pullcord.secrets import LARGEST, resolve
 
@@ -38,6 +38,22 @@ def stripe_headers(body: bytes, at: int, secret: str = "whsec_stripe") -> dict[s
 
 def test_the_published_example_of_standard_webhooks() -> None:
     assert standard(HEADERS, BODY, [SECRET], NOW) == "msg_p5jXN8AQM9LWM0D4loKWxJek"
+
+
+def test_what_is_signed_here_is_the_published_example() -> None:
+    assert sign("msg_p5jXN8AQM9LWM0D4loKWxJek", BODY, [SECRET], NOW) == HEADERS
+
+
+def test_during_a_rotation_both_secrets_sign() -> None:
+    headers = sign("1", BODY, [OTHER, SECRET], NOW)
+    for secret in (SECRET, OTHER):
+        assert standard(headers, BODY, [secret], NOW) == "1"
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_no base64!"])
+def test_nothing_is_signed_with_what_is_no_secret(secret: str) -> None:
+    with pytest.raises(SecretError, match="whsec_"):
+        sign("1", BODY, [secret], NOW)
 
 
 def test_the_published_example_of_github() -> None:

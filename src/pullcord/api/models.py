@@ -133,6 +133,14 @@ class ValidateRequest(Strict):
     inputs: dict[str, Any] = {}
 
 
+class LimitChange(Strict):
+    """Another limit, null for none; `reset` for that of code and settings again."""
+
+    limit: Annotated[int, Field(ge=1, lt=2**31 - 1)] | None = None
+    reset: bool = False
+    reason: Words | None = None
+
+
 class TriggerChange(Strict):
     """What is to be different about a trigger from what its code says; null for the code's value again."""
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from pullcord.api.models import (
     BatchRequest,
     CancelRequest,
+    LimitChange,
     PreviewRequest,
     ReplayRequest,
     RerunRequest,
@@ -153,6 +154,11 @@ _CALLS: Final[dict[tuple[str, str], _Call]] = {
     ("put", "/v1/flows/{name}/notifications"): _Call(
         {200: ("its rules as they are then", "NotificationRules")}, (*_SEND, 401, 404, 503), NotificationChange
     ),
+    ("get", "/v1/limits"): _Call({200: ("limits by name", "LimitPage")}, (401, 503)),
+    ("get", "/v1/limits/{limit}"): _Call({200: ("the limit", "Limit")}, (401, 404, 503)),
+    ("patch", "/v1/limits/{limit}"): _Call(
+        {200: ("the limit as it is then", "Limit")}, (*_SEND, 401, 403, 404, 503), LimitChange
+    ),
     ("get", "/v1/channels"): _Call({200: ("channels by name", "ChannelPage")}, _LIST),
     ("post", "/v1/channels/{channel}/test"): _Call({200: ("what became of the message", "ChannelTest")}, _LOOK),
     ("post", "/v1/hooks/{name}"): _Call(
@@ -209,11 +215,8 @@ def _document(rest: FastAPI) -> dict[str, Any]:
     for path, operations in paths.items():
         for method, operation in operations.items():
             _fill(operation, _CALLS[method, path])
-    models = (
-        RunRequest, BatchRequest, CancelRequest, RerunRequest, ValidateRequest, TriggerChange, PreviewRequest,
-        ReplayRequest, NotificationChange,
-    )  # fmt: skip
-    bodies = {model.__name__: model.model_json_schema(ref_template=REF + "{model}") for model in models}
+    models = {call.body.__name__: call.body for call in _CALLS.values() if call.body is not None}
+    bodies = {name: model.model_json_schema(ref_template=REF + "{model}") for name, model in models.items()}
     # What is no request is refused in a receipt of its own.
     bodies["BatchRequest"]["properties"]["requests"]["items"] = {"anyOf": [ref("RunRequest"), {}]}
     given = document.get("components", {}).get("schemas", {})

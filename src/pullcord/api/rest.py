@@ -33,6 +33,7 @@ from pullcord.api.dependencies import (
     problem_response,
     receipt_response,
 )
+from pullcord.api.limits import add_limits
 from pullcord.api.models import CancelRequest, RerunRequest, ValidateRequest, moment_of
 from pullcord.api.notifications import add_notifications
 from pullcord.api.openapi import describe
@@ -54,9 +55,10 @@ from pullcord.core.manifest import FlowSpec
 from pullcord.core.states import Outcome, RunState
 from pullcord.gate.request import ANONYMOUS
 from pullcord.store.queries.flows import last_runs
+from pullcord.store.queries.limits import list_waiting_runs
 from pullcord.store.queries.page import Page
 from pullcord.store.queries.requests import RequestFilter, get_request, list_requests
-from pullcord.store.queries.runs import RunFilter, list_runs
+from pullcord.store.queries.runs import RunFilter
 from pullcord.triggers.outlook import NOTHING, Ahead
 
 ADMISSION: Final = "/v1/runs"
@@ -92,7 +94,7 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
         if tag is not None:
             tagged = tuple(name for name, spec in app.engine.catalog.flows.items() if tag in spec.tags)
         which = RunFilter(flow, tagged, state, trigger, invoker, _moment("since", since), _moment("until", until))
-        return json_response(await app.store.read(list_runs, which, Page(limit, cursor)))
+        return json_response(await app.store.read(list_waiting_runs, which, Page(limit, cursor)))
 
     @rest.get("/v1/runs/{run_id}", tags=["runs"], summary="Look at a run")
     async def run(run_id: RunId) -> Any:
@@ -138,6 +140,7 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
 
     add_triggers(rest, app)
     add_notifications(rest, app)
+    add_limits(rest, app)
     add_channels(rest, app)
 
     @rest.get("/v1/flows", tags=["flows"], summary="List flows")

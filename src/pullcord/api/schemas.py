@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pullcord.core.changes import ADDED, CHANGED, REMOVED
+from pullcord.core.concurrency import OnConflict
 from pullcord.core.notify import EVENTS
 from pullcord.core.states import Outcome, RunState, StepState
 from pullcord.store.queries.outbox import STATES
@@ -47,7 +48,29 @@ _NUMBER: Final[Schema] = {"type": "integer"}
 _FLAG: Final[Schema] = {"type": "boolean"}
 _MAP: Final[Schema] = {"type": "object"}
 _STATE: Final = _one_of(RunState)
-_SETTINGS: Final = _object({"concurrency": {"type": ["integer", "null"]}, "retries": _MAP, "tags": listed(_TEXT)})
+_MAYBE_NUMBER: Final[Schema] = {"type": ["integer", "null"]}
+_CONCURRENCY: Final = _object(
+    {
+        "limit": _MAYBE_NUMBER,
+        "key": _MAYBE_TEXT,
+        "on_conflict": _one_of(OnConflict),
+        "group": _or_null(_object({"name": _TEXT, "limit": _MAYBE_NUMBER})),
+    }
+)
+_SETTINGS: Final = _object({"concurrency": _CONCURRENCY, "retries": _MAP, "tags": listed(_TEXT)})
+_LIMIT: Final[Schema] = {
+    "name": _TEXT,
+    "kind": _one_of(("flow", "group")),
+    "limit": _MAYBE_NUMBER,
+    "declared": _MAYBE_NUMBER,
+    "configured": _MAYBE_NUMBER,
+    "override": _or_null(_object({"limit": _MAYBE_NUMBER, "by": _TEXT, "at": _TIME, "reason": _MAYBE_TEXT})),
+    "key": _MAYBE_TEXT,
+    "group": _MAYBE_TEXT,
+    "flows": listed(_TEXT),
+    "held": _NUMBER,
+    "queued": _NUMBER,
+}
 
 _RECEIPT: Final[Schema] = {
     "request_id": _ID,
@@ -280,6 +303,8 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "LedgerPage": _page("LedgerRow"),
     "Flow": _object(_FLOW),
     "FlowPage": _page("Flow", failures=listed(_object(_FAILURE))),
+    "Limit": _object(_LIMIT),
+    "LimitPage": _page("Limit"),
     "Trigger": _object(_TRIGGER),
     "TriggerPage": _page("Trigger"),
     "TriggerLine": _object(_HISTORY_LINE),

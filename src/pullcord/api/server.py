@@ -168,7 +168,7 @@ async def _serve(
     log.info("Pullcord %s starts", pullcord.__version__, extra=fields)
     app = App(
         settings.flows, settings.data_dir, workers=settings.workers, code=settings.code, reload=reload,
-        stop_patience=DRAIN, database_url=settings.database_url, channels=settings.channels,
+        stop_patience=DRAIN, database_url=settings.database_url, channels=settings.channels, limits=settings.limits,
         notify=settings.notifying,
     )  # fmt: skip
     try:
@@ -226,7 +226,7 @@ class LocalServer:
         self.socket = (settings.data_dir / SOCKET).absolute()
         self.app = App(
             settings.flows, settings.data_dir, workers=settings.workers, code=settings.code, only_new=True,
-            stop_patience=DRAIN, database_url=settings.database_url, channels=settings.channels,
+            stop_patience=DRAIN, database_url=settings.database_url, channels=settings.channels, limits=settings.limits,
             notify=settings.notifying,
         )  # fmt: skip
         self._listener: Listener | None = None

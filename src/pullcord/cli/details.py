@@ -118,8 +118,8 @@ def _input(schema: dict[str, Any], name: str) -> list[str]:
 
 
 def _settings(settings: dict[str, Any]) -> str:
-    limit, retries = settings.get("concurrency"), (settings.get("retries") or {}).get("limit")
-    parts = ["any number of runs at once" if limit is None else f"{limit} run{'s' if limit > 1 else ''} at once"]
+    retries = (settings.get("retries") or {}).get("limit")
+    parts = [_concurrency(settings.get("concurrency") or {})]
     if retries:
         parts.append(f"up to {retries} retr{'ies' if retries > 1 else 'y'}")
     if settings.get("timeout"):
@@ -127,6 +127,25 @@ def _settings(settings: dict[str, Any]) -> str:
     if settings.get("isolated"):
         parts.append("a process for each run")
     return ", ".join(parts)
+
+
+_POLICIES = {
+    "skip": "others are skipped",
+    "reject": "others are refused",
+    "buffer_one": "one more waits, others are skipped",
+    "cancel_running": "a new one takes the place of the oldest",
+}
+
+
+def _concurrency(rule: dict[str, Any]) -> str:
+    """Say in words how many runs may be active at once."""
+    limit, key, group = rule.get("limit"), rule.get("key"), rule.get("group")
+    words = "any number of runs at once" if limit is None else f"{limit} run{'s' if limit > 1 else ''} at once"
+    if key is not None:
+        words += f" for each {key}"
+    if limit is not None and rule.get("on_conflict") in _POLICIES:
+        words += f" ({_POLICIES[rule['on_conflict']]})"
+    return words if group is None else f"{words}, sharing the limit of the group {group['name']}"
 
 
 def _cancel(cancel: dict[str, Any] | None) -> str | None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import pullcord
-from pullcord.cli import flows, outbox, runs, triggers
+from pullcord.cli import flows, limits, outbox, runs, triggers
 from pullcord.cli.backups import backup, restore
 from pullcord.cli.doctor import doctor
 from pullcord.cli.failing import Group
@@ -49,6 +49,7 @@ app.command("run")(run)
 app.add_typer(runs.app, name="runs")
 app.add_typer(flows.app, name="flows")
 app.add_typer(triggers.app, name="triggers")
+app.add_typer(limits.app, name="limits")
 app.add_typer(outbox.app, name="notify")
 app.command("why")(why)
 app.command("top")(top)

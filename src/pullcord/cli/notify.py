@@ -116,12 +116,12 @@ def _described(item: dict[str, Any]) -> str:
 
 
 def _say(result: dict[str, Any]) -> None:
-    from pullcord.cli.output import length
+    from pullcord.cli.output import length, span
 
     took = length(result["seconds"])
     if result["delivered"]:
         typer.echo(f"{result['channel']}: delivered in {took}")
         return
     wait = result["retry_after"]
-    later = "" if wait is None else f"; it asks to be left alone for {length(wait)}"
+    later = "" if wait is None else f"; it asks to be left alone for {span(wait)}"
     typer.echo(clean(f"{result['channel']}: not delivered after {took}: {result['error']}{later}"), err=True)

@@ -14,6 +14,7 @@ from pullcord.client.calls import Moment, Page, Wait, Wanted
 from pullcord.client.channels import AsyncChannels
 from pullcord.client.discovery import checked_url, find_server
 from pullcord.client.events import Event, Following, shows
+from pullcord.client.limits import AsyncLimits
 from pullcord.client.notifications import AsyncNotifications
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.until import check_until, reached
@@ -332,6 +333,7 @@ class AsyncClient:
         self.requests = AsyncRequests(self._connection)
         self.triggers = AsyncTriggers(self._connection)
         self.notifications = AsyncNotifications(self._connection)
+        self.limits = AsyncLimits(self._connection)
         self.channels = AsyncChannels(self._connection)
 
     async def run(

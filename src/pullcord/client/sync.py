@@ -13,6 +13,7 @@ from pullcord.client.channels import Channels
 from pullcord.client.connection import Connection
 from pullcord.client.discovery import checked_url, find_server
 from pullcord.client.events import Event, Following, shows
+from pullcord.client.limits import Limits
 from pullcord.client.notifications import Notifications
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.until import check_until, reached
@@ -327,6 +328,7 @@ class Client:
         self.requests = Requests(self._connection)
         self.triggers = Triggers(self._connection)
         self.notifications = Notifications(self._connection)
+        self.limits = Limits(self._connection)
         self.channels = Channels(self._connection)
 
     def run(

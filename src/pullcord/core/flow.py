@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
+from pullcord.core.concurrency import Concurrency, concurrency_of
 from pullcord.core.context import current
 from pullcord.core.durations import Duration
 from pullcord.core.errors import DefinitionError
@@ -27,7 +28,7 @@ class FlowSettings:
     """What a flow's decorator says besides the function.
 
     Attributes:
-        concurrency: how many runs may be active at once; None is no limit.
+        concurrency: how many runs may be active at once, counted how.
         retry: when a failed run gets a new attempt.
         timeout: seconds an attempt may take, or None.
         tags: words to find the flow by.
@@ -35,7 +36,7 @@ class FlowSettings:
         notify: who is told of what.
     """
 
-    concurrency: int | None
+    concurrency: Concurrency
     retry: Retry
     timeout: float | None
     tags: tuple[str, ...]
@@ -45,7 +46,7 @@ class FlowSettings:
     def as_json(self) -> dict[str, Any]:
         """Return the settings as a JSON object, as manifests carry them."""
         return {
-            "concurrency": self.concurrency,
+            "concurrency": self.concurrency.as_json(),
             "retries": self.retry.as_json(),
             "timeout": self.timeout,
             "tags": list(self.tags),
@@ -90,6 +91,7 @@ class Flow(Generic[P, R]):
         self.settings = settings
         self.triggers = _triggers_of(triggers)
         self.is_async = inspect.iscoroutinefunction(function)
+        settings.concurrency.check_parameters(inspect.signature(function).parameters)
         self._inputs: InputModel | None = None
         self._codec: ResultCodec | None = None
 
@@ -119,14 +121,6 @@ class Flow(Generic[P, R]):
         return f"<flow {self.name}>"
 
 
-def _concurrency_of(value: int | None) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise DefinitionError(f"concurrency must be a whole number of at least 1, or None for no limit, not {value!r}")
-    return value
-
-
 def _tags_of(tags: Sequence[str]) -> tuple[str, ...]:
     if isinstance(tags, str) or not all(isinstance(tag, str) and tag for tag in tags):
         raise DefinitionError(f"tags must be a list of words, not {tags!r}")
@@ -148,7 +142,7 @@ def flow(
     *,
     name: str | None = None,
     version: str | None = None,
-    concurrency: int | None = 1,
+    concurrency: int | Concurrency | None = 1,
     retries: int | Retry | None = None,
     timeout: Duration | None = None,
     tags: Sequence[str] = (),
@@ -162,7 +156,7 @@ def flow(
     *,
     name: str | None = None,
     version: str | None = None,
-    concurrency: int | None = 1,
+    concurrency: int | Concurrency | None = 1,
     retries: int | Retry | None = None,
     timeout: Duration | None = None,
     tags: Sequence[str] = (),
@@ -176,6 +170,7 @@ def flow(
         name: the function's name with dashes unless given.
         version: the hash of the module's source unless given.
         concurrency: how many runs may be active at once, later ones queue in order; 1 unless given, None for no limit.
+            A `Concurrency` says more: a limit for each key, other policies, a limit shared with other flows.
         retries: further attempts of a failed run, a number or a `Retry`; recorded steps are kept.
         timeout: how long one attempt may take.
         tags: words to find the flow by.
@@ -187,7 +182,7 @@ def flow(
         DefinitionError: the declaration cannot work.
     """
     settings = FlowSettings(
-        concurrency=_concurrency_of(concurrency),
+        concurrency=concurrency_of(concurrency),
         retry=retry_of(retries),
         timeout=duration_of(timeout, "timeout"),
         tags=_tags_of(tags),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from pullcord.core.concurrency import Concurrency, concurrency_of
 from pullcord.core.retry import NO_RETRY, Retry
 
 SHARED_SYNC, SHARED_ASYNC, ISOLATED = "sync", "async", "isolated"
@@ -15,7 +17,7 @@ REMOVED = "removed"
 """The lane of runs that were queued when their flow was taken away; no worker serves it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FlowSpec:
     """One flow as the server sees it, without its code.
 
@@ -39,16 +41,10 @@ class FlowSpec:
     settings: dict[str, Any]
     is_async: bool
 
-    @property
-    def limit(self) -> int | None:
-        """How many runs may be active at once."""
-        value: int | None = self.settings.get("concurrency")
-        return value
-
-    @property
-    def slot(self) -> str | None:
-        """The concurrency key whose slots a run takes; None is no limit."""
-        return None if self.limit is None else self.name
+    @cached_property
+    def concurrency(self) -> Concurrency:
+        """How many runs may be active at once, counted how."""
+        return concurrency_of(self.settings.get("concurrency"))
 
     @property
     def lane(self) -> str:

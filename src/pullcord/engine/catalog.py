@@ -61,11 +61,13 @@ class Catalog:
 
     Attributes:
         removed: flows that have left their location, with the time, microseconds.
+        limited: flows to which somebody has given another limit than their code has.
     """
 
     def __init__(self, locations: list[CodeLocation], remembered: dict[str, FlowSpec]) -> None:
         self.states = {location.name: LocationState(location) for location in locations}
         self.removed: dict[str, tuple[FlowSpec, int]] = {}
+        self.limited: set[str] = set()
         self._remembered = remembered
 
     @property

@@ -14,7 +14,7 @@ from typing import Any, Final
 from pullcord.clock import Clock
 from pullcord.core.errors import StoreError
 from pullcord.core.manifest import ISOLATED
-from pullcord.core.states import RunState
+from pullcord.core.states import ENDED, RunState
 from pullcord.engine.catalog import Catalog
 from pullcord.engine.deploys import Deploys
 from pullcord.engine.due import DueRuns
@@ -30,8 +30,11 @@ from pullcord.engine.statistics import RunStatistics
 from pullcord.engine.worker import CONTROL, TRIAL, Assignment, WorkerHandle
 from pullcord.failpoints import hit
 from pullcord.store.commands.claim import Claimed
+from pullcord.store.commands.journal import Ended
 from pullcord.store.commands.lifecycle import Start
 from pullcord.store.queries.flows import counts, removed_flows, stored_flows
+from pullcord.store.queries.limits import changed_limits
+from pullcord.store.queries.runs import load_runs
 from pullcord.store.queries.triggers import trigger_digests
 from pullcord.store.store import Store
 from pullcord.wire import messages as kinds
@@ -110,6 +113,7 @@ class Engine:
         """Take over what an earlier server left, start the workers, and begin to claim runs."""
         self.catalog.remember(list((await self.store.read(stored_flows)).values()))
         self.catalog.removed |= await self.store.read(removed_flows)
+        self.catalog.limited = await self.store.read(changed_limits)
         self.known_triggers = await self.store.read(trigger_digests)
         states = await self.store.read(counts)
         hit("start.before_takeover")
@@ -400,6 +404,25 @@ class Engine:
                 worker.cancel(assigned)
                 if force:
                     self._spawn_task(self._force(worker, assigned))
+
+    async def cancelled(self, changed: list[tuple[str, Ended]], force: bool) -> None:
+        """Tell the workers of cancelled runs, and count those that never had one.
+
+        Args:
+            changed: `(id, Ended)` of each, as the store says.
+            force: whether processes may be killed for it.
+        """
+        for uuid, ended in changed:
+            self.cancel(ended.id, uuid, ended.state, force)
+        now = self.clock.now()
+        uncounted = [
+            uuid
+            for uuid, ended in changed
+            if ended.state in ENDED and not self.statistics.left(ended.id, ended.state, now)
+        ]
+        if uncounted:
+            for item in (await self.store.read(load_runs, uncounted)).values():
+                self.statistics.never_started(item["flow"], item["state"], item["test"])
 
     async def _force(self, worker: WorkerHandle, assignment: Assignment) -> None:
         """Give a cancelled run a moment to stop by itself, then have its process replaced."""

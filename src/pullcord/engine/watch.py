@@ -9,7 +9,9 @@ from pullcord.core.errors import NotFoundError
 from pullcord.core.states import ENDED
 from pullcord.core.until import reached
 from pullcord.engine.hub import Hub
+from pullcord.store.connection import Connection
 from pullcord.store.gather import Gather
+from pullcord.store.queries.limits import explain_waiting
 from pullcord.store.queries.runs import load_runs
 from pullcord.store.store import Store
 
@@ -24,7 +26,7 @@ class Watch:
 
     def __init__(self, store: Store, hub: Hub) -> None:
         self._hub = hub
-        self._items = Gather(store, load_runs)
+        self._items = Gather(store, _load)
 
     async def run(self, uuid: str) -> dict[str, Any]:
         """Return the whole item of a run.
@@ -81,3 +83,10 @@ class Watch:
         yield await self.run(uuid)
         async for _ in subscription:
             yield await self.run(uuid)
+
+
+def _load(connection: Connection, uuids: list[str]) -> dict[str, dict[str, Any]]:
+    """Return whole items; a run in a queue says what it waits for."""
+    items = load_runs(connection, uuids)
+    explain_waiting(connection, items.values())
+    return items

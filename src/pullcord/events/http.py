@@ -12,9 +12,10 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
+from pullcord.clock import SystemClock
 from pullcord.core.errors import DefinitionError
 from pullcord.core.event import PollError
-from pullcord.core.patience import retry_after
+from pullcord.core.retry_after import retry_after
 
 MOST_BODY: Final = 4_000_000
 """An answer that is read has no more bytes than this."""
@@ -49,7 +50,8 @@ class Answer:
             return
         if self.status in (401, 403):
             raise PollError(f"{name} refuses the credentials ({self.status})", permanent=True)
-        raise PollError(f"{name} answers {self.status}", retry_after=retry_after(self.headers.get("Retry-After")))
+        wait = retry_after(self.headers.get("Retry-After"), SystemClock().now())
+        raise PollError(f"{name} answers {self.status}", retry_after=wait)
 
 
 def checked(url: str) -> str:

@@ -107,6 +107,8 @@ class Gate:
         hit("gate.before_write")
         decision: Decision = await self._store.write(lambda done: Admit(entry, run, done, identities, request.dry_run))
         hit("gate.after_write")
+        if decision.superseded:
+            await self._engine.cancelled(decision.superseded, force=False)
         return self._decided(request, entry, decision)
 
     async def prepare(self, request: TriggerRequest) -> Admit | Refusal:
@@ -153,6 +155,8 @@ class Gate:
             self._count(note, note.outcome, note.code, note.times)
         for admit, decision in fired.admitted:
             self._count(admit.entry, decision.outcome, decision.code)
+            if decision.superseded:
+                await self._engine.cancelled(decision.superseded, force=False)
         return fired
 
     def note(self, request: TriggerRequest, outcome: Outcome, reason: str, times: int = 1) -> LedgerEntry:
@@ -191,7 +195,9 @@ class Gate:
             flow_version=spec.version,
             inputs=inputs,
             lane=spec.lane,
-            slot=spec.slot,
+            slot=spec.concurrency.slot(spec.name, inputs, spec.name in self._engine.catalog.limited),
+            shared=spec.concurrency.shared,
+            on_conflict=spec.concurrency.on_conflict,
             priority=request.priority,
             test=request.test,
             parent_id=request.parent_id,

@@ -91,7 +91,7 @@ def _tell(loop: asyncio.AbstractEventLoop, what: Callable[..., None], *arguments
 
 def _send(url: str, message: Message, reference: str) -> str | None:
     """Send a message and return what is wrong, or None."""
-    with unlogged(*_LOGGERS):
+    with unlogged(*_LOGGERS) as said:
         from apprise import Apprise, AppriseAsset
 
         # Without its own threads, which end with the process only once they are done; a redirect could take the
@@ -110,6 +110,6 @@ def _send(url: str, message: Message, reference: str) -> str | None:
         )
         if result:
             return None
-        found = next((hit for entry in result.logs() if (hit := _STATUS.search(entry.message))), None)
+        found = next(filter(None, map(_STATUS.search, said)), None)
         status = "" if found is None else f" ({found[1]})"
         return f"the service did not take it{status}; correct the address, and see that the service can be reached"

@@ -11,7 +11,8 @@ from typing import Final
 
 import httpx2
 
-from pullcord.core.patience import retry_after
+from pullcord.clock import SystemClock
+from pullcord.core.retry_after import retry_after
 from pullcord.notify.channel import DeliveryError
 from pullcord.notify.secrecy import unlogged
 from pullcord.notify.tls import certificate_trouble
@@ -88,7 +89,8 @@ async def post(url: str, body: bytes, headers: Mapping[str, str], *, timeout: fl
                 httpx2.AsyncClient(verify=trust, timeout=None, follow_redirects=False) as client,
                 client.stream("POST", url, content=body, headers=content) as response,
             ):
-                answer = Answer(response.status_code, retry_after(response.headers.get("retry-after")))
+                wait = retry_after(response.headers.get("retry-after"), SystemClock().now())
+                answer = Answer(response.status_code, wait)
                 if response.is_success:  # then nobody asks what else it says
                     return answer
                 return replace(answer, text=await _beginning(response))

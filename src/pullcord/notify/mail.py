@@ -35,7 +35,7 @@ def mail_of(message: Message, sender: str, to: tuple[str, ...], prefix: str) -> 
         to: the addresses that it goes to, likewise.
         prefix: what the subject begins with.
     """
-    mail = EmailMessage(policy=SMTP.clone(utf8=not all(map(str.isascii, (sender, *to)))))
+    mail = EmailMessage(policy=SMTP.clone(utf8=needs_utf8(sender, *to)))
     domain = sender.rpartition("@")[2]
     mail["Subject"] = _line(f"{prefix} {message.title}")[:LONGEST_SUBJECT]
     mail["From"] = _address(sender)
@@ -65,6 +65,11 @@ def encoded(address: str) -> str:
         return f"{mailbox}@{domain.encode('idna').decode()}"
     except UnicodeError:
         raise DeliveryError(f"the domain of {address} is none; correct the address", permanent=True) from None
+
+
+def needs_utf8(*addresses: str) -> bool:
+    """Say whether a mail server has to know SMTPUTF8 (RFC 6531) for these addresses, as `encoded` returns them."""
+    return not all(map(str.isascii, addresses))
 
 
 def _address(text: str) -> Address:

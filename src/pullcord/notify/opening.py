@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Iterable
+from traceback import format_tb
 from typing import TYPE_CHECKING
 
-from pullcord.notify.channel import Channel
+from pullcord.notify.channel import Channel, DeliveryError
 from pullcord.notify.message import Message
 from pullcord.notify.settings import SecretUrlOptions, SmtpOptions, WebhookOptions
 
 if TYPE_CHECKING:
     from pullcord.notify.settings import ChannelSettings
+
+log = logging.getLogger(__name__)
 
 
 def open_channels(settings: Iterable[ChannelSettings]) -> dict[str, Channel]:
@@ -28,10 +33,26 @@ class _Unopened:
         self._channel: Channel | None = None
 
     async def send(self, message: Message) -> None:
-        """Send a message; see `Channel.send`."""
-        if self._channel is None:
-            self._channel = _made(self._settings)
-        await self._channel.send(message)
+        """Send a message; see `Channel.send`. What nobody foresaw is a DeliveryError too.
+
+        Raises:
+            DeliveryError: it was not taken.
+        """
+        try:
+            if self._channel is None:
+                # In a thread, for libraries take a tenth of a second to import, and the server has callers meanwhile.
+                made = await asyncio.to_thread(_made, self._settings)
+                self._channel = self._channel or made
+            await self._channel.send(message)
+        except DeliveryError:
+            raise
+        except Exception as error:
+            # Where it happened and not what it says: that may have an address or a password in it.
+            where = "".join(format_tb(error.__traceback__))
+            log.error("the channel %s failed with %s\n%s", self.name, type(error).__name__, where)
+            raise DeliveryError(
+                f"the channel failed with {type(error).__name__}, which is a fault in Pullcord; its log says where"
+            ) from None
 
 
 def _made(settings: ChannelSettings) -> Channel:

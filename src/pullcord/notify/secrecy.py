@@ -11,7 +11,7 @@ from pullcord.core.errors import SecretError
 from pullcord.notify.channel import DeliveryError
 from pullcord.secrets import resolve
 
-_sending: ContextVar[bool] = ContextVar("sending", default=False)
+_dropped: ContextVar[list[str] | None] = ContextVar("dropped", default=None)
 
 
 def revealed(reference: str) -> str:
@@ -27,20 +27,25 @@ def revealed(reference: str) -> str:
 
 
 @contextmanager
-def unlogged(*loggers: str) -> Iterator[None]:
-    """Drop what these loggers get from here, and not what others do with the same libraries.
+def unlogged(*loggers: str) -> Iterator[list[str]]:
+    """Drop what these loggers get from here, and not what others do with the same libraries; give what was dropped.
 
     Args:
         loggers: exact names; those below them are others.
     """
     for name in loggers:
         logging.getLogger(name).addFilter(_heard)  # the same one again changes nothing
-    token = _sending.set(True)
+    dropped: list[str] = []
+    token = _dropped.set(dropped)
     try:
-        yield
+        yield dropped
     finally:
-        _sending.reset(token)
+        _dropped.reset(token)
 
 
 def _heard(record: logging.LogRecord) -> bool:
-    return not _sending.get()
+    dropped = _dropped.get()
+    if dropped is None:
+        return True
+    dropped.append(record.getMessage())
+    return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from pullcord.core.errors import UsageError
@@ -25,7 +26,7 @@ SECURITY: Final = ("starttls", "tls", "none")
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _HEADER: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
-_RESERVED: Final = {"host", "content-length", "content-type", "transfer-encoding", "connection"}
+_RESERVED: Final = {"host", "content-length", "content-type", "transfer-encoding", "connection", "user-agent"}
 _HOST: Final = re.compile(r"[^\s/@:\[\]]{1,253}|\[?[0-9A-Fa-f:.]{2,45}\]?")
 _ADDRESS: Final = re.compile(r"[^\s@<>()\[\],;:\\\"]{1,64}@[^\s@<>()\[\],;:\\\"]{1,253}")
 _PORTS: Final = {"starttls": 587, "tls": 465, "none": 25}
@@ -149,27 +150,28 @@ class ChannelSettings:
         }
 
 
-def read_channels(value: Any) -> tuple[ChannelSettings, ...]:
+def read_channels(value: Any, home: Path) -> tuple[ChannelSettings, ...]:
     """Make channels of what the settings file says under `channels`.
 
     Args:
         value: the tables by name.
+        home: the file's folder, where paths begin.
 
     Raises:
         UsageError: something in it makes no sense; it names the channel and the field.
     """
     if not isinstance(value, dict) or not all(isinstance(item, dict) for item in value.values()):
         raise UsageError("channels must be tables, each under a line [channels.NAME] ([tool.pullcord.channels.NAME])")
-    return tuple(_read_channel(name, item) for name, item in value.items())
+    return tuple(_read_channel(name, item, home) for name, item in value.items())
 
 
-def _read_channel(name: str, values: Mapping[str, Any]) -> ChannelSettings:
+def _read_channel(name: str, values: Mapping[str, Any], home: Path) -> ChannelSettings:
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} is no name of a channel: 1 to 100 letters, digits, dots, dashes and underscores, beginning with "
             "a letter or digit"
         )
-    table = Table(name, values)
+    table = Table(name, values, home)
     kind = values.get("kind")
     if not isinstance(kind, str) or kind not in _KINDS:
         raise table.wrong("kind", f"must be one of {', '.join(_KINDS)}")
@@ -195,7 +197,7 @@ def _webhook(table: Table) -> WebhookOptions:
         url=table.url("url"),
         secrets=table.references("secret", most=2),
         headers=headers,
-        ca_file=table.text("ca_file", "") or None,
+        ca_file=table.path("ca_file"),
     )
 
 
@@ -223,7 +225,7 @@ def _smtp(table: Table) -> SmtpOptions:
         sender=sender,
         to=tuple(dict.fromkeys(to)),
         prefix=table.text("subject_prefix", "[pullcord]"),
-        ca_file=table.text("ca_file", "") or None,
+        ca_file=table.path("ca_file"),
     )
 
 

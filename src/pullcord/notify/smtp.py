@@ -14,7 +14,7 @@ import aiosmtplib
 from aiosmtplib import SMTPException, SMTPResponseException
 
 from pullcord.notify.channel import DeliveryError
-from pullcord.notify.mail import encoded, mail_of
+from pullcord.notify.mail import encoded, mail_of, needs_utf8
 from pullcord.notify.message import Message
 from pullcord.notify.secrecy import revealed
 from pullcord.notify.settings import SmtpOptions
@@ -58,7 +58,7 @@ class SmtpChannel:
         to = tuple(encoded(each) for each in self._options.to)
         mail = mail_of(message, sender, to, self._options.prefix)
         recipients = self._left.get(message.id, to)
-        options = [] if mail.policy.utf8 is False else ["SMTPUTF8", "BODY=8BITMIME"]  # type: ignore[attr-defined]
+        options = ["SMTPUTF8", "BODY=8BITMIME"] if needs_utf8(sender, *to) else []
         async with self._server() as server:
             refused, _ = await server.sendmail(sender, recipients, mail.as_bytes(), mail_options=options)
             self._left.pop(message.id, None)
@@ -171,9 +171,9 @@ def _unreachable(error: Exception, options: SmtpOptions) -> str:
             return f"the name {options.host} cannot be looked up; correct host, or look at the machine's DNS"
         if isinstance(cause, ConnectionRefusedError):
             return f"nothing listens at {where}; does the mail server run, and are host and port right?"
+        if isinstance(cause, aiosmtplib.SMTPServerDisconnected):
+            return f"the mail server at {where} closed the connection"
         cause = cause.__cause__ or cause.__context__
-    if isinstance(error, aiosmtplib.SMTPServerDisconnected):
-        return f"the mail server at {where} closed the connection"
     return f"the mail server at {where} cannot be reached; correct host, port and security"
 
 

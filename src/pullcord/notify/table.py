@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,11 +18,13 @@ class Table:
     Args:
         name: the channel's name.
         values: what the file says.
+        home: the file's folder, where paths begin.
     """
 
-    def __init__(self, name: str, values: Mapping[str, Any]) -> None:
+    def __init__(self, name: str, values: Mapping[str, Any], home: Path) -> None:
         self._name = name
         self._values = values
+        self._home = home
         self._read: list[str] = []
 
     def wrong(self, field: str, rule: str) -> UsageError:
@@ -53,6 +56,10 @@ class Table:
         if not all(isinstance(item, str) and item.strip() and item.isprintable() for item in items):
             raise self.wrong(field, "must be a text of one line, or a list of such")
         return tuple(items)
+
+    def path(self, field: str) -> str | None:
+        """Return a path in full, or None."""
+        return str(self._home / Path(self.text(field)).expanduser()) if self.has(field) else None
 
     def one_of(self, field: str, known: tuple[str, ...], default: str) -> str:
         """Return a text that is one of those known."""

@@ -53,9 +53,11 @@ class Connection(Protocol):
 
     Attributes:
         keeps_statistics: whether the database knows by itself which index leads to few rows.
+        contended: whether other servers may write to the database at the same time.
     """
 
     keeps_statistics: bool
+    contended: bool
 
     @property
     def in_transaction(self) -> bool:

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import Final
 
 from pydantic_core import from_json, to_json
 
-from pullcord.store.transaction import Hints
+from pullcord.store.hints import Hints
 
 LONGEST: Final = 7000
 """Bytes; PostgreSQL takes less than 8000 (manual, NOTIFY)."""
 
 
-def notification(owner: int, lanes: Set[str], slots: Set[str]) -> str:
+def notification(owner: int, lanes: Set[str], slots: Sequence[tuple[str, str]], groups: Set[str]) -> str:
     """Return what to tell.
 
     Args:
         owner: number of this server's incarnation.
         lanes: lanes with work that it has no room for.
-        slots: concurrency keys with such work.
+        slots: `(lane, slot)` with such work.
+        groups: groups that a run has left.
     """
-    told = to_json({"owner": owner, "lanes": sorted(lanes), "slots": sorted(slots)})
+    told = to_json({"owner": owner, "lanes": sorted(lanes), "slots": slots, "groups": sorted(groups)})
     if len(told) > LONGEST:
         told = to_json({"owner": owner})
     return told.decode()
@@ -36,6 +37,10 @@ def hints_of(payload: str, owner: int) -> Hints | None:
         told = from_json(payload)
         if told["owner"] == owner:
             return None
-        return Hints(set(map(str, told["slots"])), set(map(str, told["lanes"])))
+        return Hints(
+            lanes=set(map(str, told["lanes"])),
+            fresh={str(slot): str(lane) for lane, slot in told["slots"]},
+            released=set(map(str, told["groups"])),
+        )
     except (ValueError, TypeError, KeyError):
         return Hints(anything=True)

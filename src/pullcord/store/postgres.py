@@ -127,6 +127,7 @@ class PostgresConnection:
     """
 
     keeps_statistics = True
+    contended = True
 
     def __init__(self, url: str, settings: str) -> None:
         self._url = url

@@ -135,12 +135,12 @@ CREATE TABLE runs (
 	error TEXT, 
 	cancel TEXT, 
 	waiting_for TEXT, 
-	partial TEXT, dedup TEXT, 
+	partial TEXT, dedup TEXT, shared TEXT, 
 	PRIMARY KEY (id)
 );
 CREATE TABLE slots (
 	"key" TEXT NOT NULL, 
-	capacity INTEGER NOT NULL, 
+	capacity INTEGER NOT NULL, declared INTEGER, configured INTEGER, override TEXT, shared TEXT, shared_limit INTEGER, rule TEXT, changed_at BIGINT, 
 	PRIMARY KEY ("key")
 );
 CREATE TABLE steps (
@@ -225,8 +225,11 @@ CREATE INDEX runs_invoker ON runs (invoker, id);
 CREATE INDEX runs_orphaned ON runs (lane, id) WHERE owner IS NULL AND state IN ('running', 'waiting', 'cancelling');
 CREATE INDEX runs_parent ON runs (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX runs_queue ON runs (lane, priority DESC, id) WHERE state = 'queued' AND slot IS NULL;
+CREATE INDEX runs_shared_held ON runs (shared) WHERE shared IS NOT NULL AND state IN ('running', 'waiting', 'cancelling');
+CREATE INDEX runs_shared_queue ON runs (shared, priority DESC, id) WHERE shared IS NOT NULL AND state = 'queued';
 CREATE INDEX runs_slot_held ON runs (slot) WHERE slot IS NOT NULL AND state IN ('running', 'waiting', 'cancelling');
 CREATE INDEX runs_slot_queue ON runs (slot, priority DESC, id) WHERE state = 'queued' AND slot IS NOT NULL;
+CREATE INDEX runs_slot_retry ON runs (slot) WHERE slot IS NOT NULL AND state = 'scheduled' AND attempt > 1;
 CREATE INDEX runs_state ON runs (state, id);
 CREATE INDEX runs_trigger_kind ON runs (trigger_kind, id);
 CREATE UNIQUE INDEX runs_uuid ON runs (uuid);

@@ -44,6 +44,7 @@ class SQLiteConnection(sqlite3.Connection):
 
     usable = True
     keeps_statistics = False
+    contended = False
     file: OpenFile | None = None
     """What a commit makes sure of first: SQLite would go on writing into a file that nobody finds any longer."""
 

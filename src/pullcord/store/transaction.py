@@ -3,48 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, Self
 
 from pullcord.core.errors import StoreError
-from pullcord.core.rulebook import Book
 from pullcord.store.connection import Connection
-
-
-@dataclass(slots=True)
-class Hints:
-    """What may have become claimable. Only a hint: losing it delays a run, it never lets one slip by.
-
-    Attributes:
-        slots: concurrency keys where a slot or a queued run may have appeared.
-        lanes: lanes that may hold queued runs without a limit.
-        orphans: whether there may be active runs without a worker.
-        anything: whether all queues must be looked at.
-        watched: whether the end of any flow starts others.
-        endings: whether this transaction noted such an end.
-        book: who is told of what.
-        noted: whether this transaction put something into the outbox.
-    """
-
-    slots: set[str] = field(default_factory=set)
-    lanes: set[str] = field(default_factory=set)
-    orphans: bool = False
-    anything: bool = False
-    watched: bool = False
-    endings: bool = False
-    book: Book = field(default_factory=Book)
-    noted: bool = False
-
-    def copy(self) -> Hints:
-        """Return an independent copy."""
-        return Hints(set(self.slots), set(self.lanes), self.orphans, self.anything, self.watched, book=self.book)
-
-    def add(self, other: Hints) -> None:
-        """Take over what another one says."""
-        self.slots |= other.slots
-        self.lanes |= other.lanes
-        self.orphans |= other.orphans
-        self.anything |= other.anything
+from pullcord.store.hints import Hints
 
 
 @dataclass(slots=True)

@@ -19,12 +19,13 @@ from pullcord.core.errors import PullcordRuntimeError, StoreError
 from pullcord.core.rulebook import Book
 from pullcord.core.states import RunState
 from pullcord.failpoints import hit
-from pullcord.store.commands.admit import Admit, Decision, place
+from pullcord.store.commands.admit import Admit, Decision
 from pullcord.store.commands.catalog import RegisterFlows
 from pullcord.store.commands.claim import Claimed, claim
 from pullcord.store.commands.journal import FinishRuns, RecordSteps
 from pullcord.store.commands.ledger import Note
 from pullcord.store.commands.lifecycle import CancelRun, LoseRuns, QueueDue, SetWaiting, Start, rebuild_hints
+from pullcord.store.commands.limits import ChangeLimit, ConfigureGroups
 from pullcord.store.commands.outbox import (
     MarkNotification,
     NoteLongRuns,
@@ -32,20 +33,22 @@ from pullcord.store.commands.outbox import (
     SealNotifications,
     TrimOutbox,
 )
+from pullcord.store.commands.overlap import place
 from pullcord.store.commands.probe import Probe
 from pullcord.store.commands.rules import ChangeRules
 from pullcord.store.commands.triggers import ChangeTrigger, DropEndings, FireTrigger, RegisterTriggers, TrimHistory
 from pullcord.store.connection import Connection, Failure
+from pullcord.store.hints import Hints
 from pullcord.store.notification import hints_of, notification
 from pullcord.store.statistics import WriteStatistics
-from pullcord.store.transaction import Command, Hints, Transaction, ignore
+from pullcord.store.transaction import Command, Transaction, ignore
 
 log = logging.getLogger(__name__)
 
 ORDER: Sequence[type[Any]] = (
     Start, RecordSteps, FinishRuns, LoseRuns, SetWaiting, CancelRun, QueueDue, Admit, FireTrigger, RegisterFlows,
-    RegisterTriggers, ChangeTrigger, DropEndings, TrimHistory, ChangeRules, MarkNotification, SealNotifications,
-    RetryNotification, NoteLongRuns, TrimOutbox, Note, Probe,
+    ConfigureGroups, ChangeLimit, RegisterTriggers, ChangeTrigger, DropEndings, TrimHistory, ChangeRules,
+    MarkNotification, SealNotifications, RetryNotification, NoteLongRuns, TrimOutbox, Note, Probe,
 )  # fmt: skip
 """The order of the kinds within a transaction: records before the end they belong to, ends before admissions, and
 these before a registration, which gives all runs that have not ended the limits of today (design rule 8)."""
@@ -304,9 +307,10 @@ class Writer:
             rebuild_hints(tx)
             tx.hints.anything = False
         claimed = claim(tx, self._claimant.room(), self._claimant.floor)
-        lanes, slots = tx.hints.lanes - self._hints.lanes, tx.hints.slots - self._hints.slots
-        if lanes or slots:
-            tx.connection.notify(notification(self._owner, lanes, slots))
+        if tx.connection.contended:
+            lanes, slots = tx.hints.lanes - self._hints.lanes, tx.hints.leftover()
+            if lanes or slots or tx.hints.released:
+                tx.connection.notify(notification(self._owner, lanes, slots, tx.hints.released))
         return claimed
 
     def _recover(self, batch: list[Command], failure: Failure) -> list[Command]:
@@ -360,4 +364,5 @@ def _settle(tx: Transaction, admitted: list[tuple[Admit, Decision]], claimed: li
         if decision.id in started:
             decision.state = RunState.RUNNING
         elif command.run.slot is not None:
-            decision.position = place(tx, decision.id, command.run.slot, command.run.priority)
+            run = command.run
+            decision.position = place(tx, decision.id, command.run.slot, run.shared, run.priority)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -12,7 +10,7 @@ import pytest
 import pullcord as pc
 from pullcord.core.errors import DefinitionError
 from pullcord.events import Endpoint
-from pullcord.events.http import MOST_BODY, retry_after
+from pullcord.events.http import MOST_BODY
 from tests.unit.events.site import Site
 
 
@@ -106,16 +104,6 @@ def test_other_errors_are_tried_again(site: Site, state: pc.Cursor, status: int,
         Endpoint(site.url).poll(state)
     assert not caught.value.permanent
     assert caught.value.retry_after == (17.0 if header == "17" else None)
-
-
-def test_retry_after_may_be_a_date() -> None:
-    later = retry_after(formatdate(time.time() + 3600, usegmt=True))
-    assert later is not None
-    assert 3000 < later <= 3600
-    assert retry_after(formatdate(0, usegmt=True)) == 0.0
-    for unreadable in (None, "", "soon", "-5", "Mon, 99 Foo 2020", "Wed, 21 Oct 2015 07:28:00 -0000"):
-        assert retry_after(unreadable) is None
-    assert retry_after("9" * 400) == 365 * 86_400
 
 
 def test_no_answer_is_an_error_that_is_tried_again(site: Site, state: pc.Cursor, closed_port: int) -> None:

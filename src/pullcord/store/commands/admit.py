@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from pullcord.core.concurrency import OnConflict
 from pullcord.core.errors import StoreError
 from pullcord.core.states import Outcome, RunState
+from pullcord.core.trigger import EVENT
+from pullcord.store.commands.journal import Ended
 from pullcord.store.commands.keys import Claimant, Identity, Original, claim_keys, known_original, release_keys
 from pullcord.store.commands.ledger import LedgerEntry, insert_requests
+from pullcord.store.commands.overlap import DEADLOCK, Overlap, Refused, full, place, supersede
 from pullcord.store.statement import dump, names, rows
 from pullcord.store.transaction import Transaction
 
 _RUN_COLUMNS = (
-    "id:int uuid flow flow_version state inputs trigger_kind invoker lane slot priority:int test:int parent_id:int "
-    "rerun_of:int not_before:int scheduled_for:int dedup"
+    "id:int uuid flow flow_version state inputs trigger_kind invoker lane slot shared priority:int test:int "
+    "parent_id:int rerun_of:int not_before:int scheduled_for:int dedup"
 )
 _INSERT_RUNS = f"""
 INSERT INTO runs ({names(_RUN_COLUMNS)}, token, attempt, takeovers, losses, queued_at)
@@ -25,24 +29,9 @@ FROM {rows(_RUN_COLUMNS)} AS s"""
 _INSERT_AUDIT = f"""
 INSERT INTO audit (id, at, invoker, action, subject_id)
 SELECT :base + rank, :now, invoker, 'run.admit', subject_id FROM {rows("rank:int invoker subject_id:int")} AS s"""
-_AHEAD = """
-SELECT count(*) FROM (SELECT 1 FROM runs WHERE slot = :slot AND state = 'queued'
-    AND (priority > :priority OR (priority = :priority AND id < :id)) LIMIT 1001) AS ahead"""
-_CAPACITY = "SELECT capacity FROM slots WHERE key = :slot"
-_HELD = """
-SELECT count(*) FROM runs WHERE slot = :slot AND state IN ('running', 'waiting', 'cancelling')"""
-_WAITING = """
-SELECT count(*) FROM (SELECT 1 FROM runs INDEXED BY runs_slot_queue
-    WHERE slot = :slot AND state = 'queued' LIMIT :capacity) AS waiting"""
 _DUPLICATES = """
 SELECT EACH[dedup, id, uuid, state] FROM runs WHERE dedup IN VALUES[wanted]
 AND state IN ('scheduled', 'queued', 'running', 'waiting', 'cancelling')"""
-_HELD_BY_ANCESTORS = """
-WITH RECURSIVE chain(id, parent_id, slot, state) AS (
-    SELECT id, parent_id, slot, state FROM runs WHERE id = :parent
-    UNION ALL
-    SELECT r.id, r.parent_id, r.slot, r.state FROM runs r JOIN chain c ON r.id = c.parent_id
-) SELECT count(*) FROM chain WHERE slot = :slot AND state IN ('running', 'waiting', 'cancelling')"""
 
 
 @dataclass(slots=True)
@@ -54,7 +43,9 @@ class NewRun:
         flow_version: version of the code that validated the inputs.
         inputs: as validated, JSON.
         lane: where it is dispatched.
-        slot: concurrency key, or None without a limit.
+        slot: the flow and the value of its concurrency key, or None without a limit.
+        shared: the group that its flow is in, or None.
+        on_conflict: what becomes of it while all slots are taken.
         priority: higher goes first.
         test: marked as a test.
         parent_id: number of the parent run.
@@ -69,6 +60,8 @@ class NewRun:
     inputs: str
     lane: str
     slot: str | None
+    shared: str | None = None
+    on_conflict: OnConflict = OnConflict.QUEUE
     priority: int = 0
     test: bool = False
     parent_id: int | None = None
@@ -88,7 +81,7 @@ class Decision:
     """What the transaction decided.
 
     Attributes:
-        outcome: `admitted`, `replayed`, `deduplicated` or `rejected`.
+        outcome: `admitted`, `replayed`, `deduplicated`, `skipped` or `rejected`.
         code: why it was rejected, for programs.
         reason: the same for people.
         request_uuid: the request's id; the original's when replayed or in conflict.
@@ -96,6 +89,7 @@ class Decision:
         state: the run's state when the transaction ended.
         position: how many runs wait before it, plus one; None when it does not wait or more than 1000 do.
         id: number of the run.
+        superseded: runs that are cancelled for it, `(id, Ended)`.
     """
 
     outcome: Outcome
@@ -106,6 +100,7 @@ class Decision:
     reason: str | None = None
     position: int | None = None
     id: int = 0
+    superseded: list[tuple[str, Ended]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -148,7 +143,8 @@ class Admit:
         losers = claim_keys(tx, list(claimants.values()))
         holders = _holders(tx, [run.dedup for command in commands if (run := command.run).dedup is not None])
         stuck: set[int] = set()
-        before: Counter[str] = Counter()
+        refusals: defaultdict[int, Refused] = defaultdict(lambda: DEADLOCK)
+        overlap = Overlap(tx, [command.run for command in commands])
         decisions: list[Decision] = []
         run_rows: list[list[Any]] = []
         audit_rows: list[list[Any]] = []
@@ -163,11 +159,10 @@ class Admit:
             elif run.dedup is not None and run.dedup in holders:
                 stuck.add(number)
                 entry, decision = _duplicate(entry, holders[run.dedup])
-            elif original is not None or _would_deadlock(tx, run, before):
+            elif (refusal := overlap.refusal(run) if original is None else refusals[original.id]) is not None:
                 stuck.add(number)
-                reason = "an ancestor of this run holds the slot it would wait for; raise the flow's concurrency"
-                entry = entry.become(Outcome.REJECTED, code="would_deadlock", reason=reason)
-                decision = Decision(Outcome.REJECTED, entry.uuid, None, None, code="would_deadlock", reason=reason)
+                refusals[number] = refusal
+                entry, decision = _refused(entry, refusal)
             elif command.dry_run:
                 decision = _foresee(tx, entry, run)
             else:
@@ -177,11 +172,9 @@ class Admit:
                 if run.dedup is not None:
                     holders[run.dedup] = (number, run.uuid, state)
                 audit_rows.append([len(audit_rows), entry.invoker, number])
-                if run.slot is None:
-                    tx.hints.lanes.add(run.lane)
-                else:
-                    before[run.slot] += 1
-                    tx.hints.slots.add(run.slot)
+                overlap.admitted(run)
+                if state is RunState.QUEUED:
+                    tx.hints.queued(run.lane, run.slot, run.priority)
             entries.append((number, entry))
             decisions.append(decision)
         if stuck:
@@ -190,6 +183,7 @@ class Admit:
         if run_rows:
             tx.execute(_INSERT_RUNS, {"rows": dump(run_rows), "now": tx.now})
             tx.execute(_INSERT_AUDIT, {"rows": dump(audit_rows), "now": tx.now, "base": tx.next_id("audit")})
+            _supersede(tx, [(command, decision) for command, decision in zip(commands, decisions, strict=True)])
         return decisions
 
 
@@ -205,6 +199,7 @@ def _row(number: int, entry: LedgerEntry, run: NewRun, state: RunState) -> list[
         entry.invoker,
         run.lane,
         run.slot,
+        run.shared,
         run.priority,
         int(run.test),
         run.parent_id,
@@ -231,35 +226,35 @@ def _duplicate(entry: LedgerEntry, holder: tuple[int, str, str]) -> tuple[Ledger
     return entry, Decision(Outcome.DEDUPLICATED, entry.uuid, run_uuid, state, reason=reason, id=number)
 
 
-def place(tx: Transaction, run_id: int, slot: str, priority: int) -> int | None:
-    """Return a queued run's place in its queue, from 1; None beyond 1000, and when only a worker is missing."""
-    if not _full(tx, slot):
-        return None
-    ahead = int(tx.value(_AHEAD, {"slot": slot, "id": run_id, "priority": priority}))
-    return None if ahead > 1000 else ahead + 1
+def _refused(entry: LedgerEntry, refusal: Refused) -> tuple[LedgerEntry, Decision]:
+    """Return the ledger row and the decision for a request that finds all slots taken."""
+    # A machine that asks every second is told once, until what is in its way has ended.
+    repeated = refusal.holder is not None and entry.trigger_kind == EVENT
+    entry = entry.become(
+        refusal.outcome,
+        code=refusal.code,
+        reason=refusal.reason,
+        repeat_key=f"overlap:{entry.trigger_name}:{entry.flow}:{refusal.holder}" if repeated else None,
+    )
+    return entry, Decision(refusal.outcome, entry.uuid, None, None, code=refusal.code, reason=refusal.reason)
 
 
-def _full(tx: Transaction, slot: str) -> bool:
-    """Say whether all slots of a key are held."""
-    capacity = tx.value(_CAPACITY, {"slot": slot})
-    return capacity is not None and bool(tx.value(_HELD, {"slot": slot}) >= capacity)
-
-
-def _would_deadlock(tx: Transaction, run: NewRun, before: Counter[str]) -> bool:
-    """Say whether a run would wait for a slot that one of its own ancestors holds (rule 8).
-
-    Args:
-        tx: the transaction.
-        run: the run.
-        before: runs of the same transaction that take slots before it.
-    """
-    if run.parent_id is None or run.slot is None:
-        return False
-    if not tx.value(_HELD_BY_ANCESTORS, {"parent": run.parent_id, "slot": run.slot}):
-        return False
-    capacity = tx.value(_CAPACITY, {"slot": run.slot}) or 0
-    wanted = sum(int(tx.value(sql, {"slot": run.slot, "capacity": capacity})) for sql in (_HELD, _WAITING))
-    return wanted + before[run.slot] >= capacity
+def _supersede(tx: Transaction, decided: list[tuple[Admit, Decision]]) -> None:
+    """Cancel what new runs take the place of."""
+    made = [
+        (command, decision)
+        for command, decision in decided
+        if decision.outcome is Outcome.ADMITTED
+        and command.run.on_conflict is OnConflict.CANCEL_RUNNING
+        and decision.state == RunState.QUEUED
+        and not command.dry_run
+    ]
+    states = {decision.run_uuid: decision for _, decision in made}
+    for command, decision in made:
+        decision.superseded = supersede(tx, command.run.slot or "", command.run.uuid, command.entry.invoker)
+        for uuid, ended in decision.superseded:
+            if uuid in states:  # asked for at the same instant as the one that takes its place
+                states[uuid].state = ended.state
 
 
 def _late(entry: LedgerEntry, original: Original) -> tuple[LedgerEntry, Decision]:
@@ -278,6 +273,6 @@ def _foresee(tx: Transaction, entry: LedgerEntry, run: NewRun) -> Decision:
     state, position = RunState.RUNNING, None
     if run.not_before is not None:
         state = RunState.SCHEDULED
-    elif run.slot is not None and _full(tx, run.slot):
-        state, position = RunState.QUEUED, place(tx, 2**62, run.slot, run.priority)
+    elif run.slot is not None and full(tx, run.slot, run.shared):
+        state, position = RunState.QUEUED, place(tx, 2**62, run.slot, run.shared, run.priority)
     return Decision(Outcome.ADMITTED, entry.uuid, None, state, position=position)

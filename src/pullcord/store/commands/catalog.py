@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pullcord.core.errors import StoreError
 from pullcord.core.manifest import REMOVED, FlowSpec, lane
 from pullcord.store.commands.lifecycle import rebuild_hints
+from pullcord.store.commands.limits import declare_limits
 from pullcord.store.statement import dump, rows
 from pullcord.store.transaction import Transaction
 
@@ -67,8 +68,8 @@ def _register(tx: Transaction, command: RegisterFlows) -> None:
         # Queued runs of a flow that is gone wait for its return, in a lane that no worker serves.
         text = f"waits for the flow to come back: it was removed from {command.location}"
         tx.execute(
-            "UPDATE runs SET lane = :lane, slot = NULL, waiting_for = :why WHERE state IN ('scheduled', 'queued') "
-            "AND losses = 0 AND lane != :lane "
+            "UPDATE runs SET lane = :lane, slot = NULL, shared = NULL, waiting_for = :why "
+            "WHERE state IN ('scheduled', 'queued') AND losses = 0 AND lane != :lane "
             "AND flow IN (SELECT name FROM flows WHERE location = :location AND removed_at IS NOT NULL)",
             {
                 "lane": lane(command.location, REMOVED),
@@ -76,21 +77,8 @@ def _register(tx: Transaction, command: RegisterFlows) -> None:
                 "location": command.location,
             },
         )
-    limits = dump(sorted([spec.slot, spec.limit] for spec in command.specs if spec.slot is not None))
-    tx.execute(
-        f"INSERT INTO slots (key, capacity) SELECT key, capacity FROM {rows('key capacity:int')} AS s WHERE true "
-        "ON CONFLICT (key) DO UPDATE SET capacity = excluded.capacity",
-        {"rows": limits},
-    )
-    lanes = {"rows": dump([[spec.name, spec.lane, spec.slot] for spec in command.specs])}
-    source = rows("flow lane slot")
-    # A new limit counts the runs that are active already (design rule 8).
-    tx.execute(
-        f"UPDATE runs SET slot = s.slot FROM {source} AS s WHERE runs.flow = s.flow "
-        "AND coalesce(runs.slot, '') != coalesce(s.slot, '') "
-        "AND runs.state IN ('scheduled', 'queued', 'running', 'waiting', 'cancelling')",
-        lanes,
-    )
+    lanes = {"rows": dump([[spec.name, spec.lane] for spec in command.specs])}
+    source = rows("flow lane")
     tx.execute(
         f"UPDATE runs SET lane = s.lane, waiting_for = NULL FROM {source} AS s WHERE runs.flow = s.flow "
         f"AND runs.state IN ('scheduled', 'queued') AND runs.lane LIKE '%#{REMOVED}'",
@@ -103,3 +91,5 @@ def _register(tx: Transaction, command: RegisterFlows) -> None:
         "OR (runs.owner IS NULL AND runs.state IN ('running', 'waiting', 'cancelling')))",
         lanes,
     )
+    # A new limit counts the runs that are active already (design rule 8).
+    declare_limits(tx, command.specs)

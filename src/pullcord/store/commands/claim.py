@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pullcord.store.commands.limited import LimitedQueues
 from pullcord.store.statement import dump
 from pullcord.store.transaction import Transaction
 
@@ -26,19 +27,6 @@ SELECT EACH[id, lane, priority] FROM (
     SELECT id, lane, priority FROM runs INDEXED BY runs_queue
     WHERE state = 'queued' AND slot IS NULL AND lane = :lane AND id > :floor
     ORDER BY priority DESC, id LIMIT :room) AS found"""
-_LIMITED = """
-SELECT EACH[id, lane, priority] FROM (
-    SELECT id, lane, priority FROM runs INDEXED BY runs_slot_queue
-    WHERE state = 'queued' AND slot = :slot AND id > :floor
-    ORDER BY priority DESC, id LIMIT :room) AS found"""
-# Locked in the order of the keys, so that no two transactions wait for each other, and before the held ones are
-# counted: a count that began earlier would not see what the holder of the lock has just taken.
-_LOCK = "SELECT key FROM slots WHERE key IN VALUES[slots] ORDER BY key FOR UPDATE"
-_OPEN = """
-SELECT EACH[key, open] FROM (
-    SELECT key, capacity - (SELECT count(*) FROM runs
-        WHERE slot = key AND state IN ('running', 'waiting', 'cancelling')) AS open
-    FROM slots WHERE key IN VALUES[slots]) AS found"""
 _TAKE = """
 UPDATE runs SET state = 'running', token = token + 1, owner = :owner, started_at = coalesce(started_at, :now),
     waiting_for = NULL
@@ -108,42 +96,46 @@ def claim(tx: Transaction, room: Mapping[str, int], floor: int) -> list[Claimed]
     chosen: list[int] = []
     if tx.hints.orphans:
         for name, free in room.items():
-            found = tx.array(_ORPHANS, {"lane": name, "floor": floor, "room": free}) if free > 0 else []
-            chosen += [row[0] for row in found]
-            left[name] = free - len(found)
+            orphans = tx.array(_ORPHANS, {"lane": name, "floor": floor, "room": free}) if free > 0 else []
+            chosen += [row[0] for row in orphans]
+            left[name] = free - len(orphans)
         # Lanes without room, and lanes whose workers are not there yet, may have more.
         tx.hints.orphans = tx.value(_ORPHANS_LEFT, {"floor": floor}) > len(chosen)
-    candidates: list[tuple[int, int, str, str | None]] = []
-    for name in list(tx.hints.lanes):
-        free = left.get(name, 0)
-        if free > 0:
-            found = tx.array(_FREE, {"lane": name, "floor": floor, "room": free})
-            candidates += [(-row[2], row[0], row[1], None) for row in found]
-            if len(found) < free:
-                tx.hints.lanes.discard(name)
-    for slot, free in _open_slots(tx):
-        found = tx.array(_LIMITED, {"slot": slot, "floor": floor, "room": free})
-        candidates += [(-row[2], row[0], row[1], slot) for row in found]
-    tx.hints.slots.clear()
-    candidates.sort()
-    for _, run_id, name, slot_ in candidates:
-        if left.get(name, 0) > 0:
-            left[name] -= 1
-            chosen.append(run_id)
-        elif slot_ is None:
-            tx.hints.lanes.add(name)
-        else:
-            tx.hints.slots.add(slot_)
+    limited = LimitedQueues(tx, floor)
+    lanes = {name for name, free in left.items() if free > 0}
+    while lanes:
+        for name in sorted(lanes):
+            started = _of_lane(tx, limited, name, left[name], floor)
+            chosen += started
+            left[name] -= len(started)
+        lanes = {name for name in limited.moved if left.get(name, 0) > 0}
+        limited.moved.clear()
     return _take(tx, chosen) if chosen else []
 
 
-def _open_slots(tx: Transaction) -> list[tuple[str, int]]:
-    """Lock the hinted concurrency keys, and return those with free slots and how many."""
-    if not tx.hints.slots:
-        return []
-    slots = {"slots": dump(sorted(tx.hints.slots))}
-    tx.connection.lock(_LOCK, slots)
-    return [(key, free) for key, free in tx.array(_OPEN, slots) if free > 0]
+def _of_lane(tx: Transaction, limited: LimitedQueues, name: str, room: int, floor: int) -> list[int]:
+    """Return the runs of a lane that start now: those with and without a limit, by priority and age."""
+    unlimited: list[tuple[int, int, str]] = []
+    if name in tx.hints.lanes:
+        found = tx.array(_FREE, {"lane": name, "floor": floor, "room": room})
+        unlimited = sorted((-row[2], row[0], "") for row in found)
+        if len(found) < room:
+            tx.hints.lanes.discard(name)
+    if name not in limited:
+        return [run_id for _, run_id, _ in unlimited]
+    chosen: list[int] = []
+    while room > 0:
+        # Slots have their turns among themselves, and go by age among the others.
+        candidates = sorted(limited.first(name, room) + unlimited)[:room]
+        if not candidates:
+            break
+        started = {run_id for _, run_id, slot in candidates if not slot or limited.take(name, slot)}
+        chosen += started
+        room -= len(started)
+        unlimited = [run for run in unlimited if run[1] not in started]
+    if unlimited:
+        tx.hints.lanes.add(name)
+    return chosen
 
 
 def _take(tx: Transaction, chosen: list[int]) -> list[Claimed]:

@@ -48,7 +48,7 @@ WHERE runs.id = s.run AND runs.token = s.token AND {IN_WORKER}"""
 _REOPEN = """
 UPDATE steps SET state = 'retrying' WHERE state = 'failed'
 AND run_id IN (SELECT id FROM runs WHERE state = 'scheduled' AND id IN VALUES[ids:int])"""
-_ENDS = "SELECT EACH[id, token, state, slot] FROM runs WHERE id IN VALUES[ids:int]"
+_ENDS = "SELECT EACH[id, token, state, lane, slot, shared] FROM runs WHERE id IN VALUES[ids:int]"
 
 
 @dataclass(slots=True)
@@ -167,10 +167,9 @@ class FinishRuns:
             tx.execute(_REOPEN, {"ids": ids})
         note_endings(tx, [message[1] for message in messages if (message[1], message[2]) not in stale])
         ends: dict[int, Ended] = {}
-        for run_id, token, state, slot in tx.array(_ENDS, {"ids": ids}):
+        for run_id, token, state, lane, slot, group in tx.array(_ENDS, {"ids": ids}):
             ends[run_id] = Ended(run_id, token, state)
-            if slot is not None:
-                tx.hints.slots.add(slot)
+            tx.hints.freed(lane, slot, group)
         return [
             [ends[m[1]] for m in command.messages if (m[1], m[2]) not in stale and ends[m[1]].token == m[2]]
             for command in commands

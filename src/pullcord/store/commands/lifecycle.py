@@ -29,14 +29,14 @@ UPDATE runs SET
     lane = CASE WHEN s.blame > 0 THEN rtrim(lane, replace(lane, '#', '')) || '{ISOLATED}' ELSE lane END
 FROM {rows("run:int token:int blame:int error")} AS s
 WHERE runs.id = s.run AND runs.token = s.token AND {IN_WORKER}"""
-_STATES = "SELECT EACH[id, token, state, slot] FROM runs WHERE id IN VALUES[ids:int]"
+_STATES = "SELECT EACH[id, token, state, lane, slot, shared] FROM runs WHERE id IN VALUES[ids:int]"
 _WAIT = f"""
 UPDATE runs SET state = CASE WHEN s.text IS NULL THEN 'running' ELSE 'waiting' END, waiting_for = s.text
 FROM {rows("run:int token:int text")} AS s
 WHERE runs.id = s.run AND runs.token = s.token AND {IN_WORKER} AND runs.state != 'cancelling'"""
 _DUE = """
-SELECT EACH[id, lane, slot] FROM (
-    SELECT id, lane, slot FROM runs INDEXED BY runs_due
+SELECT EACH[id, lane, slot, priority] FROM (
+    SELECT id, lane, slot, priority FROM runs INDEXED BY runs_due
     WHERE state = 'scheduled' AND not_before <= :at ORDER BY not_before LIMIT 1000) AS found"""
 _BACK = "UPDATE runs SET not_before = not_before - :back WHERE state = 'scheduled' AND attempt > 1"
 _NEXT_DUE = "SELECT min(not_before) FROM runs INDEXED BY runs_due WHERE state = 'scheduled'"
@@ -44,7 +44,7 @@ _FAMILY = """
 WITH RECURSIVE family(id) AS (
     SELECT id FROM runs WHERE uuid = :uuid
     UNION ALL SELECT r.id FROM runs r JOIN family f ON r.parent_id = f.id
-) SELECT EACH[r.id, r.token, r.state, r.slot, r.owner IS NULL, r.uuid]
+) SELECT EACH[r.id, r.token, r.state, r.lane, r.slot, r.shared, r.owner IS NULL, r.uuid]
 FROM runs r JOIN family f ON r.id = f.id"""
 
 
@@ -152,11 +152,8 @@ class QueueDue:
                 "UPDATE runs SET state = 'queued', queued_at = :now WHERE id IN VALUES[ids:int]",
                 {"ids": dump([row[0] for row in due]), "now": tx.now},
             )
-            for _, lane, slot in due:
-                if slot is None:
-                    tx.hints.lanes.add(lane)
-                else:
-                    tx.hints.slots.add(slot)
+            for _, lane, slot, priority in due:
+                tx.hints.queued(lane, slot, priority)
         following = tx.value(_NEXT_DUE, {})
         return [following] * len(commands)
 
@@ -200,27 +197,14 @@ class CancelRun:
 
 
 def _cancel(tx: Transaction, command: CancelRun) -> list[tuple[str, Ended]] | NotFoundError | NotCancellableError:
-    family = sorted(tx.array(_FAMILY, {"uuid": command.uuid}))
-    if not family:
+    found = tx.array("SELECT EACH[id, state] FROM runs WHERE uuid = :uuid", {"uuid": command.uuid})
+    if not found:
         return NotFoundError(f"no run has the id {command.uuid}; `pullcord runs list` shows the latest")
-    state = family[0][2]
+    run_id, state = found[0]
     if state in ENDED:
         return NotCancellableError(f"the run has ended already: {state}", state)
     note = {"by": command.invoker, "at": command.at_text, "reason": command.reason, "force": command.force}
-    changed: list[tuple[str, Ended]] = []
-    for run_id, token, before, slot, orphan, uuid in family:
-        if before in ENDED:
-            continue
-        after = RunState.CANCELLING if before in ACTIVE and not orphan else RunState.CANCELLED
-        ended = tx.now if after is RunState.CANCELLED else None
-        tx.execute(
-            "UPDATE runs SET state = :after, cancel = :cancel, ended_at = :ended, waiting_for = NULL WHERE id = :id",
-            {"after": after, "cancel": json.dumps(note), "ended": ended, "id": run_id},
-        )
-        changed.append((uuid, Ended(run_id, token, after)))
-        if slot is not None:
-            tx.hints.slots.add(slot)
-    note_endings(tx, [ended.id for _, ended in changed])
+    changed = cancel_family(tx, command.uuid, json.dumps(note))
     tx.execute(
         "INSERT INTO audit (id, at, invoker, action, subject_id, detail) "
         "VALUES (:id, :now, :invoker, 'run.cancel', :run, :detail)",
@@ -228,10 +212,37 @@ def _cancel(tx: Transaction, command: CancelRun) -> list[tuple[str, Ended]] | No
             "id": tx.next_id("audit"),
             "now": tx.now,
             "invoker": command.invoker,
-            "run": family[0][0],
+            "run": run_id,
             "detail": json.dumps({"reason": command.reason, "force": command.force}),
         },
     )
+    return changed
+
+
+def cancel_family(tx: Transaction, uuid: str, note: str) -> list[tuple[str, Ended]]:
+    """Cancel a run and all its children that have not ended.
+
+    Args:
+        tx: the transaction.
+        uuid: the run's id.
+        note: who, when and why, JSON.
+
+    Returns:
+        `(id, Ended)` for each run that changed, the run itself first.
+    """
+    changed: list[tuple[str, Ended]] = []
+    for run_id, token, before, lane, slot, group, orphan, member in sorted(tx.array(_FAMILY, {"uuid": uuid})):
+        if before in ENDED:
+            continue
+        after = RunState.CANCELLING if before in ACTIVE and not orphan else RunState.CANCELLED
+        ended = tx.now if after is RunState.CANCELLED else None
+        tx.execute(
+            "UPDATE runs SET state = :after, cancel = :cancel, ended_at = :ended, waiting_for = NULL WHERE id = :id",
+            {"after": after, "cancel": note, "ended": ended, "id": run_id},
+        )
+        changed.append((member, Ended(run_id, token, after)))
+        tx.hints.freed(lane, slot, group)
+    note_endings(tx, [ended.id for _, ended in changed])
     return changed
 
 
@@ -279,16 +290,20 @@ class Start:
 def rebuild_hints(tx: Transaction) -> None:
     """Find every lane and slot that has queued runs."""
     lanes = "SELECT DISTINCT lane FROM runs WHERE state = 'queued' AND slot IS NULL"
-    slots = "SELECT DISTINCT slot FROM runs WHERE state = 'queued' AND slot IS NOT NULL"
+    slots = (
+        "SELECT lane, slot, max(priority) AS priority FROM runs WHERE state = 'queued' AND slot IS NOT NULL "
+        "GROUP BY lane, slot ORDER BY min(id)"
+    )
     tx.hints.lanes |= {row[0] for row in tx.array(f"SELECT EACH[lane] FROM ({lanes}) AS found", {})}
-    tx.hints.slots |= {row[0] for row in tx.array(f"SELECT EACH[slot] FROM ({slots}) AS found", {})}
+    tx.hints.queues, tx.hints.blocked = {}, {}
+    for lane, slot, priority in tx.array(f"SELECT EACH[lane, slot, priority] FROM ({slots}) AS found", {}):
+        tx.hints.queued(lane, slot, priority)
 
 
 def states_of(tx: Transaction, ids: list[int]) -> dict[int, Ended]:
     """Return where runs are now, and note their slots as possibly free."""
     result: dict[int, Ended] = {}
-    for run_id, token, state, slot in tx.array(_STATES, {"ids": dump(ids)}):
+    for run_id, token, state, lane, slot, group in tx.array(_STATES, {"ids": dump(ids)}):
         result[run_id] = Ended(run_id, token, state)
-        if slot is not None:
-            tx.hints.slots.add(slot)
+        tx.hints.freed(lane, slot, group)
     return result

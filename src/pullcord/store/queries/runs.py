@@ -95,28 +95,6 @@ def run_number(connection: Connection, uuid: str) -> tuple[int, str, str] | None
     return None if row is None else (row[0], row[1], row[2])
 
 
-def queue_ahead(connection: Connection, uuid: str) -> dict[str, Any] | None:
-    """Say what a queued run waits for: `{"slot", "capacity", "holders", "ahead"}`, or None when for a worker only."""
-    row = connection.execute(
-        "SELECT r.id, r.slot, s.capacity, r.priority FROM runs r JOIN slots s ON s.key = r.slot "
-        "WHERE r.uuid = :uuid AND r.state = 'queued'",
-        {"uuid": uuid},
-    ).fetchone()
-    if row is None:
-        return None
-    holders = connection.execute(
-        "SELECT uuid FROM runs WHERE slot = :slot AND state IN ('running', 'waiting', 'cancelling') "
-        "ORDER BY id LIMIT 3",
-        {"slot": row[1]},
-    ).fetchall()
-    ahead = connection.execute(
-        "SELECT count(*) FROM (SELECT 1 FROM runs WHERE slot = :slot AND state = 'queued' "
-        "AND (priority > :priority OR (priority = :priority AND id < :id)) LIMIT 1000) AS ahead",
-        {"slot": row[1], "id": row[0], "priority": row[3]},
-    ).fetchone()[0]
-    return {"slot": row[1], "capacity": row[2], "holders": [holder[0] for holder in holders], "ahead": ahead}
-
-
 def parsed(text: str | None) -> Any:
     """Read a JSON column."""
     return None if text is None else from_json(text)

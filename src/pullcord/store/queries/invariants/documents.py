@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
+from pullcord.core.concurrency import Concurrency
 from pullcord.core.manifest import FlowSpec
 from pullcord.core.states import ENDED
 from pullcord.store.connection import Connection
@@ -36,7 +37,8 @@ _TABLES: Final = {
 """The tables with documents: key columns, what a row is called by, document columns."""
 
 _OPEN_RUNS = f"""
-SELECT r.uuid, r.slot, f.name, f.spec FROM runs r JOIN flows f ON f.name = r.flow
+SELECT r.uuid, r.slot, r.inputs, f.name, f.spec, s.override FROM runs r JOIN flows f ON f.name = r.flow
+LEFT JOIN slots s ON s.key = f.name
 WHERE r.state NOT IN ({", ".join(f"'{state}'" for state in sorted(ENDED))})"""
 
 
@@ -73,15 +75,19 @@ def in_its_slot(connection: Connection, most: int) -> Verdict:
     """
     checked = broken = 0
     examples: list[str] = []
-    slots: dict[str, str | None] = {}
-    for run, slot, flow, spec in connection.execute(_OPEN_RUNS, {}):
+    rules: dict[str, Concurrency | None] = {}
+    for run, slot, inputs, flow, spec, override in connection.execute(_OPEN_RUNS, {}):
         checked += 1
-        if spec not in slots:
-            slots[spec] = FlowSpec(**from_json(spec)).slot if _decodes(spec) else slot
-        if slots[spec] != slot:
+        if spec not in rules:
+            rules[spec] = FlowSpec(**from_json(spec)).concurrency if _decodes(spec) else None
+        rule = rules[spec]
+        if rule is None or not _decodes(inputs):
+            continue  # said by the other check
+        wanted = rule.slot(flow, inputs, override is not None)
+        if wanted != slot:
             broken += 1
             if len(examples) < most:
-                examples.append(f"run {run} takes the slot {slot}, and the slot of {flow} is {slots[spec]}")
+                examples.append(f"run {run} takes the slot {slot}, and by the limit of {flow} it is {wanted}")
     advice = "restart the server: that counts the runs against the limits of their flows anew"
     return Verdict(
         DOCUMENTS[IN_ITS_SLOT][0], IN_ITS_SLOT, checked, broken, examples, advice, "wrong" if broken else "ok"

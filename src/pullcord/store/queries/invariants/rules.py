@@ -42,7 +42,8 @@ REQUESTS: Final = (
 )
 RUNS: Final = (
     "runs r LEFT JOIN requests q ON q.id = r.id LEFT JOIN runs p ON p.id = r.parent_id "
-    "LEFT JOIN runs o ON o.id = r.rerun_of LEFT JOIN slots s ON s.key = r.slot"
+    "LEFT JOIN runs o ON o.id = r.rerun_of "
+    "LEFT JOIN slots s ON s.key = r.flow LEFT JOIN slots g ON g.key = r.shared"
 )
 ADMISSIONS: Final = (
     "runs r LEFT JOIN (SELECT subject_id, count(*) AS entries FROM audit WHERE action = 'run.admit' "
@@ -71,16 +72,23 @@ BY_ID: Final = (
 SAME: Final = (
     f"(SELECT dedup, count(*) AS runs FROM runs WHERE dedup IS NOT NULL AND state NOT IN {_ENDED} GROUP BY dedup) d"
 )
-HELD: Final = (
-    "(SELECT r.slot, max(s.capacity) AS capacity, count(*) AS held, "
-    "sum(CASE WHEN r.attempt = 1 THEN 1 ELSE 0 END) AS first_attempts, "
-    "max(CASE WHEN r.attempt = 1 THEN r.started_at END) AS latest, max(f.updated_at) AS registered "
-    "FROM runs r JOIN slots s ON s.key = r.slot LEFT JOIN flows f ON f.name = r.flow "
-    f"WHERE r.slot IS NOT NULL AND r.state IN {_ACTIVE} GROUP BY r.slot) h"
-)
+
+
+def _held(key: str, limit: str) -> str:
+    return (
+        f"(SELECT r.{key} AS slot, max(s.capacity) AS capacity, count(*) AS held, "
+        "sum(CASE WHEN r.attempt = 1 THEN 1 ELSE 0 END) AS first_attempts, "
+        "max(CASE WHEN r.attempt = 1 THEN r.started_at END) AS latest, max(s.changed_at) AS changed "
+        f"FROM runs r JOIN slots s ON s.key = r.{limit} "
+        f"WHERE r.{key} IS NOT NULL AND r.state IN {_ACTIVE} GROUP BY r.{key}) h"
+    )
+
+
+HELD: Final = _held("slot", "flow")
+HELD_TOGETHER: Final = _held("shared", "shared")
 # The runs of a slot hold it from their first claim to their end. Where the latest of them was claimed after the limit
 # was set, all the others were there already. Another attempt gives the slot back in between, so it shows nothing.
-_TOO_MANY = "h.first_attempts > h.capacity AND h.latest >= h.registered"
+_TOO_MANY = "h.first_attempts > h.capacity AND h.latest >= h.changed"
 
 INVARIANTS: Final = (
     # --- 1. Commit, then acknowledge
@@ -259,7 +267,18 @@ INVARIANTS: Final = (
         "wait until these runs have ended: the limit was lowered while they were active", "note",
     ),
     Invariant(
-        8, "every slot has a limit", RUNS, f"r.slot IS NOT NULL AND s.key IS NULL AND r.state NOT IN {_ENDED}",
+        8, "no group has more runs than its limit", HELD_TOGETHER, _TOO_MANY,
+        "h.slot, h.held, h.capacity", "{} is held by {} runs, and its limit is {}", _HARMLESS,
+    ),
+    Invariant(
+        8, "no group has more runs than a new limit", HELD_TOGETHER, f"h.held > h.capacity AND NOT ({_TOO_MANY})",
+        "h.slot, h.held, h.capacity", "{} is held by {} runs, and its limit is {}",
+        "wait until these runs have ended: the limit was lowered while they were active", "note",
+    ),
+    Invariant(
+        8, "every slot has a limit", RUNS,
+        "((r.slot IS NOT NULL AND s.key IS NULL) OR (r.shared IS NOT NULL AND g.key IS NULL)) "
+        f"AND r.state NOT IN {_ENDED}",
         "r.uuid, r.state, r.slot", "run {} is {}, and nothing is known of its slot {}",
         "restart the server with the flow's code: that registers its limit",
     ),

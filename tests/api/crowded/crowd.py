@@ -1,0 +1,39 @@
+"""Flows that are asked for more often than they may run; each waits for a word from the test over a connection."""
+
+import asyncio
+
+import pullcord as pc
+
+
+async def word(port: int) -> str:
+    """Tell the test that the run has begun, and return what it answers."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        return (await reader.read()).decode()
+    finally:
+        writer.close()
+
+
+@pc.flow(concurrency=pc.Concurrency(1, "{region}"))
+async def each_region(port: int, region: str) -> str:
+    return await word(port)
+
+
+@pc.flow(concurrency=pc.Concurrency(on_conflict="skip"))
+async def skipping(port: int) -> str:
+    return await word(port)
+
+
+@pc.flow(concurrency=pc.Concurrency(on_conflict="reject"))
+async def rejecting(port: int) -> str:
+    return await word(port)
+
+
+@pc.flow(concurrency=pc.Concurrency(on_conflict="cancel_running"))
+async def newest(port: int) -> str:
+    return await word(port)
+
+
+@pc.flow(concurrency=pc.Concurrency(None, group=pc.Group("shared", 1)))
+async def together(port: int) -> str:
+    return await word(port)

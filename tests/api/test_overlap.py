@@ -1,0 +1,123 @@
+"""Overlap over HTTP: keys, policies, groups, and limits that are changed under the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pullcord.client import AsyncClient, Client
+from pullcord.core.errors import NotFoundError
+from tests.api.server import Api, Hold, Server, checked, problem_of, receipt_of, refusal_of
+
+CROWDED = Path(__file__).with_name("crowded")
+
+
+@pytest.fixture(scope="module")
+def crowded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of its own: its limits are changed."""
+    with Server(tmp_path_factory.mktemp("crowded") / "data", CROWDED) as running:
+        yield running
+
+
+@pytest.fixture
+def crowded(crowded_server: Server) -> Iterator[Api]:
+    with crowded_server.client() as client:
+        yield client
+
+
+def test_each_key_has_its_own_limit_and_the_queue_says_so(crowded: Api, hold: Hold) -> None:
+    first = crowded.submit("each-region", {"port": hold.port, "region": "DE"})["run_id"]
+    held = hold.begun()
+    second = crowded.submit("each-region", {"port": hold.port, "region": "DE"})
+    assert (second["state"], second["position"]) == ("queued", 1)
+    other = crowded.submit("each-region", {"port": hold.port, "region": "FR"})["run_id"]
+    also = hold.begun()
+    waits = crowded.get(f"/v1/runs/{second['run_id']}")["waiting_for"]
+    words = f"waits for a slot of each-region/DE: run {first} has the one slot, it is next"
+    assert waits == {"kind": "slot", "text": words}
+    (listed,) = crowded.get("/v1/runs", flow="each-region", state="queued")["items"]
+    assert listed["waiting_for"] == waits
+    held.release()
+    hold.begun().release()
+    also.release()
+    for run_id in (first, second["run_id"], other):
+        assert crowded.ended(run_id)["state"] == "succeeded"
+
+
+def test_what_is_too_much_is_skipped_or_refused_and_in_the_ledger(crowded: Api, hold: Hold) -> None:
+    runs, holds = [], []
+    for flow in ("skipping", "rejecting"):
+        runs.append(crowded.submit(flow, {"port": hold.port})["run_id"])
+        holds.append(hold.begun())
+    response = crowded.http.post("/v1/runs", json={"flow": "skipping", "inputs": {"port": 1}})
+    skipped = receipt_of(response, 200)
+    assert (skipped["outcome"], skipped["code"], skipped["run_id"]) == ("skipped", "overlap_skipped", None)
+    assert runs[0] in skipped["reason"]
+    response = crowded.http.post("/v1/runs", json={"flow": "rejecting", "inputs": {"port": 1}})
+    refused = refusal_of(response, 409, "overlap_rejected")
+    for receipt in (skipped, refused):
+        row = crowded.get(f"/v1/requests/{receipt['request_id']}")
+        assert (row["outcome"], row["reason"]) == (receipt["outcome"], receipt["reason"])
+    for each in holds:
+        each.release()
+    for run_id in runs:
+        assert crowded.ended(run_id)["state"] == "succeeded"
+
+
+def test_the_newest_takes_the_place_of_the_one_that_runs(crowded: Api, hold: Hold) -> None:
+    old = crowded.submit("newest", {"port": hold.port})["run_id"]
+    hold.begun()
+    new = crowded.submit("newest", {"port": hold.port})["run_id"]
+    item = crowded.ended(old)
+    assert item["state"] == "cancelled"
+    assert item["cancel"]["reason"] == f"run {new} takes its place"
+    hold.begun().release("new")
+    assert crowded.ended(new)["result"] == "new"
+
+
+def test_a_limit_is_changed_while_runs_wait_for_it(crowded: Api, hold: Hold) -> None:
+    runs = [crowded.submit("together", {"port": hold.port})["run_id"] for _ in range(3)]
+    holds = [hold.begun()]
+    limit = crowded.get("/v1/limits/group:shared")
+    assert (limit["limit"], limit["held"], limit["queued"], limit["flows"]) == (1, 1, 2, ["together"])
+    change = {"limit": 2, "reason": "catching up"}
+    changed = checked(crowded.http.patch("/v1/limits/group:shared", json=change), 200)
+    assert (changed["limit"], changed["override"]["by"], changed["override"]["reason"]) == (2, "owner", "catching up")
+    holds.append(hold.begun())
+    back = checked(crowded.http.patch("/v1/limits/group:shared", json={"reset": True}), 200)
+    assert (back["limit"], back["override"]) == (1, None)
+    assert crowded.get("/v1/limits")["items"] == sorted(crowded.get("/v1/limits")["items"], key=lambda it: it["name"])
+    holds[0].release()
+    holds[1].release()
+    hold.begun().release()
+    for run_id in runs:
+        assert crowded.ended(run_id)["state"] == "succeeded"
+
+
+@pytest.mark.parametrize(
+    "body", [{"limit": 0}, {"limit": True}, {"limit": "2"}, {"limit": 2**31}, {"limits": 2}, [], 3]
+)
+def test_a_limit_that_is_none_is_refused(crowded: Api, body: Any) -> None:
+    problem_of(crowded.http.patch("/v1/limits/skipping", json=body), 422, "invalid_request")
+
+
+def test_the_clients_speak_of_limits(crowded_server: Server) -> None:
+    with Client(crowded_server.url, crowded_server.token) as client:
+        assert client.limits.set("skipping", None, "all of them")["limit"] is None
+        assert client.limits.get("skipping")["override"]["reason"] == "all of them"
+        assert client.limits.reset("skipping")["limit"] == 1
+        assert "skipping" in {item["name"] for item in client.limits.list()}
+        with pytest.raises(NotFoundError):
+            client.limits.set("nothing", 3)
+
+    async def alike() -> None:
+        async with AsyncClient(crowded_server.url, crowded_server.token) as client:
+            assert (await client.limits.set("skipping", 4))["limit"] == 4
+            assert (await client.limits.get("skipping"))["limit"] == 4
+            assert (await client.limits.reset("skipping"))["limit"] == 1
+            assert len(await client.limits.list()) >= 5
+
+    crowded_server.do(alike())

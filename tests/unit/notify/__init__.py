@@ -1,0 +1,1 @@
+"""Channels, tried on real receivers."""
