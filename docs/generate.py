@@ -25,14 +25,16 @@ from pullcord.client.channels import Channels
 from pullcord.client.events import Event
 from pullcord.client.notifications import Notifications
 from pullcord.client.sync import Flows, Requests, Runs, Triggers
-from pullcord.core import errors
+from pullcord.core import errors, headlines
 from pullcord.core.errors import PullcordError
+from pullcord.core.notify import EVENTS, Rule
 from pullcord.core.states import ACTIVE, ENDED, TRANSITIONS, Outcome, RunState, StepState
 from pullcord.core.timetable import Schedule, Tick
 from pullcord.engine.statistics import MOST_FLOWS, OTHER
 from pullcord.events import QueueDepth
 from pullcord.failpoints import POINTS
 from pullcord.gate.request import OWNER
+from pullcord.notify.compose import LEVELS
 from pullcord.settings import Settings
 from pullcord.store import migrate
 from pullcord.store.queries.invariants.documents import DOCUMENTS
@@ -354,7 +356,7 @@ def settings_page() -> str:
             ],
         ),
         "Each `[[notify]]`, or `[[tool.pullcord.notify]]`, is a rule of notifications for all flows, besides those in "
-        "their code ([how](../how-to/get-told.md)).",
+        "their code ([how](../how-to/say-who-is-told.md)).",
         table(
             ["in `[[notify]]`", "meaning", "default"],
             [
@@ -508,6 +510,31 @@ def metrics_page() -> str:
     )
 
 
+def notifications_page() -> str:
+    """Return `notifications.md`."""
+    functions = {rule.event: f"pc.{name}" for name, rule in _rules()}
+    rows = [
+        [f"`{event}`", f"`{functions[event]}`", LEVELS[event], text, headlines.title(event, "nightly", 1)]
+        for event, text in EVENTS.items()
+    ]
+    return page(
+        "Notifications",
+        "What can be told, by which rule, and how bad it is. "
+        "[Say who is told of what](../how-to/say-who-is-told.md) has the rules, and "
+        "[Get told](../how-to/get-told.md) the channels and the fields of a message.",
+        table(["event", "rule", "level", "when", "title"], rows),
+        "`digest` is the event of a message that stands for many kinds, where more happened than a channel takes. "
+        "`test` is that of `pullcord notify test`.",
+        "A message about one run has its item as data, without steps, result and traceback; one about many has "
+        "`count`, `first_at`, `last_at` and the `first` ten; a digest has `kinds`, each with event, flow and count.",
+    )
+
+
+def _rules() -> list[tuple[str, Rule]]:
+    names = [name for name in PYTHON["Notifications"] if name != "on_failures"]
+    return [*((name, getattr(pullcord, name)("x")) for name in names), ("on_failures", pullcord.on_failures(2, "x"))]
+
+
 def wire_page() -> str:
     """Return `wire.md`."""
     title, _, rest = (messages.__doc__ or "").partition("\n")
@@ -593,6 +620,7 @@ OUTPUTS: dict[str, Callable[[], str]] = {
     "docs/reference/states.md": states_page,
     "docs/reference/errors.md": errors_page,
     "docs/reference/settings.md": settings_page,
+    "docs/reference/notifications.md": notifications_page,
     "docs/reference/python.md": python_page,
     "docs/reference/cli.md": cli_page,
     "docs/reference/metrics.md": metrics_page,

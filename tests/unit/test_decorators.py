@@ -127,6 +127,7 @@ def test_the_settings_reach_the_manifest() -> None:
         timeout="2h",
         tags=["b", "a", "b"],
         isolated=True,
+        notify=[pc.on_failure("ops")],
         version="7",
     )(double_it)
     assert made.version == "7"
@@ -136,6 +137,7 @@ def test_the_settings_reach_the_manifest() -> None:
         "timeout": 7200.0,
         "tags": ["b", "a"],
         "isolated": True,
+        "notify": [{"event": "run.failed", "channels": ["ops"]}],
     }
 
 
