@@ -576,7 +576,7 @@ def schema() -> str:
 
 def _tables(source: str) -> str:
     """Return the tables that a query reads, in their order."""
-    known = ("requests", "runs", "steps", "keys", "slots", "flows", "audit", "meta")
+    known = ("requests", "runs", "steps", "keys", "slots", "flows", "audit", "meta", "notifications", "happenings")
     found = [word for word in re.findall(r"[a-z]+", source) if word in known]
     return ", ".join(f"`{table}`" for table in dict.fromkeys(found))
 

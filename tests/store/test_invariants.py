@@ -10,9 +10,11 @@ import pytest
 from uuid_utils import uuid7
 
 from pullcord.core.manifest import ISOLATED
+from pullcord.core.notify import on_failure
 from pullcord.core.states import Outcome, RunState
 from pullcord.store.commands.admit import Admit
 from pullcord.store.commands.keys import Identity
+from pullcord.store.commands.outbox import MarkNotification, SealNotifications
 from pullcord.store.commands.triggers import RegisterTriggers
 from pullcord.store.queries.invariants.documents import DOCUMENTS
 from pullcord.store.queries.invariants.examine import EXAMPLES, examine
@@ -75,6 +77,13 @@ def populate(server: Server) -> None:
     (gone,) = server.begin(admit("g"))
     server.lose(gone, blame=0)
     server.admit(delivery(), delivery(), delivery(body="another"))
+    told = {"concurrency": None, "notify": [on_failure("ops").as_json()]}
+    server.register(spec("free", None, settings=told), complete=False)
+    for _ in range(2):
+        (failed,) = server.begin(admit("free", limited=False))
+        server.finish(finished(failed, "failed", error='{"type":"E","message":"m"}'))
+        server.write(SealNotifications([1], False, ignore))
+    server.write(MarkNotification(1, "delivered", None, None, ignore))
     server.begin(admit("db", shared="group:db"))
 
 
@@ -168,6 +177,9 @@ BREAK: Mapping[str, Sequence[str]] = {
         "DROP INDEX runs_dedup",
         "UPDATE runs SET dedup = 'same' WHERE state IN ('queued', 'running')",
     ],
+    "a notification counts what it tells": ["UPDATE notifications SET count = 7 WHERE id = 1"],
+    "a notification has an end when it has ended": ["UPDATE notifications SET ended_at = NULL WHERE id = 1"],
+    "what is told is told in a notification": ["DELETE FROM notifications WHERE id = 1"],
     "a schedule has come to a tick": ["UPDATE trigger_state SET cursor = '\"soon\"' WHERE trigger_id = 1"],
     "a run takes the slot of its flow": ["UPDATE runs SET slot = NULL WHERE slot = 'f' AND state = 'queued'"],
 }
