@@ -78,9 +78,9 @@ def populate(server: Server) -> None:
     server.lose(gone, blame=0)
     server.admit(delivery(), delivery(), delivery(body="another"))
     told = {"concurrency": None, "notify": [on_failure("ops").as_json()]}
-    server.register(spec("free", None, settings=told), complete=False)
+    server.register(spec("told", None, settings=told), complete=False)
     for _ in range(2):
-        (failed,) = server.begin(admit("free", limited=False))
+        failed = max(server.begin(admit("told", limited=False)), key=lambda run: run.id)
         server.finish(finished(failed, "failed", error='{"type":"E","message":"m"}'))
         server.write(SealNotifications([1], False, ignore))
     server.write(MarkNotification(1, "delivered", None, None, ignore))
