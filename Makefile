@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OLDEST := $(VENV)/oldest/.ready
 
-.PHONY: demo test check crash format bench bench-peers bench-postgres bench-history bench-triggers bench-overlap serve lock schema docs clean
+.PHONY: demo test check crash format bench bench-peers bench-postgres bench-history bench-triggers bench-overlap bench-cancel serve lock schema docs clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pullcord needs Python 3.11 or newer")'
@@ -59,6 +59,9 @@ bench-triggers: $(READY)  ## schedules and events at size
 
 bench-overlap: $(READY)  ## a long queue under a thousand limits
 	$(BIN)/python -m bench.overlap
+
+bench-cancel: $(READY)  ## how soon a cancelled run is cancelled
+	$(BIN)/python -m bench.cancelling --json bench/results/cancelling.json
 
 serve: $(READY)  ## serve the examples
 	$(BIN)/pullcord serve examples

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.machine import FLOWS
+from bench.machine import FLOWS, WORKERS
 
 IDLE_SECONDS = 10.0
 
@@ -31,7 +31,9 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(data_dir: Path | None = None, flows: Path = FLOWS) -> Iterator[Served]:
+def serving(
+    data_dir: Path | None = None, flows: Path = FLOWS, workers: int = WORKERS, level: str = "warning"
+) -> Iterator[Served]:
     """Run `pullcord serve` on a data folder; on a fresh one unless it is given."""
     with tempfile.TemporaryDirectory(prefix="pullcord-bench-") as fresh:
         folder = data_dir or Path(fresh)
@@ -47,8 +49,10 @@ def serving(data_dir: Path | None = None, flows: Path = FLOWS) -> Iterator[Serve
                 "0",
                 "--data-dir",
                 str(folder),
+                "--workers",
+                str(workers),
                 "--log-level",
-                "warning",
+                level,
             ],
             stdout=subprocess.PIPE,
             text=True,

@@ -96,6 +96,7 @@ STEP_STATES = {
     StepState.RETRYING: "A try failed, and another one will come.",
     StepState.SUCCEEDED: "Its result is recorded; in this run it is never called again.",
     StepState.FAILED: "Its last try failed; the error is recorded.",
+    StepState.INTERRUPTED: "Its run stopped and cut it off: no result, no error, and perhaps half of its work done.",
 }
 OUTCOMES = {
     Outcome.ADMITTED: "It became a run.",
@@ -172,6 +173,7 @@ UNCLASSED = {
     "idempotency_conflict": "The idempotency key was used before, for other inputs.",
     "request_id_conflict": "The request id was used before, for other inputs.",
     "duplicate_delivery": "The sender used the id of this delivery before, for another body.",
+    "parent_stopped": "The run that called the flow was cancelled, or ended, before its child run was admitted.",
     "would_deadlock": "An ancestor of the child run holds the concurrency slot that it would wait for.",
     "method_not_allowed": "The address does not take that HTTP method.",
     "overlap_rejected": "Another run of the flow is active, and the flow's policy is to reject.",

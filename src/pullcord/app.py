@@ -34,7 +34,7 @@ from pullcord.services.looplag import LoopLag
 from pullcord.services.notifier import Notifier
 from pullcord.services.rescuer import Rescuer
 from pullcord.settings import default_workers
-from pullcord.store.commands.lifecycle import CancelRun
+from pullcord.store.commands.cancelling import CancelRun
 from pullcord.store.commands.limits import ConfigureGroups
 from pullcord.store.queries.runs import run_number
 from pullcord.store.store import Store
@@ -314,7 +314,7 @@ class App:
 
         Args:
             reason: why, kept with the run.
-            force: replace its worker process where it does not stop by itself within a second.
+            force: have its worker process killed where it does not stop by itself.
 
         Raises:
             NotFoundError: there is no such run.

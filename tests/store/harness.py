@@ -17,12 +17,13 @@ from pullcord.core.manifest import SHARED_SYNC, FlowSpec, lane
 from pullcord.core.states import Outcome
 from pullcord.store import sqlite
 from pullcord.store.commands.admit import Admit, Decision, NewRun
+from pullcord.store.commands.cancelling import CancelRun
 from pullcord.store.commands.catalog import RegisterFlows
 from pullcord.store.commands.claim import Claimed, claim
 from pullcord.store.commands.journal import Ended, FinishRuns, Recorded, RecordSteps
 from pullcord.store.commands.keys import REQUEST_ID, Identity
 from pullcord.store.commands.ledger import LedgerEntry, Note
-from pullcord.store.commands.lifecycle import CancelRun, LoseRuns, QueueDue, SetWaiting, Start
+from pullcord.store.commands.lifecycle import LoseRuns, QueueDue, SetWaiting, Start
 from pullcord.store.connection import Connection
 from pullcord.store.hints import Hints
 from pullcord.store.migrate import migrate
@@ -185,8 +186,9 @@ class Server:
         return result
 
     def finish(self, *messages: list[Any]) -> list[Ended]:
-        """Finish runs."""
-        result: list[Ended] = self.write(FinishRuns(list(messages), ignore))
+        """Finish runs, any of which may have steps without an end."""
+        unsettled = frozenset(message[1] for message in messages)
+        result: list[Ended] = self.write(FinishRuns(list(messages), ignore, unsettled))
         return result
 
     def lose(self, *runs: Claimed, blame: int = 1) -> list[Ended]:
@@ -299,13 +301,14 @@ def step(
     result: str | None = '"done"',
     error: str | None = None,
     name: str = "step",
+    writes: str | None = None,
 ) -> list[Any]:
     """Make a `step` message."""
     ended = None if state == "running" else NOON + 1
     held = run.token if token is None else token
     return [
         kinds.STEP, run.id, held, next(_numbers), identity, seq, name, attempt, state, NOON, ended,
-        result if state == "succeeded" else None, error,
+        result if state == "succeeded" else None, error, writes,
     ]  # fmt: skip
 
 

@@ -10,10 +10,25 @@ import pytest
 
 from pullcord.core.errors import PullcordError
 from pullcord.core.states import Outcome
+from pullcord.store.commands.cancelling import CancelRun
 from pullcord.store.queries.requests import get_request
 from pullcord.store.queries.runs import load_runs, run_number
 from pullcord.store.store import Store
-from tests.store.harness import LANE, NOON, ROOM, SECOND, Database, DrivenClock, Server, admit, entry, note, spec
+from pullcord.store.transaction import ignore
+from tests.store.harness import (
+    LANE,
+    NOON,
+    ROOM,
+    SECOND,
+    Database,
+    DrivenClock,
+    Server,
+    admit,
+    entry,
+    finished,
+    note,
+    spec,
+)  # fmt: skip
 
 
 def test_an_admitted_request_is_a_ledger_row_a_run_and_an_audit_entry(server: Server) -> None:
@@ -183,12 +198,44 @@ def test_a_child_without_a_limit_never_deadlocks(server: Server) -> None:
     assert decision.outcome is Outcome.ADMITTED
 
 
-def test_a_parent_that_has_ended_holds_nothing(server: Server) -> None:
-    (parent,) = server.begin(admit())
-    server.cancel(parent.uuid)
-    server.restart()
+def test_an_ancestor_that_has_ended_holds_nothing(server: Server) -> None:
+    (grandparent,) = server.begin(admit())
+    (parent,) = server.begin(admit("free", limited=False, parent_id=grandparent.id))
+    server.finish(finished(grandparent, "failed", error="{}"))
     (decision,) = server.admit(admit(parent_id=parent.id))
     assert decision.outcome is Outcome.ADMITTED
+
+
+@pytest.mark.parametrize("end", ["cancelling", "cancelled", "failed", "succeeded"])
+def test_a_run_that_stops_starts_nothing_more(server: Server, end: str) -> None:
+    (parent,) = server.begin(admit("free", limited=False))
+    if end.startswith("cancel"):
+        server.cancel(parent.uuid)
+    if end != "cancelling":
+        server.finish(finished(parent, end, error="{}" if end == "failed" else None))
+    assert server.run(parent.id)["state"] == end
+    child = admit("free", limited=False, parent_id=parent.id, request_id="call")
+    for _ in range(2):  # the refusal uses up no key: the answer is the same again, and no replay of a run
+        (decision,) = server.admit(child)
+        assert (decision.outcome, decision.code, decision.run_uuid) == (Outcome.REJECTED, "parent_stopped", None)
+        assert end in (decision.reason or "")
+    assert (server.count("runs"), server.count("keys")) == (1, 0)
+
+
+def test_a_child_that_is_asked_for_while_its_parent_is_cancelled_does_not_escape(server: Server) -> None:
+    (parent,) = server.begin(admit("free", limited=False))
+    child = admit("free", limited=False, parent_id=parent.id)
+    note = CancelRun(parent.uuid, "owner", None, False, "2026-01-01T00:00:00Z", ignore)
+    (_, decision), claimed = server.transact(note, child, room=ROOM)
+    assert decision.code == "parent_stopped", "in one transaction it comes after the cancel"
+    assert claimed == []
+    (parent,) = server.begin(admit("free", limited=False))
+    child = server.begin(admit("free", limited=False, parent_id=parent.id))[0]
+    grandchild = server.admit(admit("free", limited=False, parent_id=child.id))[0]
+    changed = server.cancel(parent.uuid)
+    assert [(ended.id, ended.state) for _, ended in changed] == [
+        (parent.id, "cancelling"), (child.id, "cancelling"), (grandchild.id, "cancelled"),
+    ]  # fmt: skip
 
 
 # --- what the decision says at the end of the transaction, through the writer ---------------------------------------

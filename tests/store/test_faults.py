@@ -17,9 +17,10 @@ from pullcord.core.errors import StoreError
 from pullcord.core.states import Outcome
 from pullcord.store import sqlite
 from pullcord.store import writer as writer_module
+from pullcord.store.commands.cancelling import CancelRun
 from pullcord.store.commands.claim import Claimed
 from pullcord.store.commands.journal import FinishRuns, RecordSteps
-from pullcord.store.commands.lifecycle import CancelRun, LoseRuns, SetWaiting
+from pullcord.store.commands.lifecycle import LoseRuns, SetWaiting
 from pullcord.store.writer import Writer
 from tests.store.harness import Server, SQLiteDatabase, admit, finished, note, spec, step
 

@@ -32,10 +32,11 @@ from pullcord.engine.room import Room
 from pullcord.gate.gate import Gate
 from pullcord.gate.policy import LocalPolicy
 from pullcord.gate.request import Invoker, Receipt, TriggerRequest
+from pullcord.store.commands.cancelling import CancelRun
 from pullcord.store.commands.catalog import RegisterFlows
 from pullcord.store.commands.claim import Claimed
 from pullcord.store.commands.journal import FinishRuns
-from pullcord.store.commands.lifecycle import CancelRun, Start
+from pullcord.store.commands.lifecycle import Start
 from pullcord.store.store import Store
 from tests.store.harness import DAY, LANE, LOCATION, Database, DrivenClock, finished, spec
 

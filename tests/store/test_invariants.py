@@ -143,6 +143,15 @@ BREAK: Mapping[str, Sequence[str]] = {
     "an owner is a server that was started": [
         "INSERT INTO meta (name, value) VALUES ('incarnation', '0') ON CONFLICT (name) DO UPDATE SET value = '0'"
     ],
+    "a run is cancelling only in a worker": ["UPDATE runs SET owner = NULL WHERE state = 'cancelling'"],
+    "no step goes on in a run that has ended": [
+        "UPDATE steps SET state = 'running', ended_at = NULL WHERE state = 'interrupted'"
+    ],
+    "a run says which of its steps were interrupted": [
+        "UPDATE steps SET state = 'interrupted', result = NULL WHERE run_id IN "
+        "(SELECT id FROM runs WHERE state = 'succeeded')",
+        "UPDATE runs SET state = 'failed', error = '{}', result = NULL WHERE state = 'succeeded'",
+    ],
     "a step record belongs to a run that has begun": ["UPDATE steps SET run_id = 1000"],
     "a step record is whole": ["UPDATE steps SET result = NULL"],
     "the steps of a run are numbered": ["UPDATE steps SET seq = 1"],
@@ -292,7 +301,7 @@ class Traffic(threading.Thread):
         server.lose(runs[1])
         server.cancel(runs[2].uuid)
         left = [run for run in runs if run is not runs[1]]
-        server.record(*[step(run, "s1") for run in left])
+        server.record(*[step(run, "s1") for run in left[1:]])
         server.finish(*[finished(run) for run in left])
         runs = server.claim(ROOM | {LANE.rpartition("#")[0] + f"#{ISOLATED}": 1000})
         server.finish(*[finished(run, "failed", error="{}", retry_at=server.clock.now()) for run in runs[:1]])

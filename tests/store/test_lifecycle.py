@@ -9,8 +9,9 @@ import pytest
 
 from pullcord.core.errors import NotCancellableError, NotFoundError
 from pullcord.core.states import TRANSITIONS, RunState
+from pullcord.store.commands.cancelling import CancelRun
 from pullcord.store.commands.journal import FinishRuns
-from pullcord.store.commands.lifecycle import CancelRun, LoseRuns, SetWaiting
+from pullcord.store.commands.lifecycle import LoseRuns, SetWaiting
 from pullcord.store.transaction import ignore
 from tests.store.harness import LANE, NOON, SECOND, Server, admit, finished, spec, step
 
@@ -71,10 +72,38 @@ def test_a_cancelling_run_may_still_record_what_it_did(server: Server) -> None:
     assert server.record(step(run)).stale == set()
 
 
-def test_cancelling_twice_is_no_error(server: Server) -> None:
+def test_cancelling_twice_changes_nothing_and_the_first_note_stays(server: Server) -> None:
+    (run,) = server.begin(admit())
+    server.cancel(run.uuid, invoker="ada", reason="first")
+    assert ids(server.cancel(run.uuid, invoker="bob", reason="second")) == []
+    note = {"by": "ada", "at": "2026-01-01T00:00:00Z", "reason": "first", "force": False}
+    assert json.loads(server.run(run.id)["cancel"]) == note
+    for _ in range(2):
+        assert ids(server.cancel(run.uuid, invoker="bob", force=True)) == [(run.id, "cancelling")]
+        assert json.loads(server.run(run.id)["cancel"]) == note | {"force": True}
+    assert ids(server.cancel(run.uuid, invoker="bob")) == []
+    assert json.loads(server.run(run.id)["cancel"])["force"], "force stays asked for"
+    asked = server.rows("SELECT invoker FROM audit WHERE action = 'run.cancel' ORDER BY id")
+    assert [row["invoker"] for row in asked] == ["ada", "bob", "bob", "bob", "bob"]
+
+
+def test_a_run_that_waits_for_its_next_attempt_is_cancelled_at_once(server: Server) -> None:
+    (run,) = server.begin(admit())
+    server.record(step(run, state="failed", error="{}"))
+    server.finish(finished(run, "failed", error="{}", retry_at=server.clock.now() + SECOND))
+    assert server.run(run.id)["state"] == "scheduled"
+    assert ids(server.cancel(run.uuid)) == [(run.id, "cancelled")]
+    assert [row["state"] for row in server.rows("SELECT state FROM steps")] == ["failed"], "no try follows"
+    server.clock.advance(2 * SECOND)
+    server.queue_due()
+    assert server.claim() == []
+
+
+def test_a_cancelled_run_does_not_say_when_it_would_have_been_tried_again(server: Server) -> None:
     (run,) = server.begin(admit())
     server.cancel(run.uuid)
-    assert ids(server.cancel(run.uuid, force=True)) == [(run.id, "cancelling")]
+    server.finish(finished(run, "failed", error="{}", retry_at=server.clock.now() + SECOND))
+    assert server.run(run.id)["not_before"] is None
 
 
 @pytest.mark.parametrize("state", ["succeeded", "failed"])

@@ -13,11 +13,12 @@ from typing import Any, cast
 import pytest
 
 from pullcord.store.commands.admit import Admit
+from pullcord.store.commands.cancelling import CancelRun
 from pullcord.store.commands.claim import Claimed, claim
 from pullcord.store.commands.journal import FinishRuns, RecordSteps
 from pullcord.store.commands.keys import REQUEST_ID, Identity
 from pullcord.store.commands.ledger import Note
-from pullcord.store.commands.lifecycle import CancelRun, LoseRuns, QueueDue, SetWaiting, Start
+from pullcord.store.commands.lifecycle import LoseRuns, QueueDue, SetWaiting, Start
 from pullcord.store.commands.overlap import place
 from pullcord.store.connection import Connection
 from pullcord.store.hints import Hints
@@ -269,7 +270,9 @@ def held(filled: Server) -> list[Claimed]:
         "stale",
         "finish",
         "retry",
+        "unsettled",
         "lose",
+        "lose for good",
         "wait",
         "cancel",
         "start",
@@ -301,6 +304,16 @@ def test_writes_begin_at_an_index(recorder: Recorder, filled: Server, partial: s
         FinishRuns.apply(tx, [FinishRuns([finished(run) for run in runs] + [finished(runs[0], token=0)], ignore)])
     elif kind == "retry":
         FinishRuns.apply(tx, [FinishRuns([finished(run, "failed", retry_at=NOON) for run in runs], ignore)])
+    elif kind == "unsettled":
+        RecordSteps.apply(tx, [RecordSteps([step(run, "s0", "running", writes='["a"]') for run in runs], ignore)])
+        ends = [finished(run, "failed", error="{}") for run in runs]
+        FinishRuns.apply(tx, [FinishRuns(ends, ignore, frozenset(run.id for run in runs))])
+        assert filled.run(runs[0].id)["partial"] is not None
+    elif kind == "lose for good":
+        CancelRun.apply(tx, [CancelRun(runs[0].uuid, "owner", None, False, "", ignore)])
+        RecordSteps.apply(tx, [RecordSteps([step(runs[0], "s0", "running")], ignore)])
+        LoseRuns.apply(tx, [LoseRuns([[runs[0].id, runs[0].token, 1, None]], ignore)])
+        assert filled.run(runs[0].id)["partial"] is not None
     elif kind == "lose":
         LoseRuns.apply(tx, [LoseRuns([[run.id, run.token, 1, None] for run in runs], ignore)])
     elif kind == "wait":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import signal
 import subprocess
@@ -27,9 +28,10 @@ LAST = 40
 """The last number of the event there."""
 
 CANCEL = tuple(name for name in NAMES if name.startswith("cancel."))
+STOP = ("worker.before_stop", "worker.after_stop")
 FIRE = tuple(name for name in NAMES if name.startswith("fire."))
 NOTIFY = tuple(name for name in NAMES if name.startswith("notify."))
-"""A load passes none of these: only triggers do, and flows that tell; `test_notifications` has the latter."""
+"""A load passes none of these: only triggers do, who cancels, and flows that tell (`test_notifications`)."""
 
 OUTLIVED = ("worker.", "template.")
 """What begins so kills a process that the server outlives."""
@@ -55,7 +57,7 @@ def provoke(name: str, server: Server, load: Load) -> None:
         server.spawn()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in CANCEL + FIRE + NOTIFY])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in CANCEL + STOP + FIRE + NOTIFY])
 def test_nothing_is_lost_when_a_process_dies_at(name: str, serve: Start, tmp_path: Path, log: Path) -> None:
     marker = tmp_path / "marker"
     marker.touch()  # A point whose marker is there does not fire: removing it arms the point in mid-load.
@@ -77,26 +79,38 @@ def test_nothing_is_lost_when_a_process_dies_at(name: str, serve: Start, tmp_pat
         assert taken_over or name.startswith(NOTHING_RAN)
 
 
-@pytest.mark.parametrize("name", CANCEL)
-def test_a_run_is_cancelled_or_goes_on_when_the_server_dies_at(
-    name: str, serve: Start, meeting: Meeting, tmp_path: Path
+DEADLY = [(name, force) for name in CANCEL + STOP for force in (False, True) if force or name != "cancel.before_kill"]
+
+
+@pytest.mark.parametrize("flow", ["stores", "stores-alone", "passes-on-a-child"])
+@pytest.mark.parametrize(("name", "force"), DEADLY)
+def test_a_run_is_cancelled_or_goes_on_when_a_process_dies_at(
+    name: str, force: bool, flow: str, serve: Start, meeting: Meeting, log: Path, tmp_path: Path
 ) -> None:
     marker = tmp_path / "marker"
-    server = serve(environment={"PULLCORD_FAILPOINTS": f"{name}@{marker}"})
-    run = server.api.run("meets-async", {"port": meeting.port})
-    meeting.guest()
-    with pytest.raises(httpx2.TransportError):
-        server.api.cancel(run)
-    assert server.died() == -signal.SIGKILL
-    assert marker.exists()
-    server.start()
+    server = serve(FLOWS / "cut.py", environment={"PULLCORD_FAILPOINTS": f"{name}@{marker}"})
+    run = server.api.run(flow, {"port": meeting.port} | ({"path": "-"} if "alone" in flow else {"log": str(log)}))
+    guest = meeting.guest()
+    with contextlib.suppress(httpx2.TransportError):
+        assert server.api.cancel(run, force=force).status == 202
+    if name in STOP:
+        poll(marker.exists)
+    else:
+        assert server.died() == -signal.SIGKILL
+        server.start()
     if name == "cancel.before_write":
-        meeting.guest()
-        assert server.api.cancel(run).status == 202
+        guest = meeting.guest()
+        assert server.api.cancel(run, force=force).status == 202
+    with contextlib.suppress(OSError):  # it may be dead
+        guest.go()
     assert server.api.end(run)["state"] == "cancelled"
+    assert server.api.end(guest.run)["state"] == "cancelled"
+    assert marker.exists()
     meeting.nobody()
     assert server.stop() == 0
     assert rules_broken(server.data_dir) == []
+    with opened(server.data_dir) as db:
+        assert {row[0] for row in db.execute("SELECT state FROM runs")} == {"cancelled"}
 
 
 @pytest.mark.parametrize("when", [1, 9])

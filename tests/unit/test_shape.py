@@ -36,9 +36,11 @@ GOOD: list[list[Any]] = [
     ],
     [kinds.MAPPED, 7, ["fire", [['{"n":1}', None]]]],
     [kinds.MAPPED, 8, ["skip", None]],
-    [kinds.STEP, 1, 1, 1, "abc", 1, "work", 1, "succeeded", AT, AT, "42", None],
-    [kinds.STEP, 1, 1, 1, "abc", 1, "work", 1, "running", AT, None, None, None],
-    [kinds.STEP, 1, 1, 1, "abc", 1, "work", 1, "failed", AT, AT, None, ERROR],
+    [kinds.STEP, 1, 1, 1, "abc", 1, "work", 1, "succeeded", AT, AT, "42", None, None],
+    [kinds.STEP, 1, 1, 1, "abc", 1, "work", 1, "running", AT, None, None, None, '["orders.parquet"]'],
+    [kinds.STEP, 1, 1, 1, "abc", 1, "work", 1, "failed", AT, AT, None, ERROR, None],
+    [kinds.STEP, 1, 1, 1, "abc", 1, "work", 1, "interrupted", AT, AT, None, None, None],
+    [kinds.STOPPING, 1, 1, True],
     [kinds.FINISHED, 1, 1, "succeeded", "null", None],
     [kinds.FINISHED, 1, 1, "failed", None, ERROR],
     [kinds.RELEASED, 1, 1],
@@ -103,7 +105,7 @@ def test_what_nobody_says_does_not(message: list[Any]) -> None:
     assert misfit(message) is not None
 
 
-@given(st.sampled_from([message[0] for message in GOOD]) | ANYTHING, st.lists(ANYTHING, max_size=13))
+@given(st.sampled_from([message[0] for message in GOOD]) | ANYTHING, st.lists(ANYTHING, max_size=14))
 def test_any_message_is_judged(kind: Any, fields: list[Any]) -> None:
     verdict = misfit([kind, *fields])
     assert verdict is None or verdict

@@ -28,6 +28,7 @@ STATUS: Final[dict[str, int]] = {
     "overlap_rejected": 409,
     "flow_paused": 409,
     "would_deadlock": 409,
+    "parent_stopped": 409,
     "not_cancellable": 409,
     "not_resumable": 409,
     "already_delivered": 409,

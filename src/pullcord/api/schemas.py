@@ -112,7 +112,7 @@ _SUMMARY: Final[Schema] = {
     "cancel": _or_null(_object({"by": _TEXT, "at": _TIME, "reason": _MAYBE_TEXT, "force": _FLAG})),
     "error": _or_null(_object({"type": _TEXT, "message": _TEXT})),
     "waiting_for": _or_null(_object({"kind": _TEXT, "text": _TEXT})),
-    "partial": _or_null(_MAP),
+    "partial": _or_null(_object({"steps": listed(_TEXT), "text": _TEXT})),
 }
 _LEDGER_ROW: Final[Schema] = {
     "request_id": _ID,

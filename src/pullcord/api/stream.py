@@ -21,7 +21,7 @@ from pullcord.engine import hub as news
 KEEP_ALIVE = 15.0
 """Seconds of silence after which a comment keeps the connection open."""
 
-_FINISHED = (StepState.SUCCEEDED, StepState.FAILED)
+_FINISHED = (StepState.SUCCEEDED, StepState.FAILED, StepState.INTERRUPTED)
 
 _RANK: dict[str, int] = {
     RunState.SCHEDULED: 1,
@@ -131,7 +131,10 @@ class RunStream:
 
 def _as_of(item: dict[str, Any], state: str) -> dict[str, Any]:
     """Return the item of a run as it was in an earlier state."""
-    past = item | {"state": state, "ended_at": None, "result": None, "error": None, "steps": [], "cancel": None}
+    past = item | {"state": state, "ended_at": None, "result": None, "error": None, "steps": []}
+    if state != RunState.CANCELLING:
+        past["cancel"] = None
+    past["partial"] = None
     if _RANK[state] < _RANK[RunState.RUNNING]:
         past["started_at"] = None
     return past

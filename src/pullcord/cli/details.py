@@ -151,7 +151,8 @@ def _concurrency(rule: dict[str, Any]) -> str:
 def _cancel(cancel: dict[str, Any] | None) -> str | None:
     if cancel is None:
         return None
-    return f"by {cancel['by']}" + (f": {cancel['reason']}" if cancel.get("reason") else "")
+    how = ", by force" if cancel["force"] else ""
+    return f"by {cancel['by']}, {when(cancel['at'])}{how}" + (f": {cancel['reason']}" if cancel["reason"] else "")
 
 
 def _short(value: Any, limit: int = 60) -> str:

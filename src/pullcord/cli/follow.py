@@ -99,6 +99,8 @@ def step_line(step: dict[str, Any]) -> str:
     text = f"{mark} {clean(step['name'])} ({duration(step['started_at'], step['ended_at'])})"
     if step["attempt"] > 1:
         text += f", try {step['attempt']}"
+    if step["state"] == "interrupted":
+        return f"{text}: interrupted"
     return text if error is None else f"{text}: {error_line(error)}"
 
 

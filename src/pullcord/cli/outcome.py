@@ -32,6 +32,8 @@ def ended(run: dict[str, Any], as_json: bool) -> int:
     if not as_json:
         mark = typer.style("✓" if good else "✗", fg=COLOURS.get(run["state"], "yellow"), bold=True)
         say(f"{mark} {clean(summary(run))}")
+        if run["partial"] is not None:
+            say(clean(f"partial: {run['partial']['text']}"))
         trace = (run["error"] or {}).get("traceback")
         if trace:
             say(clean(trace.rstrip()))

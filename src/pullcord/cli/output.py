@@ -21,6 +21,7 @@ STYLES = {
     "failed": "red",
     "cancelled": "yellow",
     "cancelling": "yellow",
+    "interrupted": "yellow",
     "running": "cyan",
     "waiting": "cyan",
     "admitted": "green",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pullcord.cli.connect import connect
-from pullcord.cli.failing import Group, clean
+from pullcord.cli.failing import Group
 from pullcord.cli.options import All, DataDir, Inputs, InputsFile, Json, Limit, Reason, Wait
 
 if TYPE_CHECKING:
@@ -82,20 +82,31 @@ def logs(
 
 @app.command("cancel")
 def cancel(
-    run_id: RunId,
+    run_ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", help="The runs' ids.", show_default=False)
+    ] = None,
+    flow: Annotated[
+        str | None, typer.Option("--flow", help="Or all runs of a flow that have not ended.", show_default=False)
+    ] = None,
+    state: Annotated[
+        str | None, typer.Option("--state", help="Or all runs in one state, like queued.", show_default=False)
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace its worker where it does not stop by itself.")
     ] = False,
     reason: Reason = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", "-w", help="Wait until they have ended.")] = False,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Cancel a run and the runs it started."""
-    from pullcord.cli.output import emit
+    """Cancel runs and the runs they started. Runs that are chosen, not named, are shown first."""
+    import asyncio
 
-    with connect(data_dir) as client:
-        run = client.runs.cancel(run_id, force=force, reason=reason)
-    emit(run) if as_json else typer.echo(f"{clean(run['flow'])} is {run['state']} (run {run['id']})")
+    from pullcord.cli.cancelling import Wanted, cancel_runs
+
+    wanted = Wanted(run_ids or [], flow, state, force, reason, yes, wait, as_json)
+    raise typer.Exit(asyncio.run(cancel_runs(wanted, data_dir)))
 
 
 @app.command("rerun")

@@ -81,16 +81,19 @@ class AsyncConnection:
     async def _opened(self) -> tuple[httpx2.AsyncClient, Address]:
         if self._open is None:
             address = await asyncio.to_thread(self._find)
-            uds = None if address.socket is None else self._held.enter_context(short_path(address.socket))
-            socket = None if uds is None else httpx2.AsyncHTTPTransport(verify=False, uds=uds)
-            client = httpx2.AsyncClient(
-                verify=transport.secure(address),
-                limits=transport.LIMITS,
-                transport=socket,
-                **transport.options(address, self._source),
-            )
-            self._open = client, address
+            # Calls that begin together look together; the first that has found the server opens the client.
+            self._open = self._open or (self._client(address), address)
         return self._open
+
+    def _client(self, address: Address) -> httpx2.AsyncClient:
+        uds = None if address.socket is None else self._held.enter_context(short_path(address.socket))
+        socket = None if uds is None else httpx2.AsyncHTTPTransport(verify=False, uds=uds)
+        return httpx2.AsyncClient(
+            verify=transport.secure(address),
+            limits=transport.LIMITS,
+            transport=socket,
+            **transport.options(address, self._source),
+        )
 
     def _forget(self, address: Address) -> None:
         """A server that was found may come back elsewhere; other tasks may still use the old connections."""

@@ -23,12 +23,13 @@ class RunState(StrEnum):
 
 
 class StepState(StrEnum):
-    """Where a step record is. `retrying` is a failed try with another one to come."""
+    """Where a step record is. `retrying` is a failed try with another one to come, `interrupted` one without an end."""
 
     RUNNING = "running"
     RETRYING = "retrying"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    INTERRUPTED = "interrupted"
 
 
 class Outcome(StrEnum):
@@ -70,7 +71,7 @@ ACTIVE: Final = frozenset({_S.RUNNING, _S.WAITING, _S.CANCELLING})
 """States that hold a concurrency slot."""
 
 
-UNFINISHED: Final = frozenset({StepState.RUNNING, StepState.RETRYING})
+UNFINISHED: Final = frozenset({StepState.RUNNING, StepState.RETRYING, StepState.INTERRUPTED})
 """States of a step record that give the flow neither a result nor an error."""
 
 

@@ -10,6 +10,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, overload
 from pullcord.core.context import current
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.errors import DefinitionError, UsageError
+from pullcord.core.interruption import OnCancel, Writes, filled, on_cancel_of, writes_of
 from pullcord.core.results import ResultCodec
 from pullcord.core.retry import Retry, retry_of
 
@@ -28,6 +29,8 @@ class Step(Generic[P, R]):
         retry: when it is tried again.
         timeout: seconds a try may take, or None.
         is_async: whether the function is a coroutine function.
+        finishes: whether it is let run to its end when its run is cancelled.
+        writes: what it may leave half-written when it is interrupted, as patterns over its parameters.
     """
 
     def __init__(
@@ -38,6 +41,8 @@ class Step(Generic[P, R]):
         retries: int | Retry | None,
         timeout: Duration | None,
         key: str | Callable[P, str] | None,
+        on_cancel: OnCancel = "stop",
+        writes: Writes | None = None,
     ) -> None:
         check_function(function, "step")
         functools.update_wrapper(self, function)
@@ -48,6 +53,8 @@ class Step(Generic[P, R]):
         self.timeout = duration_of(timeout, "timeout")
         self._key = key
         self._signature = inspect.signature(function)
+        self.finishes = on_cancel_of(on_cancel) == "finish"
+        self.writes = writes_of(writes, self._signature, self.name)
         self._codec: ResultCodec | None = None
 
     @property
@@ -75,6 +82,15 @@ class Step(Generic[P, R]):
             raise UsageError(
                 f"the key {self._key!r} of step {self.name!r} does not fit its parameters: {error}"
             ) from None
+
+    def written_by(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[str]:
+        """Return what a call with these arguments may leave half-written."""
+        try:
+            bound = self._signature.bind(*args, **kwargs)
+        except TypeError:  # the call itself will say so
+            return list(self.writes)
+        bound.apply_defaults()
+        return filled(self.writes, bound.arguments)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run the step, or return its recorded result."""
@@ -132,6 +148,8 @@ def step(
     delay: Duration | None = None,
     timeout: Duration | None = None,
     key: str | Callable[..., str] | None = None,
+    on_cancel: OnCancel = "stop",
+    writes: Writes | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]: ...
 def step(
     function: Callable[P, R] | None = None,
@@ -142,6 +160,8 @@ def step(
     delay: Duration | None = None,
     timeout: Duration | None = None,
     key: str | Callable[..., str] | None = None,
+    on_cancel: OnCancel = "stop",
+    writes: Writes | None = None,
 ) -> Step[P, R] | Callable[[Callable[P, R]], Step[P, R]]:
     """Declare a step; works with and without parentheses, on `def` and `async def`.
 
@@ -153,6 +173,10 @@ def step(
             its worker process is replaced.
         key: the step's identity where arguments and order do not name it: a pattern over the parameters such as
             `"{order_id}"`, or a function of the arguments.
+        on_cancel: what cancelling the run means: `stop` interrupts async code, and ends the run when a sync step is
+            over; `finish` lets the step run to its end and records it first. A forced cancel overrides both.
+        writes: what the step may leave half-written when it is interrupted, for the people who clean up: a text, a
+            pattern over the parameters such as `"{path}"`, or a list of them; nothing unless given.
 
     Raises:
         DefinitionError: the declaration cannot work.
@@ -163,6 +187,6 @@ def step(
         retries = Retry(limit=retries, delay=delay)
 
     def declare(target: Callable[P, R]) -> Step[P, R]:
-        return Step(target, name=name, retries=retries, timeout=timeout, key=key)
+        return Step(target, name=name, retries=retries, timeout=timeout, key=key, on_cancel=on_cancel, writes=writes)
 
     return declare if function is None else declare(function)

@@ -46,6 +46,9 @@ log = logging.getLogger(__name__)
 GRACE: Final = 10.0
 """Seconds that the neighbours in a doomed worker get to reach a step boundary and move."""
 
+MOMENT: Final = 0.5
+"""Seconds that async code gets to stop when it is cancelled by force, and a worker to say what a run was doing."""
+
 Declare = Callable[[str, list[dict[str, Any]] | None, str | None, bool], None]
 """Takes `(location, triggers, digest, complete)`: what a location declares, None where it is as the digest says, and
 whether all of its files loaded."""
@@ -277,13 +280,17 @@ class Engine:
             self._child(worker, message)
         elif kind == kinds.WAITING:
             self.journal.waiting(worker, message)
+        elif kind == kinds.STOPPING:
+            cancelled = worker.assigned.get(message[1])
+            if cancelled is not None:
+                cancelled.stops(message[3])
         elif kind == kinds.RELEASED:
             self.journal.released(worker, message)
         elif kind == kinds.DOOMED:
             stuck = worker.assigned.get(message[2])
             if stuck is not None and stuck.run.token == message[3]:
                 stuck.failure = message[4]
-                worker.stuck.add(message[2])
+                worker.give_up_run(message[2])
             self.doom(worker, message[1])
         elif kind == kinds.HELLO:
             if message[1] != kinds.VERSION:
@@ -401,7 +408,7 @@ class Engine:
         for worker in self.workers():
             assigned = worker.assigned.get(number)
             if assigned is not None:
-                worker.cancel(assigned)
+                worker.cancel(assigned, force)
                 if force:
                     self._spawn_task(self._force(worker, assigned))
 
@@ -425,14 +432,20 @@ class Engine:
                 self.statistics.never_started(item["flow"], item["state"], item["test"])
 
     async def _force(self, worker: WorkerHandle, assignment: Assignment) -> None:
-        """Give a cancelled run a moment to stop by itself, then have its process replaced."""
-        end = self.hub.end_of(assignment.run.uuid)
-        try:
-            await asyncio.wait_for(end, 1.0)
-        except TimeoutError:
-            if worker.assigned.get(assignment.run.id) is assignment:
-                worker.stuck.add(assignment.run.id)
-                self.doom(worker, "a run in it was cancelled by force")
+        """Have the process of a cancelled run replaced. Code that can stop by itself gets a moment, a thread none."""
+        run = assignment.run
+        end = self.hub.end_of(run.uuid)
+        deadline = asyncio.get_running_loop().time() + MOMENT
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                # When the worker has heard of it, it has also said which steps are in progress.
+                if not await assignment.is_stuck():
+                    await end
+        self.hub.forget(run.uuid, end)
+        if worker.assigned.get(run.id) is assignment:
+            hit("cancel.before_kill")
+            worker.give_up_run(run.id)
+            self.doom(worker, "a run in it was cancelled by force")
 
     def undeliverable(self, worker: WorkerHandle, message: Message, error: Exception) -> None:
         """A message cannot be written: the run or child call it is about fails, and nothing else."""

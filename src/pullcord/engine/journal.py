@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pullcord.core.errors import StoreError
-from pullcord.core.states import ENDED, RunState
+from pullcord.core.states import ENDED, UNFINISHED, RunState
 from pullcord.engine import hub as news
 from pullcord.engine.logfiles import log_item
 from pullcord.engine.worker import Assignment, WorkerHandle
@@ -40,6 +40,7 @@ class Journal:
         """Take the messages of one frame. Records and ends of a frame are each one write."""
         steps: list[Message] = []
         ends: list[Message] = []
+        unsettled: set[int] = set()
         for message in messages:
             kind = message[0]
             if kind == kinds.STEP:
@@ -47,9 +48,16 @@ class Journal:
                 # Of a run that it does not have, or no longer, a worker has nothing to say.
                 if assignment is not None and assignment.run.token == message[2]:
                     steps.append(message)
+                    if message[8] in UNFINISHED:
+                        assignment.unsettled.add(message[4])
+                    elif assignment.unsettled:
+                        assignment.unsettled.discard(message[4])
             elif kind == kinds.FINISHED:
-                if self._finish(worker, message):
+                assignment = self._finish(worker, message)
+                if assignment is not None:
                     ends.append(message)
+                    if assignment.unsettled:
+                        unsettled.add(message[1])
             else:
                 self._engine.handle(worker, message)
         if steps or ends:
@@ -57,15 +65,14 @@ class Journal:
         if steps:
             self._engine.store.submit(RecordSteps(steps, lambda result: self._recorded(worker, result)))
         if ends:
-            self._engine.store.submit(FinishRuns(ends, lambda result: self._ended(result, ends)))
+            self._engine.store.submit(FinishRuns(ends, lambda result: self._ended(result, ends), frozenset(unsettled)))
 
-    def _finish(self, worker: WorkerHandle, message: Message) -> bool:
+    def _finish(self, worker: WorkerHandle, message: Message) -> Assignment | None:
         """Free the room of a run that ends; add the time of its next attempt to the message."""
         assignment = self._take(worker, message)
-        if assignment is None:
-            return False
-        message.append(self._next_attempt(assignment, message[3]))
-        return True
+        if assignment is not None:
+            message.append(self._next_attempt(assignment, message[3]))
+        return assignment
 
     def _take(self, worker: WorkerHandle, message: Message) -> Assignment | None:
         assignment = worker.take(message[1], message[2])
@@ -122,7 +129,8 @@ class Journal:
             for a in assignments
         ]
         if ends:
-            self._engine.store.submit(FinishRuns(ends, lambda result: self._ended(result, ends)))
+            numbers = frozenset(end[1] for end in ends)
+            self._engine.store.submit(FinishRuns(ends, lambda result: self._ended(result, ends), numbers))
 
     def fail(self, worker: WorkerHandle, run: int, token: int, reason: str) -> None:
         """End a run that its worker cannot even be told about."""
@@ -133,7 +141,7 @@ class Journal:
         error = json.dumps({"type": "store_error", "message": reason, "traceback": None})
         ends: list[Message] = [[kinds.FINISHED, m[1], m[2], RunState.FAILED, None, error, None] for m in messages]
         for end in ends:
-            self._engine.store.submit(FinishRuns([end], partial(self._failed, end)))
+            self._engine.store.submit(FinishRuns([end], partial(self._failed, end), frozenset({end[1]})))
 
     def _failed(self, end: Message, result: list[Ended] | StoreError) -> None:
         if isinstance(result, StoreError):
@@ -195,7 +203,8 @@ class Journal:
                     uuid = self._engine.uuids.pop(ended.id, None)
                     statistics.left(ended.id, ended.state, now)
                     fields = {"run_id": uuid} | (about or {}).get(ended.id, {})
-                    log.warning("run %s does not go on: it is %s", uuid, ended.state, extra=fields)
+                    level = logging.INFO if ended.state == RunState.CANCELLED else logging.WARNING
+                    log.log(level, "run %s does not go on: it is %s", uuid, ended.state, extra=fields)
                     if uuid is not None:
                         self._engine.hub.state(uuid, ended.state)
 

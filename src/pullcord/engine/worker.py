@@ -9,10 +9,11 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from pullcord.core.errors import LocationError
+from pullcord.core.states import UNFINISHED
 from pullcord.engine.logfields import worker_fields
 from pullcord.failpoints import hit
 from pullcord.store.commands.claim import Claimed
@@ -39,12 +40,31 @@ class Assignment:
         lane: whose room it takes.
         waits: how many of its branches wait; while one does its room is lent to others.
         failure: error record, JSON, of a run that has failed but whose thread cannot be stopped.
+        unsettled: identities of its steps that have no end yet, as far as is known.
+        heard: what its worker answers when it learns that the run is cancelled; there when somebody waits for that.
     """
 
     run: Claimed
     lane: str
     waits: int = 0
     failure: str | None = None
+    unsettled: set[str] = field(default_factory=set)
+    heard: asyncio.Future[bool] | None = None
+
+    def __post_init__(self) -> None:
+        """Begin with what an earlier worker left."""
+        if self.run.steps:
+            self.unsettled |= {step[0] for step in self.run.steps if step[4] in UNFINISHED}
+
+    def stops(self, stuck: bool) -> None:
+        """Its worker knows that it is cancelled, and says whether a thread of it is inside a step."""
+        if self.heard is not None and not self.heard.done():
+            self.heard.set_result(stuck)
+
+    async def is_stuck(self) -> bool:
+        """Wait until its worker knows that it is cancelled; say whether a thread of it is inside a step."""
+        self.heard = asyncio.get_running_loop().create_future()
+        return await self.heard
 
     @property
     def waiting(self) -> bool:
@@ -163,9 +183,14 @@ class WorkerHandle(asyncio.Protocol):
         self.assigned[assignment.run.id] = assignment
         self.send(message)
 
-    def cancel(self, assignment: Assignment) -> None:
+    def cancel(self, assignment: Assignment, force: bool) -> None:
         """Tell the worker that one of its runs is cancelled."""
-        self.send([CANCEL, assignment.run.id, assignment.run.token])
+        self.send([CANCEL, assignment.run.id, assignment.run.token, force])
+
+    def give_up_run(self, run: int) -> None:
+        """Wait no longer for one of its runs: a thread of it cannot be stopped."""
+        self.stuck.add(run)
+        self._look_around()
 
     def take(self, run: int, token: int) -> Assignment | None:
         """Take a run from the worker, if it has it under this token."""
@@ -173,9 +198,12 @@ class WorkerHandle(asyncio.Protocol):
         if assignment is None or assignment.run.token != token:
             return None
         del self.assigned[run]
+        self._look_around()
+        return assignment
+
+    def _look_around(self) -> None:
         if self._moved is not None and self.assigned.keys() <= self.stuck:
             self._moved.set()
-        return assignment
 
     async def deserted(self) -> None:
         """Wait until only runs that are stuck in a thread are left, or the process is gone."""

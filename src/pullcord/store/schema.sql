@@ -153,7 +153,7 @@ CREATE TABLE steps (
 	started_at BIGINT NOT NULL, 
 	ended_at BIGINT, 
 	result TEXT, 
-	error TEXT, 
+	error TEXT, writes TEXT, 
 	PRIMARY KEY (run_id, identity)
 )
  WITHOUT ROWID;

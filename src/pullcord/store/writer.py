@@ -20,11 +20,12 @@ from pullcord.core.rulebook import Book
 from pullcord.core.states import RunState
 from pullcord.failpoints import hit
 from pullcord.store.commands.admit import Admit, Decision
+from pullcord.store.commands.cancelling import CancelRun
 from pullcord.store.commands.catalog import RegisterFlows
 from pullcord.store.commands.claim import Claimed, claim
 from pullcord.store.commands.journal import FinishRuns, RecordSteps
 from pullcord.store.commands.ledger import Note
-from pullcord.store.commands.lifecycle import CancelRun, LoseRuns, QueueDue, SetWaiting, Start, rebuild_hints
+from pullcord.store.commands.lifecycle import LoseRuns, QueueDue, SetWaiting, Start, rebuild_hints
 from pullcord.store.commands.limits import ChangeLimit, ConfigureGroups
 from pullcord.store.commands.outbox import (
     MarkNotification,

@@ -16,7 +16,7 @@ Server to worker:
 | `run` | run, token, id, flow, version of the code that it was admitted with, inputs_json, attempt, info (object: invoker, trigger, scheduled_for, test, request_id), recorded steps, and those seen running (`[identity, name, seq, attempt, state, result_json, error_json]`) |
 | `ack` | run, token, record number: this record and all before it are on disk |
 | `refuse` | run, token: the token is stale; stop without a further word |
-| `cancel` | run, token |
+| `cancel` | run, token, force: whether the process will be killed where the run does not stop |
 | `child` | run, token, call, object: state, result, error, reason |
 | `drain` | none: runs that reach a step boundary are released |
 | `stop` | none: end the process when the current frame is done |
@@ -31,8 +31,9 @@ Worker to server:
 | `polling` | ticket: this poll has begun, and all before it |
 | `polled` | results: `[ticket, outcome, cursor_json or null, detail, microseconds, stuck]` each. The detail of `fire` is a list of `[context_json, key or null]`, that of `skip` a reason or null, that of `failed` an object: type, message, traceback, permanent, retry_after. `stuck`: its thread cannot be stopped |
 | `mapped` | ticket, `[outcome, detail]` as in `polled` |
-| `step` | run, token, record number, identity, seq, name, attempt, state, started, ended or null, result_json or null, error_json or null |
+| `step` | run, token, record number, identity, seq, name, attempt, state, started, ended or null, result_json or null, error_json or null, writes_json or null (what it may leave half-written; of steps that are running or interrupted) |
 | `finished` | run, token, state (`succeeded`, `failed`, `cancelled`), result_json or null, error_json or null |
+| `stopping` | run, token, stuck: it knows that the run is cancelled, and has reported the steps that were in progress then; whether a thread is inside one |
 | `released` | run, token: not ended; it goes on in another worker |
 | `waiting` | run, token, kind (`time`, `child`) or null when it goes on, text |
 | `child` | run, token, call, flow, inputs_json, identity |
@@ -69,6 +70,7 @@ POLLED: Final = "polled"
 MAPPED: Final = "mapped"
 STEP: Final = "step"
 FINISHED: Final = "finished"
+STOPPING: Final = "stopping"
 RELEASED: Final = "released"
 WAITING: Final = "waiting"
 PROGRESS: Final = "progress"

@@ -135,9 +135,10 @@ SHAPES: Final[Mapping[str, Sequence[Fits]]] = {
     kinds.MAPPED: (_whole, _seen),
     kinds.STEP: (
         _whole, _whole, _whole, _text, _whole, _text, _whole, _STEP_STATES.__contains__, _time, _maybe(_time), _RESULT,
-        _ERROR,
+        _ERROR, _maybe(_json(_listed(_text))),
     ),
     kinds.FINISHED: (_whole, _whole, _ENDS.__contains__, _RESULT, _ERROR),
+    kinds.STOPPING: (_whole, _whole, lambda stuck: type(stuck) is bool),
     kinds.RELEASED: (_whole, _whole),
     kinds.WAITING: (_whole, _whole, _maybe(_text), _maybe(_text)),
     kinds.CHILD: (_whole, _whole, _whole, _text, _json(_dictionary), _text),

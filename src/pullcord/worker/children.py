@@ -54,6 +54,10 @@ class ChildCall:
     def take(self, answer: dict[str, Any]) -> None:
         """Receive the answer; called on the loop's thread."""
         self.answer = answer
+        self.wake()
+
+    def wake(self) -> None:
+        """Have whoever waits look again: there is an answer, or the run has to stop."""
         for wake in self._wake:
             wake()
 
@@ -61,12 +65,13 @@ class ChildCall:
         """Wait on this thread."""
         channel = self.execution.worker.channel
         if channel.on_loop_thread():
-            channel.pump_until(lambda: self.answer is not None or self.execution.stale)
+            channel.pump_until(self._settled)
             return
         event = threading.Event()
         self._wake.append(event.set)
-        if self.answer is None:
+        while not self._settled():
             event.wait()
+            event.clear()
 
     async def wait_async(self) -> None:
         """Wait on the event loop."""
@@ -77,8 +82,12 @@ class ChildCall:
                 loop.call_soon_threadsafe(event.set)
 
         self._wake.append(wake)
-        if self.answer is None:
+        while not self._settled():
             await event.wait()
+            event.clear()
+
+    def _settled(self) -> bool:
+        return self.answer is not None or self.execution.stale or self.execution.must_stop()
 
     def conclude(self) -> Any:
         """Record how the child ended, and return its result or raise its failure."""
@@ -112,7 +121,10 @@ def call_child(execution: Execution, flow: Flow[..., Any], args: tuple[Any, ...]
         return call.replay()
     execution.boundary()
     call.send()
-    call.wait()
+    try:
+        call.wait()
+    finally:
+        execution.worker.calls.pop(call.number, None)
     execution.boundary()
     return call.conclude()
 
@@ -126,6 +138,9 @@ async def call_child_async(
         return call.replay()
     await execution.boundary_async()
     call.send()
-    await call.wait_async()
+    try:
+        await call.wait_async()
+    finally:
+        execution.worker.calls.pop(call.number, None)
     await execution.boundary_async()
     return call.conclude()

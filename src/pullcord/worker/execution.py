@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from itertools import count
@@ -26,13 +27,17 @@ from pullcord.failpoints import hit
 from pullcord.wire import messages as kinds
 from pullcord.worker.children import call_child, call_child_async
 from pullcord.worker.failures import clean
-from pullcord.worker.moment import enclosing, now
+from pullcord.worker.moment import enclosing, now, shielded
 from pullcord.worker.stepping import call_step, call_step_async
 from pullcord.worker.waiting import sleep, sleep_async
 
 if TYPE_CHECKING:
     from pullcord.worker.main import Worker
     from pullcord.worker.stepping import StepCall
+
+
+_SEEN = frozenset({StepState.RUNNING, StepState.INTERRUPTED})
+_ENDS = frozenset(StepState) - _SEEN
 
 
 class RunCancelled(BaseException):
@@ -49,6 +54,13 @@ class Execution:
     Args:
         worker: the process it runs in.
         message: the `run` message.
+
+    Attributes:
+        live: calls of steps whose try has not ended.
+        stop_requested: whether it is cancelled.
+        forced: whether it is cancelled by force, so that nothing is waited for.
+        concluding: its flow has stopped, and steps of it in other threads or tasks have not.
+        over: its end is reported; what its code still does counts no more.
     """
 
     def __init__(self, worker: Worker, message: list[Any]) -> None:
@@ -67,7 +79,9 @@ class Execution:
         self.sequence = count(last + 1)
         self.occurrences: dict[str, count[int]] = {}
         self.sent = self.acknowledged = 0
-        self.stop_requested = False
+        self.live: dict[int, StepCall] = {}
+        self.stop_requested = self.forced = False
+        self.concluding = self.over = False
         self.stale = False
         self.parked = False
         self.leaving = False
@@ -175,12 +189,12 @@ class Execution:
         """Pass a boundary in sync code."""
         if self.acknowledged < self.sent:
             self._await_acknowledgement()
-        if self.stale:
+        if self.stale or self.over:
             raise RunAbandoned
-        if self.stop_requested:
+        if self.must_stop():
             raise RunCancelled
         # On the loop's own thread there is no standing still: the run moves at its next `await`.
-        if (self.worker.draining or self.parked) and not self.worker.channel.on_loop_thread():
+        if self._must_move() and not self.worker.channel.on_loop_thread():
             self.park()
 
     async def boundary_async(self) -> None:
@@ -200,11 +214,19 @@ class Execution:
             await future
         if self.stale:
             raise RunAbandoned
-        if self.stop_requested:
+        if self.over or self.must_stop():
             raise asyncio.CancelledError
-        if self.worker.draining or self.parked:
+        if self._must_move():
             self._stop_branch()
             await asyncio.Future()
+
+    def must_stop(self) -> bool:
+        """Say whether the calling code must not go on: the run is cancelled, and no step around it finishes first."""
+        return self.stop_requested and (self.forced or not shielded.get())
+
+    def _must_move(self) -> bool:
+        # A cancelled run goes on nowhere else, so a step that finishes first does so here.
+        return (self.worker.draining or self.parked) and not self.stop_requested
 
     def park(self) -> None:
         """Give the run up and never return: the process is about to be replaced."""
@@ -212,7 +234,7 @@ class Execution:
         threading.Event().wait()
 
     def _stop_branch(self) -> None:
-        calls = {call.identity: call for call in self._live_calls()}
+        calls = {call.identity: call for call in self.calls()}
         inside = calls.get(enclosing.get())
         while inside is not None:
             inside.stopped = True
@@ -222,11 +244,16 @@ class Execution:
 
     def leave_when_idle(self) -> None:
         """Hand the run back when a branch has stopped at a boundary and no other one is inside a step."""
-        if self.leaving and all(call.stopped for call in self._live_calls()):
+        if self.leaving and not self.busy():
             self._when_acknowledged(self.sent, lambda: self.worker.release(self))
 
-    def _live_calls(self) -> list[StepCall]:
-        return [call for call in list(self.worker.live_steps.values()) if call.execution is self]
+    def calls(self) -> list[StepCall]:
+        """Return the live calls; any thread may ask."""
+        return list(self.live.values())
+
+    def busy(self) -> bool:
+        """Say whether code of it is inside a step, and not at a boundary for good."""
+        return not all(call.stopped for call in self.calls())
 
     def _await_acknowledgement(self) -> None:
         target = self.sent
@@ -263,20 +290,49 @@ class Execution:
             ready, self._waiters = self._waiters, []
         for _, wake in ready:
             wake()
+        self.worker.wake_calls(self)
         if self.task is not None:
             self.task.cancel()
 
-    def request_stop(self) -> None:
-        """Cancel: async code at once, sync code at its next boundary."""
+    def request_stop(self, force: bool) -> None:
+        """Cancel: async code at once, sync code at its next boundary. Asking again changes nothing, unless by force."""
         with self._lock:
-            self.stop_requested = True
+            news = not self.stop_requested or (force and not self.forced)
+            self.stop_requested, self.forced = True, self.forced or force
             if self._stopped is not None:
                 self._stopped.set()
+        if not news:
+            return
+        self.report_steps()
+        self.worker.wake_calls(self)
         if self.task is not None:
             self.task.cancel()
+        if self.forced or self.concluding:
+            self.stop_tasks()
+
+    def stop_tasks(self) -> None:
+        """Interrupt the async steps that are in tasks of their own, those that finish first only by force."""
+        for call in self.calls():
+            if call.task is not None and (self.forced or not call.step.finishes):
+                call.task.cancel()
+
+    def report_steps(self) -> None:
+        """Tell the server now about the steps that are in progress, however short they have been."""
+        for call in self.calls():
+            if not call.shown:
+                call.report_running()
+
+    def end_steps(self) -> None:
+        """Tell the server that the steps in progress have no end: the run has one."""
+        for call in self.calls():
+            call.interrupt()
+        self.over = True
 
     def wait_for_stop(self, length: float) -> None:
         """Block this thread for a while, or until the run is cancelled."""
+        if shielded.get():
+            time.sleep(length)
+            return
         with self._lock:
             if self._stopped is None:
                 self._stopped = threading.Event()
@@ -296,19 +352,23 @@ class Execution:
         started: int,
         result: str | None = None,
         error: dict[str, Any] | None = None,
+        writes: str | None = None,
     ) -> None:
         """Report a step record; it counts once it is acknowledged."""
         ended = None if state is StepState.RUNNING else now()
         error_json = None if error is None else to_json(error).decode()
         with self._lock:
-            if self.stale or self.parked:
+            if self.stale or self.parked or self.over:
+                return
+            # Whoever looks at a step from outside may be late: its try has ended meanwhile.
+            if state in _SEEN and (known := self.recorded.get(identity)) and known[4] in _ENDS and known[3] >= attempt:
                 return
             self.sent = number = self.sent + 1
             if state is not StepState.RUNNING:
                 self.recorded[identity] = [identity, name, sequence, attempt, state, result, error_json]
             self.worker.channel.send(
                 [kinds.STEP, self.run, self.token, number, identity, sequence, name, attempt, state, started, ended,
-                 result, error_json]
+                 result, error_json, writes]
             )  # fmt: skip
 
     def log(self, at: int, level: str, logger: str, text: str) -> None:

@@ -35,7 +35,6 @@ from pullcord.worker.failures import clean, describe
 from pullcord.worker.location import Location, load
 from pullcord.worker.moment import now
 from pullcord.worker.polling import Polls
-from pullcord.worker.stepping import StepCall
 from pullcord.worker.threads import ThreadPool, carry_context
 
 BEAT = 2.0
@@ -57,7 +56,6 @@ class Worker:
     Attributes:
         channel: the messages.
         draining: the process is to be replaced: runs move away at their next boundary.
-        live_steps: calls whose try has not ended.
         calls: child runs that are waited for, by number.
     """
 
@@ -66,7 +64,6 @@ class Worker:
         asyncio.set_event_loop(self.loop)
         self.channel = Channel(connection, self.loop, self._handle, leave, self._undeliverable)
         self.draining = False
-        self.live_steps: dict[tuple[str, int], StepCall] = {}
         self.calls: dict[int, ChildCall] = {}
         self.next_call = count(1).__next__
         self._location = Location()
@@ -104,7 +101,7 @@ class Worker:
         elif kind == kinds.CANCEL:
             execution = self._executions.get((message[1], message[2]))
             if execution is not None:
-                execution.request_stop()
+                self._stop(execution, message[3])
         elif kind == kinds.REFUSE:
             execution = self._executions.pop((message[1], message[2]), None)
             if execution is not None:
@@ -125,6 +122,19 @@ class Worker:
                 self._tasks.add(task)
             else:
                 self._leave()
+
+    def _stop(self, execution: Execution, force: bool) -> None:
+        hit("worker.before_stop")
+        execution.request_stop(force)
+        stuck = any(not call.step.is_async for call in execution.calls())
+        self.channel.send([kinds.STOPPING, execution.run, execution.token, stuck])
+        hit("worker.after_stop")
+
+    def wake_calls(self, execution: Execution) -> None:
+        """Wake what waits for child runs of a run: it has to stop."""
+        for call in list(self.calls.values()):
+            if call.execution is execution:
+                call.wake()
 
     def _load(self, message: Message) -> None:
         _, name, kind, target, role, known = message
@@ -251,6 +261,8 @@ class Worker:
         current.set(execution)
         timer = None if execution.timeout is None else self.timer(execution.timeout, lambda: self._time_out(execution))
         try:
+            if execution.stop_requested:
+                raise RunCancelled
             arguments = flow.inputs.arguments(execution.inputs)
             value = flow.function(**arguments)
             if not execution.parked:
@@ -270,6 +282,7 @@ class Worker:
         """A sync run took too long: it has failed, and this process must be replaced to stop its thread."""
         if self._executions.pop((execution.run, execution.token), None) is not None:
             # It has ended only when its thread is gone: until then it keeps its slot (design rule 8).
+            execution.report_steps()
             execution.parked = True
             self._flush_run(execution)
             failure = to_json(describe(_too_long(execution))).decode()
@@ -285,8 +298,17 @@ class Worker:
             self._finish(execution, RunState.SUCCEEDED, result, None)
 
     def _finish(self, execution: Execution, state: RunState, result: str | None, error: dict[str, Any] | None) -> None:
+        if execution.stop_requested:
+            state, result, error = RunState.CANCELLED, None, None
+            execution.concluding = True
+            if execution.busy():
+                execution.stop_tasks()
+                return  # the last step to end concludes it
         if self._executions.pop((execution.run, execution.token), None) is None or execution.parked:
             return
+        if execution.live:
+            execution.end_steps()
+        execution.over = True
         hit("worker.before_finish")
         for stream in self._streams:
             stream.finish(execution)
@@ -294,6 +316,11 @@ class Worker:
         error_json = None if error is None else to_json(error).decode()
         self.channel.send([kinds.FINISHED, execution.run, execution.token, state, result, error_json])
         hit("worker.after_finish")
+
+    def conclude(self, execution: Execution) -> None:
+        """End a cancelled run whose flow has stopped before its steps did, if this was the last of them."""
+        if not execution.busy():
+            self._finish(execution, RunState.CANCELLED, None, None)
 
     def _undeliverable(self, message: Message, error: Exception) -> None:
         """A message cannot be written: the run it is about has failed, unless it was only a log line or progress."""
@@ -351,12 +378,16 @@ class Worker:
 
     def _show_steps(self) -> None:
         self._looking = False
-        before = now() - round(SHOW_AFTER * 1_000_000)
-        for call in list(self.live_steps.values()):
-            if call.started <= before and not call.shown:
-                call.report_running()
+        self._report_long_steps()
         if self._executions:
             self._look_at_steps()
+
+    def _report_long_steps(self) -> None:
+        before = now() - round(SHOW_AFTER * 1_000_000)
+        for execution in list(self._executions.values()):
+            for call in execution.calls():
+                if call.started <= before and not call.shown:
+                    call.report_running()
 
     def _beat(self) -> None:
         page = os.sysconf("SC_PAGE_SIZE")
@@ -369,6 +400,8 @@ class Worker:
             if not self._turn_asked:
                 self._turn, self._turn_asked = time.monotonic(), True
                 self.loop.call_soon_threadsafe(self._take_turn)
+            elif behind:
+                self._report_long_steps()  # the loop cannot: a step that blocks it is among them
             self.channel.send_now([kinds.BEAT, resident, round(behind, 3)])
             time.sleep(BEAT)
 

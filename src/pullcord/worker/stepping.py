@@ -6,17 +6,20 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from pullcord.core.errors import CodeChangedError, StepTimeoutError
 from pullcord.core.states import StepState
 from pullcord.core.step import Step
 from pullcord.failpoints import hit
 from pullcord.worker.failures import describe, rebuild
-from pullcord.worker.moment import enclosing, now
+from pullcord.worker.moment import enclosing, now, shielded
 
 if TYPE_CHECKING:
     from pullcord.worker.execution import Execution
+
+
+_ENDLESS = frozenset({StepState.RUNNING, StepState.INTERRUPTED})
 
 
 class StepCall:
@@ -30,11 +33,13 @@ class StepCall:
         settled: whether the current try's end was reported.
         outer: identity of the step that the call was made in.
         stopped: whether it stands still at a boundary inside, for good.
+        task: what executes it, of async steps.
+        writes: what it may leave half-written, JSON, where the step says so.
     """
 
     __slots__ = (
         "execution", "identity", "limit", "name", "outer", "record", "sequence", "settled", "shown", "started", "step",
-        "stopped", "tries",
+        "stopped", "task", "tries", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -48,8 +53,8 @@ class StepCall:
         if self.record is None:
             execution.check_code(f"step {step.name!r}")
         earlier = execution.recorded.get(self.identity)
-        # A try that was seen running died with its worker: it does not count, and the ones before it do.
-        self.tries: int = 0 if earlier is None else earlier[3] - (earlier[4] == StepState.RUNNING)
+        # A try that was seen running, or was interrupted, had no end: it does not count, and the ones before it do.
+        self.tries: int = 0 if earlier is None else earlier[3] - (earlier[4] in _ENDLESS)
         # A step that had used up its tries, and is reopened by a new attempt of the run, has them anew.
         self.limit = step.retry.limit + (self.tries if self.tries > step.retry.limit else 0)
         self.sequence: int = next(execution.sequence) if earlier is None else earlier[2]
@@ -57,6 +62,8 @@ class StepCall:
         self.outer = enclosing.get()
         self.settled = True
         self.shown = self.stopped = False
+        self.task: asyncio.Task[Any] | None = None
+        self.writes = to_json(step.written_by(args, kwargs)).decode() if step.writes else None
 
     def replay(self) -> Any:
         """Return the recorded result, or raise the recorded error."""
@@ -70,7 +77,9 @@ class StepCall:
         self.tries += 1
         self.started = now()
         self.settled = self.shown = False
-        self.execution.worker.live_steps[self.identity, id(self)] = self
+        self.execution.live[id(self)] = self
+        if self.execution.stop_requested:  # the cancel came after the boundary: whoever kills has to know of this step
+            self.report_running()
         hit("worker.in_step")
 
     def succeed(self, value: Any) -> Any:
@@ -84,7 +93,7 @@ class StepCall:
     def fail(self, error: Exception) -> float:
         """Record a failed try; return the pause before the next one, or raise what a replay would raise."""
         description = describe(error)
-        if self.tries <= self.limit and not isinstance(error, CodeChangedError):
+        if self.tries <= self.limit and not isinstance(error, CodeChangedError) and not self.execution.must_stop():
             self._settle(StepState.RETRYING, None, description)
             return self.step.retry.pause(max(1, self.tries - self.limit + self.step.retry.limit), random.random())
         self._settle(StepState.FAILED, None, description)
@@ -94,12 +103,20 @@ class StepCall:
         """Tell the server about a try that takes a while."""
         self.shown = True
         if not self.settled:
-            self.execution.record(self.identity, self.sequence, self.name, self.tries, StepState.RUNNING, self.started)
+            self._record(StepState.RUNNING)
+
+    def interrupt(self) -> None:
+        """The try is cut off: it has neither a result nor an error."""
+        if not self.settled:
+            self.settled = True
+            self._record(StepState.INTERRUPTED)
 
     def leave(self) -> None:
         """The try is over, however it ended."""
         self.settled = True
-        self.execution.worker.live_steps.pop((self.identity, id(self)), None)
+        self.execution.live.pop(id(self), None)
+        if self.execution.concluding:
+            self.execution.worker.conclude(self.execution)
 
     def time_out(self) -> None:
         """A sync try took too long: record it, and have the process replaced, for a thread cannot be stopped.
@@ -111,16 +128,8 @@ class StepCall:
         self.settled = True
         state = StepState.RETRYING if self.tries <= self.limit else StepState.FAILED
         # The call stays among the live ones until its thread comes back, so that the run is not handed over before.
-        self.execution.record(
-            self.identity,
-            self.sequence,
-            self.name,
-            self.tries,
-            state,
-            self.started,
-            None,
-            describe(self.timeout_error()),
-        )
+        self._record(state, None, describe(self.timeout_error()))
+        self.execution.report_steps()
         self.execution.parked = True
         self.execution.worker.doom(f"step {self.name!r} is still running after its timeout", self.execution)
 
@@ -129,9 +138,16 @@ class StepCall:
         return StepTimeoutError(f"step {self.name!r} took longer than its timeout of {self.step.timeout:g} s")
 
     def _settle(self, state: StepState, result: str | None, error: dict[str, Any] | None) -> None:
+        self.settled = True
+        self._record(state, result, error)
         self.leave()
-        self.execution.record(self.identity, self.sequence, self.name, self.tries, state, self.started, result, error)
         self.execution.leave_when_idle()
+
+    def _record(self, state: StepState, result: str | None = None, error: dict[str, Any] | None = None) -> None:
+        self.execution.record(
+            self.identity, self.sequence, self.name, self.tries, state, self.started, result, error,
+            self.writes if state in _ENDLESS else None,
+        )  # fmt: skip
 
 
 def call_step(execution: Execution, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -147,7 +163,7 @@ def call_step(execution: Execution, step: Step[..., Any], args: tuple[Any, ...],
             timer = execution.worker.timer(step.timeout, call.time_out)
         outer = enclosing.set(call.identity)
         try:
-            value = step.function(*args, **kwargs)
+            value = step.function(*args, **kwargs) if not step.finishes else _unstopped(step, args, kwargs)
             if execution.parked:
                 execution.park()
             return call.succeed(value)
@@ -155,12 +171,24 @@ def call_step(execution: Execution, step: Step[..., Any], args: tuple[Any, ...],
             if execution.parked:
                 execution.park()
             pause = call.fail(error)
+        except BaseException:
+            call.interrupt()
+            raise
         finally:
             enclosing.reset(outer)
             call.leave()
             if timer is not None:
                 timer()
         execution.wait_for_stop(pause)
+
+
+def _unstopped(step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Execute a step whose boundaries do not stop it when its run is cancelled."""
+    guard = shielded.set(True)
+    try:
+        return step.function(*args, **kwargs)
+    finally:
+        shielded.reset(guard)
 
 
 async def call_step_async(
@@ -173,8 +201,14 @@ async def call_step_async(
     while True:
         await execution.boundary_async()
         call.begin()
+        call.task = asyncio.current_task()
         outer = enclosing.set(call.identity)
         try:
+            if step.finishes:
+                value = call.succeed(await _to_the_end(call, args, kwargs))
+                if execution.must_stop():
+                    raise asyncio.CancelledError
+                return value
             if step.timeout is None:
                 value = await step.function(*args, **kwargs)
             else:
@@ -182,13 +216,35 @@ async def call_step_async(
             return call.succeed(value)
         except Exception as error:
             pause = call.fail(error)
+        except GeneratorExit:
+            raise  # a run that moved away: what is left of it here has nothing to say
+        except BaseException:
+            call.interrupt()
+            raise
         finally:
             enclosing.reset(outer)
             call.leave()
         await asyncio.sleep(pause)
 
 
+async def _to_the_end(call: StepCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Execute a step that is not interrupted when its run is cancelled, except by force."""
+    execution, guard = call.execution, shielded.set(True)
+    try:
+        call.task = task = asyncio.get_running_loop().create_task(_limited(call, args, kwargs))
+    finally:
+        shielded.reset(guard)
+    while True:
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.done() or execution.forced or not execution.stop_requested:
+                task.cancel()
+                return await task
+
+
 async def _limited(call: StepCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Execute a step that may take so long, or as long as it likes."""
     limit = asyncio.timeout(call.step.timeout)
     try:
         async with limit:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pullcord.core.concurrency import OnConflict
 from pullcord.core.errors import StoreError
-from pullcord.core.states import Outcome, RunState
+from pullcord.core.states import ENDED, Outcome, RunState
 from pullcord.core.trigger import EVENT
 from pullcord.store.commands.journal import Ended
 from pullcord.store.commands.keys import Claimant, Identity, Original, claim_keys, known_original, release_keys
@@ -32,6 +32,7 @@ SELECT :base + rank, :now, invoker, 'run.admit', subject_id FROM {rows("rank:int
 _DUPLICATES = """
 SELECT EACH[dedup, id, uuid, state] FROM runs WHERE dedup IN VALUES[wanted]
 AND state IN ('scheduled', 'queued', 'running', 'waiting', 'cancelling')"""
+_PARENTS = "SELECT EACH[id, state] FROM runs WHERE id IN VALUES[ids:int]"
 
 
 @dataclass(slots=True)
@@ -142,6 +143,7 @@ class Admit:
         }
         losers = claim_keys(tx, list(claimants.values()))
         holders = _holders(tx, [run.dedup for command in commands if (run := command.run).dedup is not None])
+        stopped = _stopped(tx, {run.parent_id for command in commands if (run := command.run).parent_id is not None})
         stuck: set[int] = set()
         refusals: defaultdict[int, Refused] = defaultdict(lambda: DEADLOCK)
         overlap = Overlap(tx, [command.run for command in commands])
@@ -156,6 +158,9 @@ class Admit:
                 original = known_original(tx, command.identities, claimants)
             if original is not None and original.id not in stuck:
                 entry, decision = _late(entry.become(entry.outcome, uuid=run.uuid), original)
+            elif run.parent_id in stopped:
+                stuck.add(number)
+                entry, decision = _orphan(entry, stopped[run.parent_id])
             elif run.dedup is not None and run.dedup in holders:
                 stuck.add(number)
                 entry, decision = _duplicate(entry, holders[run.dedup])
@@ -215,6 +220,19 @@ def _holders(tx: Transaction, wanted: list[str]) -> dict[str, tuple[int, str, st
     if not wanted:
         return {}
     return {row[0]: (row[1], row[2], row[3]) for row in tx.array(_DUPLICATES, {"wanted": dump(wanted)})}
+
+
+def _stopped(tx: Transaction, parents: set[int]) -> dict[int | None, str]:
+    """Return the states of those of these runs that start nothing more."""
+    found = tx.array(_PARENTS, {"ids": dump(sorted(parents))}) if parents else []
+    return {number: state for number, state in found if state in ENDED or state == RunState.CANCELLING}
+
+
+def _orphan(entry: LedgerEntry, state: str) -> tuple[LedgerEntry, Decision]:
+    """Return the ledger row and the decision for a child whose parent was cancelled, or ended, in the meantime."""
+    reason = f"the run that called this flow is {state}: it starts nothing more"
+    entry = entry.become(Outcome.REJECTED, code="parent_stopped", reason=reason)
+    return entry, Decision(Outcome.REJECTED, entry.uuid, None, None, code="parent_stopped", reason=reason)
 
 
 def _duplicate(entry: LedgerEntry, holder: tuple[int, str, str]) -> tuple[LedgerEntry, Decision]:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pullcord.core.errors import StoreError
 from pullcord.core.states import StepState
 from pullcord.store.commands.endings import note_endings
+from pullcord.store.commands.interruptions import settle_steps
 from pullcord.store.statement import dump, rows
 from pullcord.store.transaction import Transaction
 
@@ -27,10 +28,15 @@ FROM {rows(_STEP_COLUMNS)} AS s WHERE EXISTS (SELECT 1 FROM runs r WHERE r.id = 
 ON CONFLICT (run_id, identity) DO UPDATE SET attempt = excluded.attempt, state = excluded.state,
     started_at = excluded.started_at, ended_at = excluded.ended_at, result = excluded.result, error = excluded.error
 WHERE steps.state != 'succeeded'"""
+_WRITES = f"""
+UPDATE steps SET writes = s.writes FROM {rows("run:int identity writes")} AS s
+WHERE steps.run_id = s.run AND steps.identity = s.identity"""
 _STALE = f"""
 SELECT EACH[s.run, s.token]
 FROM {rows("run:int token:int")} AS s LEFT JOIN runs r ON r.id = s.run AND {_HELD} WHERE r.id IS NULL"""
 _FORGIVE = "UPDATE runs SET losses = 0 WHERE losses > 0 AND id IN VALUES[ids:int]"
+
+_ENDLESS = frozenset({StepState.RUNNING, StepState.INTERRUPTED})
 
 _END_COLUMNS = "kind run:int token:int state result error retry_at:int"
 _FINISH = f"""
@@ -39,7 +45,8 @@ UPDATE runs SET
                  WHEN s.retry_at IS NOT NULL THEN 'scheduled' ELSE s.state END,
     attempt = attempt + CASE WHEN runs.state != 'cancelling' AND s.retry_at IS NOT NULL THEN 1 ELSE 0 END,
     ended_at = CASE WHEN runs.state != 'cancelling' AND s.retry_at IS NOT NULL THEN NULL ELSE :now END,
-    not_before = coalesce(s.retry_at, runs.not_before),
+    not_before = CASE WHEN runs.state = 'cancelling' THEN runs.not_before
+                      ELSE coalesce(s.retry_at, runs.not_before) END,
     result = CASE WHEN runs.state = 'cancelling' THEN NULL ELSE s.result END,
     error = CASE WHEN runs.state = 'cancelling' THEN NULL ELSE s.error END,
     waiting_for = NULL
@@ -99,8 +106,11 @@ class RecordSteps:
         if written != len(latest):
             pairs = dump([[message[1], message[2]] for message in messages])
             stale = {(run, token) for run, token in tx.array(_STALE, {"rows": pairs})}
+        writes = [[m[1], m[4], m[13]] for m in latest if m[13] is not None and (m[1], m[2]) not in stale]
+        if writes:
+            tx.execute(_WRITES, {"rows": dump(writes)})
         # That a step was seen running is no progress: the next crash may be its third.
-        progress = [m[1] for m in messages if m[2] > 1 and m[8] != StepState.RUNNING and (m[1], m[2]) not in stale]
+        progress = [m[1] for m in messages if m[2] > 1 and m[8] not in _ENDLESS and (m[1], m[2]) not in stale]
         if progress:
             tx.execute(_FORGIVE, {"ids": dump(progress)})
         return [Recorded(command.messages, stale) for command in commands]
@@ -137,6 +147,7 @@ class FinishRuns:
 
     Attributes:
         messages: `finished` messages with the time of the next attempt, or None, appended.
+        unsettled: numbers of the runs that may have steps without an end; they cost a look at the steps.
 
     The result is one `Ended` for each message that was not stale.
     """
@@ -145,10 +156,11 @@ class FinishRuns:
 
     messages: list[list[Any]]
     done: Callable[[Any], None]
+    unsettled: frozenset[int] = frozenset()
 
     def split(self) -> Sequence[FinishRuns]:
         """One command a run."""
-        return [FinishRuns([message], self.done) for message in self.messages]
+        return [FinishRuns([message], self.done, self.unsettled) for message in self.messages]
 
     def failure(self, error: StoreError) -> StoreError:
         """Return the result when nothing could be written."""
@@ -165,11 +177,14 @@ class FinishRuns:
             stale = _stale_ends(tx, messages)
         if any(message[6] is not None for message in messages):
             tx.execute(_REOPEN, {"ids": ids})
-        note_endings(tx, [message[1] for message in messages if (message[1], message[2]) not in stale])
         ends: dict[int, Ended] = {}
         for run_id, token, state, lane, slot, group in tx.array(_ENDS, {"ids": ids}):
             ends[run_id] = Ended(run_id, token, state)
             tx.hints.freed(lane, slot, group)
+        unsettled = {run for command in commands for run in command.unsettled}
+        if unsettled:
+            settle_steps(tx, [ended for run, ended in ends.items() if run in unsettled])
+        note_endings(tx, [message[1] for message in messages if (message[1], message[2]) not in stale])
         return [
             [ends[m[1]] for m in command.messages if (m[1], m[2]) not in stale and ends[m[1]].token == m[2]]
             for command in commands

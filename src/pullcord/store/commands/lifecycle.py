@@ -1,16 +1,16 @@
-"""The other changes of a run: lost workers, waiting, due times, cancelling, and the start of a server."""
+"""The other changes of a run: lost workers, waiting, due times, and the start of a server."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
-from pullcord.core.errors import NotCancellableError, NotFoundError, StoreError
+from pullcord.core.errors import StoreError
 from pullcord.core.manifest import ISOLATED
-from pullcord.core.states import ACTIVE, ENDED, RunState
+from pullcord.core.states import RunState
 from pullcord.store.commands.endings import note_endings
+from pullcord.store.commands.interruptions import settle_steps
 from pullcord.store.commands.journal import IN_WORKER, Ended
 from pullcord.store.commands.rules import load_rules
 from pullcord.store.statement import dump, rows
@@ -40,12 +40,6 @@ SELECT EACH[id, lane, slot, priority] FROM (
     WHERE state = 'scheduled' AND not_before <= :at ORDER BY not_before LIMIT 1000) AS found"""
 _BACK = "UPDATE runs SET not_before = not_before - :back WHERE state = 'scheduled' AND attempt > 1"
 _NEXT_DUE = "SELECT min(not_before) FROM runs INDEXED BY runs_due WHERE state = 'scheduled'"
-_FAMILY = """
-WITH RECURSIVE family(id) AS (
-    SELECT id FROM runs WHERE uuid = :uuid
-    UNION ALL SELECT r.id FROM runs r JOIN family f ON r.parent_id = f.id
-) SELECT EACH[r.id, r.token, r.state, r.lane, r.slot, r.shared, r.owner IS NULL, r.uuid]
-FROM runs r JOIN family f ON r.id = f.id"""
 
 
 @dataclass(slots=True)
@@ -77,8 +71,9 @@ class LoseRuns:
         lost = [run for command in commands for run in command.runs]
         tx.execute(_LOSE, {"rows": dump(lost), "now": tx.now})
         tx.hints.orphans = True
-        note_endings(tx, [run[0] for run in lost])
         found = states_of(tx, [run[0] for run in lost])
+        settle_steps(tx, found.values())
+        note_endings(tx, list(found))
         return [[found[run[0]] for run in command.runs if run[0] in found] for command in commands]
 
 
@@ -159,94 +154,6 @@ class QueueDue:
 
 
 @dataclass(slots=True)
-class CancelRun:
-    """Cancel a run and its children.
-
-    Attributes:
-        uuid: the run's id.
-        invoker: who asks.
-        reason: why, in the invoker's words.
-        force: whether its worker may be killed for it.
-        at_text: when, RFC 3339.
-
-    The result is `(uuid, Ended)` for each run that changed, the run itself first. Cancelling a run that is already
-    `cancelling` is no error.
-    """
-
-    keep_trying: ClassVar[bool] = False
-
-    uuid: str
-    invoker: str
-    reason: str | None
-    force: bool
-    at_text: str
-    done: Callable[[Any], None]
-
-    def split(self) -> Sequence[CancelRun]:
-        """One run is as small as it gets."""
-        return [self]
-
-    def failure(self, error: StoreError) -> StoreError:
-        """Return the result when nothing could be written."""
-        return error
-
-    @classmethod
-    def apply(cls, tx: Transaction, commands: Sequence[CancelRun]) -> list[Any]:
-        """Cancel one after the other."""
-        return [_cancel(tx, command) for command in commands]
-
-
-def _cancel(tx: Transaction, command: CancelRun) -> list[tuple[str, Ended]] | NotFoundError | NotCancellableError:
-    found = tx.array("SELECT EACH[id, state] FROM runs WHERE uuid = :uuid", {"uuid": command.uuid})
-    if not found:
-        return NotFoundError(f"no run has the id {command.uuid}; `pullcord runs list` shows the latest")
-    run_id, state = found[0]
-    if state in ENDED:
-        return NotCancellableError(f"the run has ended already: {state}", state)
-    note = {"by": command.invoker, "at": command.at_text, "reason": command.reason, "force": command.force}
-    changed = cancel_family(tx, command.uuid, json.dumps(note))
-    tx.execute(
-        "INSERT INTO audit (id, at, invoker, action, subject_id, detail) "
-        "VALUES (:id, :now, :invoker, 'run.cancel', :run, :detail)",
-        {
-            "id": tx.next_id("audit"),
-            "now": tx.now,
-            "invoker": command.invoker,
-            "run": run_id,
-            "detail": json.dumps({"reason": command.reason, "force": command.force}),
-        },
-    )
-    return changed
-
-
-def cancel_family(tx: Transaction, uuid: str, note: str) -> list[tuple[str, Ended]]:
-    """Cancel a run and all its children that have not ended.
-
-    Args:
-        tx: the transaction.
-        uuid: the run's id.
-        note: who, when and why, JSON.
-
-    Returns:
-        `(id, Ended)` for each run that changed, the run itself first.
-    """
-    changed: list[tuple[str, Ended]] = []
-    for run_id, token, before, lane, slot, group, orphan, member in sorted(tx.array(_FAMILY, {"uuid": uuid})):
-        if before in ENDED:
-            continue
-        after = RunState.CANCELLING if before in ACTIVE and not orphan else RunState.CANCELLED
-        ended = tx.now if after is RunState.CANCELLED else None
-        tx.execute(
-            "UPDATE runs SET state = :after, cancel = :cancel, ended_at = :ended, waiting_for = NULL WHERE id = :id",
-            {"after": after, "cancel": note, "ended": ended, "id": run_id},
-        )
-        changed.append((member, Ended(run_id, token, after)))
-        tx.hints.freed(lane, slot, group)
-    note_endings(tx, [ended.id for _, ended in changed])
-    return changed
-
-
-@dataclass(slots=True)
 class Start:
     """The first command of a server: whatever an earlier one was executing has lost its worker.
 
@@ -270,12 +177,13 @@ class Start:
         """Orphan active runs and rebuild the hints from the rows."""
         tx.hints.watched = bool(tx.value("SELECT count(*) FROM watched_flows", {}))
         load_rules(tx)
-        stopped = [row[0] for row in tx.array("SELECT EACH[id] FROM runs WHERE state = 'cancelling'", {})]
+        stopping = tx.array("SELECT EACH[id, token] FROM runs WHERE state = 'cancelling'", {})
         tx.execute(
             "UPDATE runs SET state = 'cancelled', ended_at = :now, owner = NULL WHERE state = 'cancelling'",
             {"now": tx.now},
         )
-        note_endings(tx, stopped)
+        settle_steps(tx, [Ended(run, token, RunState.CANCELLED) for run, token in stopping])
+        note_endings(tx, [run for run, _ in stopping])
         tx.execute(
             "UPDATE runs SET state = 'running', owner = NULL, takeovers = takeovers + 1, waiting_for = NULL "
             "WHERE state IN ('running', 'waiting') AND owner IS NOT NULL",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from typing import Final, Protocol
 from pullcord.clock import rfc3339
 from pullcord.core.concurrency import OnConflict, flow_of
 from pullcord.core.states import Outcome
+from pullcord.store.commands.cancelling import CancelNote, cancel_family
 from pullcord.store.commands.journal import Ended
-from pullcord.store.commands.lifecycle import cancel_family
 from pullcord.store.commands.limited import ACTIVE, lock_limits
 from pullcord.store.transaction import Transaction
 
@@ -204,9 +203,9 @@ def supersede(tx: Transaction, slot: str, uuid: str, invoker: str) -> list[tuple
         `(id, Ended)` for each run that changed, children included.
     """
     newest = sorted(tx.array(_IN_THE_WAY, {"key": slot}), reverse=True)
-    note = {"by": invoker, "at": rfc3339(tx.now), "reason": f"run {uuid} takes its place", "force": False}
+    note = CancelNote(invoker, rfc3339(tx.now) or "", f"run {uuid} takes its place", force=False)
     changed: list[tuple[str, Ended]] = []
     for _, old, state in newest[capacity_of(tx, slot) :]:
         if state != "cancelling":
-            changed += cancel_family(tx, old, json.dumps(note))
+            changed += cancel_family(tx, old, note)
     return changed

@@ -77,7 +77,11 @@ class TriggerState:
 FIRED, DEDUPLICATED, REFUSED, DISABLED = "fired", "deduplicated", "refused", "disabled"
 """Outcomes of lines in a trigger's history: it made runs, repeated what runs do already, was refused, or disabled."""
 
-_OUTCOMES: Final = {Outcome.ADMITTED: FIRED, Outcome.DEDUPLICATED: DEDUPLICATED}
+_OUTCOMES: Final = {
+    Outcome.ADMITTED: FIRED,
+    Outcome.DEDUPLICATED: DEDUPLICATED,
+    Outcome.SKIPPED: "skipped",
+}
 
 Line = tuple[int, str, str | None]
 """A line of a trigger's history: its number, outcome and reason."""
@@ -365,6 +369,10 @@ def _tell(history: HistoryRow, admitted: list[tuple[Admit, Decision]]) -> None:
         return
     counts = Counter(decision.outcome for _, decision in admitted)
     words = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    refused = (Outcome.SKIPPED, Outcome.REJECTED)
+    why = next((decision.reason for _, decision in admitted if decision.outcome in refused), None)
+    if why is not None:
+        words = f"{words}: {why}"
     history.reason = words if history.reason is None else f"{words}; {history.reason}"
     history.outcome = next((name for outcome, name in _OUTCOMES.items() if counts[outcome]), REFUSED)
     runs = [decision.run_uuid for _, decision in admitted if decision.outcome is Outcome.ADMITTED]

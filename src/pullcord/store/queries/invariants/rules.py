@@ -236,9 +236,13 @@ INVARIANTS: Final = (
     ),
     Invariant(
         6, "an owner is a server that was started", RUNS,
-        "(r.owner IS NOT NULL AND r.token = 0) OR (r.owner IS NULL AND r.state = 'cancelling') "
+        "(r.owner IS NOT NULL AND r.token = 0) "
         "OR r.owner > (SELECT CAST(value AS INTEGER) FROM meta WHERE name = 'incarnation')",
         "r.uuid, r.state, r.owner, r.token", "run {} is {} with owner {} and token {}", _DAMAGE,
+    ),
+    Invariant(
+        6, "a run is cancelling only in a worker", RUNS, "r.state = 'cancelling' AND r.owner IS NULL",
+        "r.uuid", "run {} is cancelling, and no worker has it that could stop", _DAMAGE,
     ),
     # --- 7. Replay
     Invariant(
@@ -252,6 +256,17 @@ INVARIANTS: Final = (
         "OR (s.state = 'succeeded' AND (s.result IS NULL OR s.error IS NOT NULL)) "
         "OR (s.state IN ('failed', 'retrying') AND s.error IS NULL)",
         "s.name, r.uuid, s.state", "the record of step {} of run {} is not whole: {}", _DAMAGE,
+    ),
+    Invariant(
+        7, "no step goes on in a run that has ended", STEPS,
+        f"s.state IN {_in(StepState.RUNNING, StepState.RETRYING)} AND r.state IN {_ENDED}",
+        "s.name, s.state, r.uuid, r.state", "step {} is {}, and its run {} is {}", _HARMLESS,
+    ),
+    Invariant(
+        7, "a run says which of its steps were interrupted", STEPS,
+        "s.state = 'interrupted' AND r.partial IS NULL AND r.state IN "
+        f"{_in(RunState.FAILED, RunState.CANCELLED)}",
+        "s.name, r.uuid, r.state", "step {} was interrupted, and its run {} does not say so: it is {}", _HARMLESS,
     ),
     Invariant(
         7, "the steps of a run are numbered", NUMBERS, "n.steps > 1",

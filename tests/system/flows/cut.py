@@ -1,0 +1,240 @@
+"""Flows that are cancelled in the middle of their steps."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from typing import Annotated
+
+from pydantic import AfterValidator
+from witness import meet, meet_async, note
+
+import pullcord as pc
+
+ONCE_MORE = pc.Retry(limit=3, delay=0.01, jitter=False)
+
+
+def hear(port: int, text: str) -> str:
+    """Meet the test; where its word is `wait`, go on when the worker has heard of the cancel."""
+    word = meet(port, text)
+    while word == "wait" and not pc.cancelled():
+        time.sleep(0.001)
+    return word
+
+
+async def hear_async(port: int, text: str) -> str:
+    """Do the same on the event loop."""
+    word = await meet_async(port, text)
+    while word == "wait" and not pc.cancelled():  # noqa: ASYNC110  nothing else tells
+        await asyncio.sleep(0.001)
+    return word
+
+
+@pc.step(writes=["{path}", "its index"])
+def store(port: int, path: str) -> str:
+    return hear(port, "store")
+
+
+@pc.step(writes="{path}")
+async def store_async(port: int, path: str) -> str:
+    return await meet_async(port, "store")
+
+
+@pc.step
+def noted(log: str, index: int) -> None:
+    note(log, "step", index)
+
+
+@pc.step
+def inner(port: int) -> str:
+    return meet(port, "inner")
+
+
+@pc.step(on_cancel="finish")
+def commit(port: int) -> str:
+    """Meet the test, sleep, and call a step: none of it is stopped."""
+    word = hear(port, "commit")
+    pc.sleep(0.01)
+    return f"{word}, {inner(port)}, cancelled: {pc.cancelled()}"
+
+
+@pc.step(on_cancel="finish")
+async def commit_async(port: int) -> str:
+    return await hear_async(port, "commit")
+
+
+@pc.step(on_cancel="finish", retries=ONCE_MORE)
+def fails(port: int) -> None:
+    raise ValueError(hear(port, "try"))
+
+
+@pc.step(on_cancel="finish", retries=ONCE_MORE)
+async def fails_async(port: int) -> None:
+    raise ValueError(await hear_async(port, "try"))
+
+
+@pc.step(retries=ONCE_MORE)
+async def raises_when_cancelled(port: int) -> None:
+    try:
+        await meet_async(port, "try")
+    except asyncio.CancelledError:
+        raise ValueError("in place of it") from None
+
+
+@pc.step
+async def swallows(port: int) -> str:
+    try:
+        return await meet_async(port, "begun")
+    except asyncio.CancelledError:
+        return "swallowed"
+
+
+@pc.step
+async def tidies(port: int) -> str:
+    try:
+        return await meet_async(port, "begun")
+    finally:
+        await meet_async(port, "tidying")
+
+
+@pc.step
+async def blocks(port: int) -> str:
+    return meet(port, "blocking")
+
+
+@pc.flow(concurrency=None)
+def stores(port: int, log: str, path: str = "orders.parquet") -> None:
+    noted(log, 0)
+    store(port, path)
+    noted(log, 1)
+
+
+@pc.flow(concurrency=None, isolated=True)
+def stores_alone(port: int, path: str) -> None:
+    store(port, path)
+
+
+@pc.flow(concurrency=None, timeout=0.3)
+def stores_in_time(port: int, path: str) -> None:
+    store(port, path)
+
+
+@pc.flow(concurrency=None)
+async def stores_async(port: int, path: str) -> None:
+    await store_async(port, path)
+
+
+@pc.flow(concurrency=None)
+async def stores_many(port: int, count: int) -> None:
+    await asyncio.gather(*(store_async(port, f"part-{number}") for number in range(count)))
+
+
+@pc.flow(concurrency=None)
+def commits(port: int, log: str) -> None:
+    commit(port)
+    noted(log, 1)
+
+
+@pc.flow(concurrency=None)
+async def commits_async(port: int, log: str) -> None:
+    await commit_async(port)
+    note(log, "went on")
+
+
+@pc.flow(concurrency=None)
+async def commits_beside(port: int, log: str) -> None:
+    await asyncio.gather(commit_async(port), store_async(port, "beside"))
+    note(log, "went on")
+
+
+@pc.flow(concurrency=None, retries=ONCE_MORE)
+def fails_last(port: int) -> None:
+    fails(port)
+
+
+@pc.flow(concurrency=None, retries=ONCE_MORE)
+async def fails_last_async(port: int) -> None:
+    await fails_async(port)
+
+
+@pc.flow(concurrency=None, retries=ONCE_MORE)
+async def raises_instead(port: int) -> None:
+    await raises_when_cancelled(port)
+
+
+@pc.flow(concurrency=None)
+async def swallows_once(port: int, log: str) -> None:
+    note(log, await swallows(port))
+    await store_async(port, "never")
+
+
+@pc.flow(concurrency=None)
+async def tidies_up(port: int) -> str:
+    return await tidies(port)
+
+
+@pc.flow(concurrency=None)
+async def blocks_the_loop(port: int) -> str:
+    return await blocks(port)
+
+
+@pc.flow(concurrency=None)
+def leaves_a_thread(port: int, log: str) -> None:
+    """Go on to a boundary while a thread is still inside a step."""
+    thread = threading.Thread(target=store, args=(port, "thread"), daemon=True)
+    thread.start()
+    while not pc.cancelled():
+        time.sleep(0.001)
+    note(log, "knows")
+    noted(log, 0)
+
+
+@pc.flow(concurrency=None)
+async def leaves_a_task(port: int) -> None:
+    """Have a task inside a step that nobody awaits."""
+    task = asyncio.create_task(store_async(port, "task"))
+    await meet_async(port, "flow")
+    await task
+
+
+@pc.flow(concurrency=None)
+async def gives_up_a_step(port: int, log: str) -> str:
+    """Cancel a step of one's own, and go on."""
+    task = asyncio.create_task(store_async(port, "given up"))
+    await meet_async(port, "flow")
+    task.cancel()
+    await asyncio.wait([task])
+    noted(log, 0)
+    return "went on"
+
+
+@pc.flow(concurrency=None)
+def waits_for_a_child(port: int, log: str) -> None:
+    stores(port, log)
+
+
+@pc.flow(concurrency=None)
+def passes_on_a_child(port: int, log: str) -> None:
+    waits_for_a_child(port, log)
+
+
+def hold(address: str) -> str:
+    """Validate inputs when the test says so."""
+    host, port = address.split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(b'{"run": null, "attempt": 0, "pid": 0, "text": "validating"}\n')
+        connection.makefile().readline()
+    return address
+
+
+@pc.flow(concurrency=None)
+def slow_to_validate(address: Annotated[str, AfterValidator(hold)]) -> None:
+    raise AssertionError("it never runs")
+
+
+@pc.flow(concurrency=None)
+def asks_for_a_child(port: int) -> None:
+    meet(port, "asking")
+    slow_to_validate(f"127.0.0.1:{port}")
