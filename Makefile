@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OLDEST := $(VENV)/oldest/.ready
 
-.PHONY: demo test check crash format bench bench-peers bench-postgres bench-history bench-triggers bench-overlap bench-cancel serve lock schema docs clean
+.PHONY: demo test check crash format bench bench-peers bench-postgres bench-history bench-prune bench-triggers bench-overlap bench-cancel serve lock schema docs clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pullcord needs Python 3.11 or newer")'
@@ -53,6 +53,9 @@ bench-postgres: $(READY)  ## Pullcord's figures over PostgreSQL
 
 bench-history: $(READY)  ## what a million runs behind it cost a server
 	$(BIN)/python -m bench.history
+
+bench-prune: $(READY)  ## a million runs are pruned while others arrive
+	$(BIN)/python -m bench.pruning
 
 bench-triggers: $(READY)  ## schedules and events at size
 	$(BIN)/python -m bench.triggers --json bench/results/triggers.json

@@ -27,6 +27,7 @@ from pullcord.client.notifications import Notifications
 from pullcord.client.sync import Flows, Requests, Runs, Triggers
 from pullcord.core import errors, headlines
 from pullcord.core.errors import PullcordError
+from pullcord.core.keep import DAY, Retention
 from pullcord.core.notify import EVENTS, Rule
 from pullcord.core.states import ACTIVE, ENDED, TRANSITIONS, Outcome, RunState, StepState
 from pullcord.core.timetable import Schedule, Tick
@@ -236,7 +237,7 @@ def errors_page() -> str:
 
 OPTIONS = {
     "data_dir": "--data-dir", "flows": "arguments", "host": "--host", "port": "--port", "workers": "--workers",
-    "database_url": "-", "log_format": "--log-format", "log_level": "--log-level",
+    "database_url": "-", "log_format": "--log-format", "log_level": "--log-level", "artifact_limit": "-",
     "public_url": "-", "notify_for": "-",
 }  # fmt: skip
 CLIENT_VARIABLES = {
@@ -268,10 +269,18 @@ log_format = "json"
 path = "etl/"
 python = "etl/.venv/bin/python"
 
+[retention]
+runs = "52w"
+logs = "30d"
+
 [[notify]]
 events = ["run.failed", "run.recovered"]
 channels = ["ops-mail"]
 ```"""
+
+
+def _kept(value: float | None) -> str:
+    return "-" if value is None else f"{value / DAY:g} days"
 
 
 _SECRET = "`env:NAME`, an environment variable of the server, or `file:/path`, whose last line end does not count"
@@ -323,7 +332,13 @@ def settings_page() -> str:
     fields = Settings.__dataclass_fields__
     rows = []
     for name, text in known.items():
-        if name in ("code", "channels", "limits", "notify"):  # in the file alone: they have paragraphs of their own
+        if name in (
+            "code",
+            "channels",
+            "limits",
+            "notify",
+            "retention",
+        ):  # in the file alone: they have paragraphs of their own
             continue
         default = "one a core" if name == "workers" else _default(fields[name].default)
         rows.append([f"`{name}`", text.rstrip("."), default, f"`{OPTIONS[name]}`", f"`PULLCORD_{name.upper()}`"])
@@ -341,6 +356,15 @@ def settings_page() -> str:
         "The file is `pullcord.toml` in the current folder, or the table `[tool.pullcord]` of `pyproject.toml` there:",
         _SETTINGS_FILE,
         "An unknown name in the file is an error. The server listens on loopback addresses only.",
+        "`[retention]`, or `[tool.pullcord.retention]`, says how long things are kept "
+        "([how](../how-to/keep-what-matters.md)). Each is a duration or `forever`.",
+        table(
+            ["in `[retention]`", "what is kept", "default"],
+            [
+                [f"`{name}`", text.rstrip("."), _kept(getattr(Retention(), name))]
+                for name, text in docstrings.parse(Retention).sections["Attributes"]
+            ],
+        ),
         "Each `[[code]]`, or `[[tool.pullcord.code]]` in `pyproject.toml`, adds a code location to those in `flows` or "
         "on the command line, and says more about it. Paths begin at the file's folder.",
         table(
@@ -399,7 +423,7 @@ def _number(value: Any) -> str:
 # --- Python --------------------------------------------------------------------------------------
 
 PYTHON: dict[str, list[str]] = {
-    "Declare": ["flow", "step", "Retry", "Concurrency", "Group"],
+    "Declare": ["flow", "step", "Retry", "Keep", "Concurrency", "Group"],
     "Triggers": ["cron", "interval", "at", "event", "webhook", "completion"],
     "Events": ["Cursor", "Fire", "Skip", "PollError"],
     "Ready-made events": ["events"],
@@ -417,10 +441,17 @@ PYTHON: dict[str, list[str]] = {
         "on_question",
         "on_suspended",
     ],
-    "Inside a run": ["run", "RunInfo", "progress", "sleep", "cancelled"],
+    "Inside a run": ["run", "RunInfo", "progress", "sleep", "cancelled", "artifact", "Artifact"],
     "Embed a server": ["App"],
     "Ask and answer": ["Client", "AsyncClient", "Receipt", "RefusedError"],
-    "Errors": ["PullcordError", "PullcordRuntimeError", "StepFailedError", "StepTimeoutError", "ChildFailedError"],
+    "Errors": [
+        "PullcordError",
+        "PullcordRuntimeError",
+        "StepFailedError",
+        "StepTimeoutError",
+        "ChildFailedError",
+        "ArtifactError",
+    ],
 }
 METHODS: dict[str, list[str]] = {
     "App": ["run", "run_many", "validate", "cancel", "rerun", "ready", "reload", "start", "stop"],
@@ -468,7 +499,7 @@ def python_page() -> str:
 
 def _named(name: str, thing: Any) -> list[str]:
     simple = isinstance(thing, type) and issubclass(thing, BaseException)
-    frozen = name in ("RunInfo", "Receipt", "RefusedError")
+    frozen = name in ("RunInfo", "Artifact", "Receipt", "RefusedError")
     parts = [docstrings.markdown(thing, 3, f"`pc.{name}`", None if simple or frozen else f"pc.{name}")]
     if simple and name != "RefusedError":
         parts[-1] = parts[-1].replace("\n\n", f"\n\nCode `{thing.code}`. ", 1)

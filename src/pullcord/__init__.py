@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pullcord.app import App as App
     from pullcord.client import AsyncClient as AsyncClient
     from pullcord.client import Client as Client
+    from pullcord.core.artifact import Artifact as Artifact
+    from pullcord.core.artifact import artifact as artifact
     from pullcord.core.completion import completion as completion
     from pullcord.core.concurrency import Concurrency as Concurrency
     from pullcord.core.concurrency import Group as Group
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from pullcord.core.context import progress as progress
     from pullcord.core.context import run as run
     from pullcord.core.context import sleep as sleep
+    from pullcord.core.errors import ArtifactError as ArtifactError
     from pullcord.core.errors import ChildFailedError as ChildFailedError
     from pullcord.core.errors import PullcordError as PullcordError
     from pullcord.core.errors import PullcordRuntimeError as PullcordRuntimeError
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from pullcord.core.event import Skip as Skip
     from pullcord.core.event import event as event
     from pullcord.core.flow import flow as flow
+    from pullcord.core.keep import Keep as Keep
     from pullcord.core.notify import on_cancel as on_cancel
     from pullcord.core.notify import on_failure as on_failure
     from pullcord.core.notify import on_failures as on_failures
@@ -57,12 +61,15 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "App": "app",
+    "Artifact": "core.artifact",
+    "ArtifactError": "core.errors",
     "AsyncClient": "client",
     "ChildFailedError": "core.errors",
     "Client": "client",
     "Concurrency": "core.concurrency",
     "Cursor": "core.event",
     "Fire": "core.event",
+    "Keep": "core.keep",
     "Group": "core.concurrency",
     "PollError": "core.event",
     "Skip": "core.event",
@@ -76,6 +83,7 @@ _HOMES = {
     "RunInfo": "core.context",
     "StepFailedError": "core.errors",
     "StepTimeoutError": "core.errors",
+    "artifact": "core.artifact",
     "at": "core.timetable.kinds",
     "cancelled": "core.context",
     "completion": "core.completion",

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from pullcord.clock import Clock, SystemClock, rfc3339
+from pullcord.core.artifact import LIMIT
 from pullcord.core.canonical import canonical_json, parse_json
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.errors import ForbiddenError, LocationError, PullcordRuntimeError
 from pullcord.core.flow import Flow
+from pullcord.core.keep import Retention
 from pullcord.core.until import check_until
 from pullcord.engine.engine import Engine
 from pullcord.engine.locations import CodeLocation, locate_all
@@ -32,6 +34,7 @@ from pullcord.services.duty import Duty
 from pullcord.services.longruns import LongRuns
 from pullcord.services.looplag import LoopLag
 from pullcord.services.notifier import Notifier
+from pullcord.services.pruner import Pruner
 from pullcord.services.rescuer import Rescuer
 from pullcord.settings import default_workers
 from pullcord.store.commands.cancelling import CancelRun
@@ -65,6 +68,8 @@ class App:
         limits: how many runs of a group may be active at once, by the group's name.
         channels: where messages are sent, as the settings have them.
         notify: rules of notifications for all flows, and how they are told.
+        artifact_limit: how large one artifact may be, bytes.
+        retention: how long what is kept; see `Retention` for what holds unless given.
 
     Raises:
         LocationError: a location does not exist.
@@ -86,6 +91,8 @@ class App:
         limits: Mapping[str, int] | None = None,
         channels: Sequence[ChannelSettings] = (),
         notify: Notifying | None = None,
+        artifact_limit: int = LIMIT,
+        retention: Retention | None = None,
     ) -> None:
         self._limits = dict(limits or {})
         self.data_dir = Path(data_dir)
@@ -97,6 +104,8 @@ class App:
         self._workers = workers or default_workers()
         self._reload = reload
         self._only_new = only_new
+        self._artifact_limit = artifact_limit
+        self.retention = retention or Retention()
         self._patience = seconds(stop_patience)
         self._started = False
         self._reloads: set[asyncio.Task[None]] = set()
@@ -117,6 +126,7 @@ class App:
         self.engine = Engine(
             self.store, self.clock, self._locations, self._workers, Path.cwd(), only_new=self._only_new
         )
+        self.engine.artifacts["limit"] = self._artifact_limit
         self.engine.prepare()
         self.store.start()
         self.policy: Policy = LocalPolicy()
@@ -144,7 +154,8 @@ class App:
         self.lag = LoopLag()
         self.notifications = Notifications(self.store, self.clock, self._notifying)
         self.notifier = Notifier(self.store, self.clock, self._notifying)
-        self._services: list[Duty] = [Rescuer(self.engine), self.lag, LongRuns(self.store, self.clock)]
+        self.pruner = Pruner(self.store, self.clock, self.retention, by_itself=not self._only_new)
+        self._services: list[Duty] = [Rescuer(self.engine), self.lag, self.pruner, LongRuns(self.store, self.clock)]
         if self._reload:
             from pullcord.services.reloader import Reloader  # its library costs a server that never reloads 30 ms
 
@@ -283,13 +294,15 @@ class App:
         return list(await asyncio.gather(*(self.gate.submit(request) for request in requests)))
 
     async def wait(self, receipt: Receipt, timeout: float | None, until: str = "ended") -> bool:
-        """Wait for a receipt's run and put it into the receipt; say whether it is so.
+        """Wait for a receipt's run and put it into the receipt, unless it was pruned; say whether it is so.
 
         Raises:
             UsageError: `until` is nothing to wait for.
         """
         check_until(until)
         assert receipt.run_id is not None
+        if receipt.state is None:  # a replay of a run that was pruned meanwhile: it has ended long ago
+            return True
         receipt.run, reached = await self.watch.until(receipt.run_id, until, timeout)
         receipt.state = receipt.run["state"]
         return reached

@@ -9,18 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from pullcord.core.artifact import LIMIT as ARTIFACT_LIMIT
 from pullcord.core.concurrency import Group
 from pullcord.core.durations import seconds
 from pullcord.core.errors import DefinitionError, UsageError
+from pullcord.core.keep import Retention, retention_of
 from pullcord.core.rulebook import DefaultRule, read_defaults
 from pullcord.engine.locations import CodeLocation, read_locations
 from pullcord.notify.options import GIVE_UP, Notifying
 from pullcord.notify.settings import ChannelSettings, read_channels
 
-_FILE_ONLY = {"code", "channels", "limits", "notify"}
+_FILE_ONLY = {"code", "channels", "limits", "notify", "retention"}
 _KNOWN = _FILE_ONLY | {
     "data_dir", "database_url", "host", "port", "workers", "flows", "log_format", "log_level", "public_url",
-    "notify_for",
+    "notify_for", "artifact_limit",
 }  # fmt: skip
 
 AUTO: Final = "auto"
@@ -49,6 +51,8 @@ class Settings:
         public_url: the address under which people reach the server, for links in notifications; none without it.
         notify_for: for how many seconds a notification that nobody takes is tried again.
         limits: how many runs of a group of flows may be active at once, by the group's name.
+        artifact_limit: how large one artifact may be, bytes; 1 GiB unless given.
+        retention: how long runs, logs, artifacts, the ledger and histories of triggers are kept.
     """
 
     data_dir: Path = Path(".pullcord")
@@ -65,6 +69,8 @@ class Settings:
     notify: tuple[DefaultRule, ...] = ()
     public_url: str | None = None
     notify_for: float = GIVE_UP
+    artifact_limit: int = ARTIFACT_LIMIT
+    retention: Retention = field(default_factory=Retention)
 
     @property
     def notifying(self) -> Notifying:
@@ -90,7 +96,8 @@ def load_settings(
         arguments: what the command line gave; None counts as not given.
         environment: `PULLCORD_DATA_DIR`, `PULLCORD_DATABASE_URL`, `PULLCORD_FLOWS` (separated like `PATH`),
             `PULLCORD_HOST`, `PULLCORD_PORT`, `PULLCORD_WORKERS`, `PULLCORD_LOG_FORMAT`, `PULLCORD_LOG_LEVEL`,
-            `PULLCORD_PUBLIC_URL`, `PULLCORD_NOTIFY_FOR`.
+            `PULLCORD_PUBLIC_URL`, `PULLCORD_NOTIFY_FOR`,
+            `PULLCORD_ARTIFACT_LIMIT`.
         folder: where the settings file is looked for; the current one unless given.
 
     Raises:
@@ -119,6 +126,8 @@ def load_settings(
         notify_for=seconds(values.get("notify_for", GIVE_UP)),
         channels=read_channels(values.get("channels", {}), home),
         limits=_limits(values.get("limits", {})),
+        artifact_limit=_whole("artifact_limit", values.get("artifact_limit", ARTIFACT_LIMIT), 0, 2**50),
+        retention=retention_of(values.get("retention", {})),
     )
 
 

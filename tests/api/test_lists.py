@@ -24,7 +24,7 @@ REQUEST = {
     "request_id", "flow", "inputs", "outcome", "reason", "run_id", "trigger", "invoker", "source", "idempotency_key",
     "at",
 }  # fmt: skip
-REQUEST_MORE = {"scheduled_for", "code", "errors", "state", "note", "dry_run", "last_at", "count"}
+REQUEST_MORE = {"scheduled_for", "code", "errors", "state", "note", "dry_run", "last_at", "count", "run_pruned"}
 
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 
@@ -105,7 +105,7 @@ def test_the_item_of_a_request(api: Api, key: str) -> None:
         "reason": row["reason"], "run_id": receipt["run_id"], "trigger": {"kind": "manual", "name": None},
         "invoker": {"id": "owner", "kind": "local", "on_behalf_of": None}, "source": "http", "idempotency_key": key,
         "at": "", "code": None, "errors": None, "state": "", "note": "to see it", "dry_run": False,
-        "last_at": "", "count": 1, "scheduled_for": None,
+        "last_at": "", "count": 1, "scheduled_for": None, "run_pruned": False,
     }  # fmt: skip
     assert row["reason"]
 

@@ -49,6 +49,28 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+CONTENT = f"artifacts/0a/{'0b' * 31}"
+
+
+def test_artifacts_are_in_it_unless_they_are_left_out(data: Path, tmp_path: Path) -> None:
+    (data / CONTENT).parent.mkdir(parents=True)
+    (data / CONTENT).write_bytes(b"stored")
+    (data / "artifacts" / "tmp").mkdir()
+    (data / "artifacts" / "tmp" / "part").write_bytes(b"no content")
+    archive, without = tmp_path / "with.tar.gz", tmp_path / "without.tar.gz"
+    assert pack(data, archive).artifacts == 1
+    manifest = back_up(data, without, at="2026-01-01T00:00:00.000000Z", pullcord="0.1.0", artifacts=False)
+    assert manifest.artifacts is None
+    restore(archive, tmp_path / "new")
+    assert {name for name in files(tmp_path / "new") if name.startswith("artifacts")} == {CONTENT}
+    restore(without, tmp_path / "new", force=True)
+    assert files(tmp_path / "new")[CONTENT] == b"stored", "what is there may still be needed"
+    restore(archive, tmp_path / "new", force=True)
+    assert files(tmp_path / "new")[CONTENT] == b"stored"
+    restore(without, tmp_path / "newer")
+    assert not (tmp_path / "newer" / "artifacts").exists()
+
+
 def runs(folder: Path) -> list[tuple[int, str]]:
     with closing(sqlite3.connect(folder / "pullcord.db")) as connection:
         return connection.execute("SELECT id, state FROM runs ORDER BY id").fetchall()

@@ -5,22 +5,29 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from uuid_utils import uuid7
 
+from pullcord.core.artifact import content_path
 from pullcord.core.manifest import ISOLATED
 from pullcord.core.notify import on_failure
 from pullcord.core.states import Outcome, RunState
 from pullcord.store.commands.admit import Admit
+from pullcord.store.commands.artifacts import StoreArtifacts
+from pullcord.store.commands.claim import Claimed
 from pullcord.store.commands.keys import Identity
 from pullcord.store.commands.outbox import MarkNotification, SealNotifications
+from pullcord.store.commands.prune import PruneRuns
 from pullcord.store.commands.triggers import RegisterTriggers
 from pullcord.store.queries.invariants.documents import DOCUMENTS
 from pullcord.store.queries.invariants.examine import EXAMPLES, examine
 from pullcord.store.queries.invariants.invariant import Verdict
 from pullcord.store.queries.invariants.rules import INVARIANTS
 from pullcord.store.transaction import ignore
+from pullcord.wire import messages as kinds
 from tests.store.harness import (
     DAY,
     LANE,
@@ -50,12 +57,16 @@ def populate(server: Server) -> None:
     server.write(note(code="invalid_inputs", reason="n: is missing"))
     for _ in range(3):
         server.write(note(code="bad_request", reason="no JSON", repeat_key="malformed"))
+    (old,) = server.begin(admit("free", limited=False))
+    server.finish(finished(old))
+    assert server.write(PruneRuns([old.id], 0, ignore)).rows == 1
     asked = admit("free", limited=False, key="k", request_id="00000000-0000-7000-8000-000000000001")
     (first,) = server.begin(asked)
     server.admit(admit("free", limited=False, key="k"), admit("free", limited=False, key="k", dry_run=True))
     server.admit(admit("free", limited=False, key="k", sent="other", validated="other"))
     server.record(step(first, "s1"), step(first, "s2", "retrying", seq=2, error='{"type":"E","message":"m"}'))
     server.record(step(first, "s2", seq=2, attempt=2), step(first, "s3", "running", seq=3))
+    store_artifact(server, first)
     server.finish(finished(first))
     (again,) = server.begin(admit("free", limited=False, rerun_of=first.id))
     server.finish(finished(again, "failed", error='{"type":"E","message":"m"}'))
@@ -85,6 +96,16 @@ def populate(server: Server) -> None:
         server.write(SealNotifications([1], False, ignore))
     server.write(MarkNotification(1, "delivered", None, None, ignore))
     server.begin(admit("db", shared="group:db"))
+
+
+def store_artifact(server: Server, run: Claimed) -> None:
+    """Let a run store an artifact."""
+    message = [kinds.ARTIFACT, run.id, run.token, "s1", "work", "a.txt", "0a" * 32, 5, None, None]
+    with TemporaryDirectory() as name:
+        content = Path(name) / content_path("0a" * 32)
+        content.parent.mkdir()
+        content.write_text("bytes")
+        assert server.write(StoreArtifacts(Path(name), [message], ignore)).refused == []
 
 
 def delivery(body: str = "body") -> Admit:
@@ -119,9 +140,12 @@ BREAK: Mapping[str, Sequence[str]] = {
     "every admitted request has its run": ["DELETE FROM runs WHERE state = 'scheduled'"],
     "every run's admission is in the audit once": [
         "INSERT INTO audit (id, at, invoker, action, subject_id) SELECT 1000, at, invoker, action, subject_id "
-        "FROM audit WHERE action = 'run.admit' AND id = (SELECT min(id) FROM audit)"
+        "FROM audit WHERE id = (SELECT max(id) FROM audit WHERE action = 'run.admit')"
     ],
     "every audit entry is about a run that exists": ["DELETE FROM runs WHERE state = 'cancelled'"],
+    "a run is gone because it was pruned": ["UPDATE pruned SET rows = rows + 1 WHERE kind = 'runs'"],
+    "a pruned run is gone": ["UPDATE requests SET pruned_run = uuid WHERE outcome = 'admitted'"],
+    "every artifact is of a run that has begun": ["UPDATE artifacts SET run_id = 1000"],
     "every key is held by a request that exists": ["UPDATE keys SET request_id = 1000"],
     "every run comes from an admitted request": ["UPDATE requests SET outcome = 'skipped' WHERE outcome = 'admitted'"],
     "every run is what was asked for": ["UPDATE runs SET flow = 'other' WHERE state = 'waiting'"],
@@ -307,6 +331,9 @@ class Traffic(threading.Thread):
         server.finish(*[finished(run, "failed", error="{}", retry_at=server.clock.now()) for run in runs[:1]])
         server.finish(*[finished(run) for run in runs])
         server.queue_due()
+        ended = [row["id"] for row in server.rows("SELECT id FROM runs WHERE state = 'succeeded'")]
+        server.write(PruneRuns(ended[:10], 0, ignore))
+        server.write(PruneRuns(ended[10:20], 2**62, ignore))
 
     def stop(self) -> None:
         self._enough.set()

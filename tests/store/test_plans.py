@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from pullcord.store.commands.admit import Admit
+from pullcord.store.commands.artifacts import DropContents, StoreArtifacts
 from pullcord.store.commands.cancelling import CancelRun
 from pullcord.store.commands.claim import Claimed, claim
 from pullcord.store.commands.journal import FinishRuns, RecordSteps
@@ -20,18 +22,30 @@ from pullcord.store.commands.keys import REQUEST_ID, Identity
 from pullcord.store.commands.ledger import Note
 from pullcord.store.commands.lifecycle import LoseRuns, QueueDue, SetWaiting, Start
 from pullcord.store.commands.overlap import place
+from pullcord.store.commands.prune import PruneArtifacts, PruneRequests, PruneRuns
 from pullcord.store.connection import Connection
 from pullcord.store.hints import Hints
 from pullcord.store.queries.flows import counts, last_runs
 from pullcord.store.queries.limits import explain_waiting
 from pullcord.store.queries.page import Page
 from pullcord.store.queries.requests import RequestFilter, find_originals, get_request, list_requests
+from pullcord.store.queries.retention import (
+    Kept,
+    beyond,
+    flows_with_runs,
+    prunable_artifacts,
+    prunable_history,
+    prunable_requests,
+    prunable_runs,
+    spared_runs,
+)
 from pullcord.store.queries.runs import RunFilter, list_runs, load_runs, run_number
 from pullcord.store.sqlite import SQLiteConnection
 from pullcord.store.transaction import Transaction, ignore
+from pullcord.wire import messages as kinds
 from tests.store.harness import LANE, NOON, Server, SQLiteDatabase, admit, finished, note, step
 
-TABLES = "runs|requests|steps|keys|slots|audit"
+TABLES = "runs|requests|steps|keys|slots|audit|artifacts|trigger_history"
 SCAN = re.compile(r"^SCAN (\w+)(?: USING (?:COVERING )?INDEX (\w+))?")
 
 
@@ -324,6 +338,54 @@ def test_writes_begin_at_an_index(recorder: Recorder, filled: Server, partial: s
         Start.apply(tx, [Start(ignore)])
     assert recorder.statements
     assert complaints(recorder, partial, sorting=kind == "start") == [], "a start gathers the lanes of all that wait"
+
+
+@pytest.mark.parametrize("kind", ["runs", "requests", "artifacts", "contents", "store"])
+def test_pruning_begins_at_an_index(
+    recorder: Recorder, filled: Server, partial: set[str], kind: str, tmp_path: Path
+) -> None:
+    tx = transaction(recorder, filled)
+    filled.connection.execute("UPDATE runs SET state = 'succeeded', ended_at = 1 WHERE state = 'running' AND id < 9")
+    if kind == "runs":
+        assert PruneRuns.apply(tx, [PruneRuns([1, 2, 3], NOON * 2, ignore)])[0].rows == 3
+    elif kind == "requests":
+        PruneRequests.apply(tx, [PruneRequests([1, 2, 3], NOON * 2, ignore)])
+    elif kind == "artifacts":
+        PruneArtifacts.apply(tx, [PruneArtifacts([1, 2, 3], ignore)])
+    elif kind == "contents":
+        DropContents.apply(tx, [DropContents(tmp_path, ["0a" * 32], 0.0, ignore)])
+    else:
+        (run, *_) = held(filled)
+        (tmp_path / "0a").mkdir()
+        (tmp_path / "0a" / ("0a" * 31)).touch()
+        message = [kinds.ARTIFACT, run.id, run.token, "s", None, "a", "0a" * 32, 0, None, None]
+        StoreArtifacts.apply(tx, [StoreArtifacts(tmp_path, [message], ignore)])
+    assert recorder.statements
+    # The newest request is looked up at the end of its table's own index.
+    wrong = [line for line in complaints(recorder, partial) if not line.startswith("SEARCH")]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", ["runs", "requests", "history", "artifacts", "spared", "beyond", "flows"])
+def test_what_may_be_pruned_is_found_along_an_index(recorder: Recorder, partial: set[str], name: str) -> None:
+    connection = connection_of(recorder)
+    rule = Kept(NOON, NOON, NOON, 3, frozenset())
+    if name == "runs":
+        prunable_runs(connection, "free", rule, 0)
+    elif name == "requests":
+        prunable_requests(connection, NOON, 0, 0)
+    elif name == "history":
+        prunable_history(connection, NOON, 0)
+    elif name == "artifacts":
+        prunable_artifacts(connection, {"free": rule}, 0)
+    elif name == "spared":
+        spared_runs(connection, "free")
+    elif name == "beyond":
+        beyond(connection, "free", 10)
+    else:
+        flows_with_runs(connection)
+    assert recorder.statements
+    assert complaints(recorder, partial) == []
 
 
 def test_counting_runs_that_have_not_ended_looks_at_no_others(recorder: Recorder, partial: set[str]) -> None:

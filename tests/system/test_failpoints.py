@@ -31,7 +31,8 @@ CANCEL = tuple(name for name in NAMES if name.startswith("cancel."))
 STOP = ("worker.before_stop", "worker.after_stop")
 FIRE = tuple(name for name in NAMES if name.startswith("fire."))
 NOTIFY = tuple(name for name in NAMES if name.startswith("notify."))
-"""A load passes none of these: only triggers do, who cancels, and flows that tell (`test_notifications`)."""
+KEPT = tuple(name for name in NAMES if name.startswith(("artifact.", "prune.")))
+"""A load passes none of these: only triggers do, who cancels, and what `test_artifacts` does."""
 
 OUTLIVED = ("worker.", "template.")
 """What begins so kills a process that the server outlives."""
@@ -57,7 +58,7 @@ def provoke(name: str, server: Server, load: Load) -> None:
         server.spawn()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in CANCEL + STOP + FIRE + NOTIFY])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in CANCEL + STOP + FIRE + NOTIFY + KEPT])
 def test_nothing_is_lost_when_a_process_dies_at(name: str, serve: Start, tmp_path: Path, log: Path) -> None:
     marker = tmp_path / "marker"
     marker.touch()  # A point whose marker is there does not fire: removing it arms the point in mid-load.

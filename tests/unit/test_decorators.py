@@ -129,6 +129,7 @@ def test_the_settings_reach_the_manifest() -> None:
         isolated=True,
         notify=[pc.on_failure("ops")],
         version="7",
+        keep=pc.Keep(runs="30d", count=1000, logs="forever"),
     )(double_it)
     assert made.version == "7"
     assert made.settings.as_json() == {
@@ -138,6 +139,7 @@ def test_the_settings_reach_the_manifest() -> None:
         "tags": ["b", "a"],
         "isolated": True,
         "notify": [{"event": "run.failed", "channels": ["ops"]}],
+        "keep": {"runs": 30 * 86_400.0, "logs": "forever", "count": 1000},
     }
 
 

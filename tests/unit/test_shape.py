@@ -41,6 +41,8 @@ GOOD: list[list[Any]] = [
     [kinds.STEP, 1, 1, 1, "abc", 1, "work", 1, "failed", AT, AT, None, ERROR, None],
     [kinds.STEP, 1, 1, 1, "abc", 1, "work", 1, "interrupted", AT, AT, None, None, None],
     [kinds.STOPPING, 1, 1, True],
+    [kinds.ARTIFACT, 1, 1, "abc", "work", "report.html", "0a" * 32, 0, "text/html", "a report"],
+    [kinds.ARTIFACT, 1, 1, "abc", None, "ü", "0a" * 32, 2**62, None, None],
     [kinds.FINISHED, 1, 1, "succeeded", "null", None],
     [kinds.FINISHED, 1, 1, "failed", None, ERROR],
     [kinds.RELEASED, 1, 1],

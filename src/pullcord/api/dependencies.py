@@ -82,9 +82,9 @@ def body_of(model: type[M], *, optional: bool = False) -> Any:
     return Depends(read)
 
 
-def json_response(value: Any) -> Response:
+def json_response(value: Any, status: int = 200) -> Response:
     """Return JSON directly: FastAPI would walk through every value first, which costs more than admitting a run."""
-    return Response(to_json(value), media_type="application/json")
+    return Response(to_json(value), status, media_type="application/json")
 
 
 def receipt_response(receipt: Receipt) -> Response:

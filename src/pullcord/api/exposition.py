@@ -26,6 +26,8 @@ from pullcord.app import App
 from pullcord.core.errors import StoreError
 from pullcord.core.states import ENDED, RunState, StepState
 from pullcord.histogram import Histogram
+from pullcord.services.pruner import LOGS
+from pullcord.store.commands.prune import ARTIFACTS, HISTORY, REQUESTS, RUNS
 from pullcord.store.connection import Connection
 from pullcord.store.queries.flows import counts, oldest_queued
 from pullcord.store.queries.outbox import outbox_figures
@@ -170,6 +172,9 @@ class Exposition:
             "pullcord_commit_commands": {(): written.commands},
             "pullcord_write_queue": {(): store.waiting},
             "pullcord_store_failures_total": written.failures.copy(),
+            "pullcord_pruned_total": {
+                kind: self._app.pruner.totals[kind] for kind in (RUNS, REQUESTS, HISTORY, ARTIFACTS, LOGS)
+            },
             "pullcord_data_free_bytes": {(): shutil.disk_usage(self._app.data_dir).free},
         }
 

@@ -114,6 +114,10 @@ METRICS: Final = {
             "pullcord_store_failures_total", COUNTER, "Commands that could not be written, by error code.", ("code",)
         ),
         Metric("pullcord_store_size_bytes", GAUGE, "Size of the database."),
+        Metric(
+            "pullcord_pruned_total", COUNTER,
+            "Runs, requests, lines of histories, artifacts and logs that were kept long enough and deleted.", ("kind",),
+        ),
         Metric("pullcord_data_free_bytes", GAUGE, "Free space on the disk of the data folder."),
         # the server
         Metric("pullcord_http_requests_total", COUNTER, "HTTP calls, by route.", ("method", "route", "status")),

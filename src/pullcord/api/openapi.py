@@ -29,6 +29,7 @@ JSON: Final = "application/json"
 STREAM: Final = "text/event-stream"
 LINES: Final = "application/x-ndjson"
 METRICS: Final = "text/plain"
+ANY: Final = "*/*"
 
 _LIST: Final = (401, 422, 503)
 _LOOK: Final = (401, 404, 422, 503)
@@ -63,6 +64,12 @@ _RESUME: Final = {
     "name": "Last-Event-ID",
     "in": "header",
     "description": "the id of the last event that was seen; the stream goes on behind it",
+    "schema": {"type": "string"},
+}
+_RANGE: Final = {
+    "name": "Range",
+    "in": "header",
+    "description": "a part of the content, such as `bytes=0-1023`",
     "schema": {"type": "string"},
 }
 _ASK: Final = [
@@ -117,6 +124,11 @@ _CALLS: Final[dict[tuple[str, str], _Call]] = {
         {200: ("`log` and `end` events; or, when `Accept` asks for it, the lines there are now", "")},
         _LOOK, media=(STREAM, LINES), parameters=[_RESUME],
     ),
+    ("get", "/v1/runs/{run_id}/artifacts"): _Call({200: ("artifacts by name", "ArtifactPage")}, _LOOK),
+    ("get", "/v1/runs/{run_id}/artifacts/{name}"): _Call(
+        {200: ("the content", ""), 206: ("a part of it", ""), 304: ("the one that is known already", "")},
+        (*_LOOK, 400, 416), media=(ANY,), parameters=[_RANGE],
+    ),
     ("post", "/v1/runs/{run_id}/cancel"): _Call(
         {202: ("the run", "Run")}, (*_SEND, 401, 403, 404, 409, 503), CancelRequest, optional=True
     ),
@@ -131,6 +143,9 @@ _CALLS: Final[dict[tuple[str, str], _Call]] = {
     ("post", "/v1/flows/{name}/validate"): _Call(
         {200: ("whether the inputs are valid", "Validation")}, (*_SEND, 401, 404, 503), ValidateRequest
     ),
+    ("get", "/v1/retention"): _Call({200: ("how long things are kept", "Retention")}, _LIST),
+    ("get", "/v1/retention/preview"): _Call({200: ("what would be pruned", "Pruning")}, _LIST),
+    ("post", "/v1/retention/prune"): _Call({202: ("it has begun", "Retention")}, (401, 403, 422, 503)),
     ("get", "/v1/triggers"): _Call({200: ("triggers by name", "TriggerPage")}, _LIST),
     ("get", "/v1/triggers/{trigger}"): _Call({200: ("the trigger", "Trigger")}, _LOOK),
     ("patch", "/v1/triggers/{trigger}"): _Call(
@@ -242,7 +257,7 @@ def _fill(operation: dict[str, Any], call: _Call) -> None:
 
 
 def _answer(description: str, media: tuple[str, ...], name: str) -> Schema:
-    if STREAM in media:  # OpenAPI 3.1 has no words for the items of a stream
+    if STREAM in media or ANY in media:  # OpenAPI 3.1 has no words for the items of a stream
         return {"description": description, "content": {kind: {} for kind in media}}
     schema = ref(name) if name else {"type": "object"} if media == (JSON,) else {"type": "string"}
     return {"description": description, "content": {kind: {"schema": schema} for kind in media}}

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 import pullcord
 from pullcord.api.admission import invalid, refuse, source_of
+from pullcord.api.artifacts import add_artifacts
 from pullcord.api.auth import Authenticator
 from pullcord.api.batch import submit_batch
 from pullcord.api.channels import add_channels
@@ -38,6 +39,7 @@ from pullcord.api.models import CancelRequest, RerunRequest, ValidateRequest, mo
 from pullcord.api.notifications import add_notifications
 from pullcord.api.openapi import describe
 from pullcord.api.problems import problem, problem_of, unexpected_problem
+from pullcord.api.retention import add_retention
 from pullcord.api.stream import RunStream, ndjson
 from pullcord.api.traffic import LOGGED, route_of
 from pullcord.api.triggers import add_triggers
@@ -140,6 +142,8 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
 
     add_triggers(rest, app)
     add_notifications(rest, app)
+    add_artifacts(rest, app)
+    add_retention(rest, app)
     add_limits(rest, app)
     add_channels(rest, app)
 

@@ -130,6 +130,7 @@ _LEDGER_ROW: Final[Schema] = {
     "note": _MAYBE_TEXT,
     "idempotency_key": _MAYBE_TEXT,
     "dry_run": _FLAG,
+    "run_pruned": _FLAG,
     "scheduled_for": _MAYBE_TIME,
     "at": _TIME,
     "last_at": _TIME,
@@ -281,6 +282,27 @@ _STEP: Final[Schema] = {
     "error": _or_null(ref("Failure")),
 }
 
+_ARTIFACT: Final[Schema] = {
+    "name": _TEXT,
+    "size": _NUMBER,
+    "sha256": _TEXT,
+    "media_type": _MAYBE_TEXT,
+    "description": _MAYBE_TEXT,
+    "step": _MAYBE_TEXT,
+    "at": _TIME,
+}
+_KEPT: Final[Schema] = {
+    name: {"anyOf": [{"type": "number"}, {"type": "string", "enum": ["forever"]}]}
+    for name in ("runs", "logs", "artifacts", "ledger", "trigger_history")
+} | {"count": {"type": ["integer", "null"]}}
+_PRUNED: Final[Schema] = {"kind": _TEXT, "of": _MAYBE_TEXT, "count": _NUMBER, "bytes": {"type": ["integer", "null"]}}
+_PRUNING: Final[Schema] = {
+    "began": _TIME,
+    "ended": _MAYBE_TIME,
+    "failure": _MAYBE_TEXT,
+    "items": listed(_object(_PRUNED)),
+}
+
 
 def _page(item: str, **more: Schema) -> Schema:
     return _object({"items": listed(ref(item)), "next": _MAYBE_TEXT, **more})
@@ -299,6 +321,12 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "RunPage": _page("RunSummary"),
     "Step": _object(_STEP),
     "Run": _object({**_SUMMARY, "error": _or_null(ref("Failure")), "steps": listed(ref("Step")), "result": {}}),
+    "Artifact": _object(_ARTIFACT),
+    "ArtifactPage": _page("Artifact"),
+    "Retention": _object(
+        {"retention": _object(_KEPT), "flows": _MAP, "pruning": _FLAG, "last": _or_null(ref("Pruning"))}
+    ),
+    "Pruning": _object(_PRUNING),
     "LedgerRow": _object(_LEDGER_ROW),
     "LedgerPage": _page("LedgerRow"),
     "Flow": _object(_FLOW),

@@ -170,6 +170,7 @@ async def _serve(
         settings.flows, settings.data_dir, workers=settings.workers, code=settings.code, reload=reload,
         stop_patience=DRAIN, database_url=settings.database_url, channels=settings.channels, limits=settings.limits,
         notify=settings.notifying,
+        artifact_limit=settings.artifact_limit,        retention=settings.retention,
     )  # fmt: skip
     try:
         await app.start()
@@ -228,6 +229,7 @@ class LocalServer:
             settings.flows, settings.data_dir, workers=settings.workers, code=settings.code, only_new=True,
             stop_patience=DRAIN, database_url=settings.database_url, channels=settings.channels, limits=settings.limits,
             notify=settings.notifying,
+            artifact_limit=settings.artifact_limit,            retention=settings.retention,
         )  # fmt: skip
         self._listener: Listener | None = None
 

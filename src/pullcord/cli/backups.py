@@ -33,10 +33,13 @@ def backup(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace the file when it is there.")] = False,
+    artifacts: Annotated[
+        bool, typer.Option("--artifacts/--no-artifacts", help="Take the files along that runs have stored.")
+    ] = True,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Write the database and the runs' logs into one archive, also while a server runs; the token is left out."""
+    """Write database, logs and artifacts into one archive, also while a server runs; the token is left out."""
     from dataclasses import asdict
 
     import pullcord
@@ -48,7 +51,9 @@ def backup(
     target = file or Path(f"pullcord-backup-{stamp()}.tar.gz")
     at = rfc3339(SystemClock().now()) or ""
     with _shown(as_json) as progress:
-        manifest = back_up(folder, target, at=at, pullcord=pullcord.__version__, force=force, progress=progress)
+        manifest = back_up(
+            folder, target, at=at, pullcord=pullcord.__version__, force=force, artifacts=artifacts, progress=progress
+        )
     size = target.stat().st_size
     if as_json:
         from pullcord.cli.output import emit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -64,6 +65,7 @@ def examine(data_dir: Path | None, whole: bool = False) -> list[Finding]:
         from pullcord.cli.database import database
 
         findings += _folder(settings.data_dir)
+        findings += _sizes(settings.data_dir)
         findings += database(settings, whole)
     findings += _flows(settings, answer)
     findings += [
@@ -149,6 +151,24 @@ def _folder(folder: Path) -> Iterator[Finding]:
     if token.exists() and token.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         yield Finding("token", "wrong", f"{token} is readable by other users", f"chmod 600 {token}, then restart")
     yield _space(folder)
+
+
+def _sizes(folder: Path) -> Iterator[Finding]:
+    """Say how much there is of what retention deletes; the database is told of elsewhere."""
+    from pullcord.cli.output import amount
+
+    parts = [(name, _size_below(folder / name)) for name in ("logs", "artifacts")]
+    if any(size for _, size in parts):
+        yield Finding("files", "ok", ", ".join(f"{name} {amount(size)}" for name, size in parts if size))
+
+
+def _size_below(folder: Path) -> int:
+    size = 0
+    for root, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                size += Path(root, name).stat().st_size
+    return size
 
 
 def _space(folder: Path) -> Finding:

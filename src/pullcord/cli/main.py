@@ -14,6 +14,7 @@ from pullcord.cli.doctor import doctor
 from pullcord.cli.failing import Group
 from pullcord.cli.ledger import why
 from pullcord.cli.options import DataDir, Json
+from pullcord.cli.prune import prune
 from pullcord.cli.run import run
 from pullcord.cli.server import dev, serve
 from pullcord.cli.starter import init
@@ -55,6 +56,7 @@ app.command("why")(why)
 app.command("top")(top)
 app.command("init")(init)
 app.command("doctor")(doctor)
+app.command("prune")(prune)
 app.command("backup")(backup)
 app.command("restore")(restore)
 

@@ -172,6 +172,15 @@ def span(seconds: float) -> str:
     return " ".join([*parts, *([f"{rest:g} s"] if rest else [])])
 
 
+def amount(size: int) -> str:
+    """Return a size in bytes for people."""
+    if size < 1000:
+        return f"{size} B"
+    if size < 1_000_000:
+        return f"{size / 1024:.1f} KB"
+    return f"{size / 1024**2:.1f} MB" if size < 1_000_000_000 else f"{size / 1024**3:.1f} GB"
+
+
 def who(invoker: dict[str, Any]) -> str:
     """Return who asked, with those on whose behalf."""
     return " for ".join([invoker["id"], *(invoker.get("on_behalf_of") or [])])

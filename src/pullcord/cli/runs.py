@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pullcord.cli.artifacts import artifacts, download
 from pullcord.cli.connect import connect
 from pullcord.cli.failing import Group
 from pullcord.cli.options import All, DataDir, Inputs, InputsFile, Json, Limit, Reason, Wait
@@ -124,6 +125,10 @@ def rerun(
     from pullcord.cli.again import run_again
 
     raise typer.Exit(asyncio.run(run_again(run_id, inputs, inputs_file, wait, data_dir, as_json)))
+
+
+app.command("artifacts")(artifacts)
+app.command("download")(download)
 
 
 def fetch(source: Any, filters: dict[str, Any], limit: int, everything: bool) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import ExitStack, aclosing
+from pathlib import Path
 from typing import TypeVar
 
 import httpx2
@@ -12,6 +13,7 @@ import httpx2
 from pullcord.client import calls, transport
 from pullcord.client.calls import Call
 from pullcord.client.discovery import Address, short_path
+from pullcord.client.downloads import Download, Told
 from pullcord.client.errors import ServerUnreachableError, error_of
 from pullcord.client.events import Event, EventReader, Following
 
@@ -47,6 +49,20 @@ class AsyncConnection:
                     raise transport.unreachable(address, call, error) from None
                 await asyncio.sleep(transport.PAUSES[tries])
                 tries += 1
+
+    async def download(self, path: str, target: Path, told: Told | None = None) -> None:
+        """Receive a content into a file; see `Connection.download`."""
+        client, address = await self._opened()
+        try:
+            async with client.stream("GET", path, headers={"accept-encoding": "identity"}) as response:
+                if response.status_code != 200:
+                    raise error_of(response.status_code, calls.parsed(await response.aread()))
+                with Download(target, response.headers, told) as file:
+                    async for piece in response.aiter_bytes():
+                        file.write(piece)
+        except httpx2.TransportError as error:
+            self._forget(address)
+            raise transport.unreachable(address, None, error) from None
 
     async def follow(self, path: str, state: Following) -> AsyncGenerator[Event | None]:
         """Yield events and signs of life, going on after lost connections, until the end or the time is over."""

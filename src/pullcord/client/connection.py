@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TypeVar
 
 import httpx2
@@ -13,6 +14,7 @@ import httpx2
 from pullcord.client import calls, transport
 from pullcord.client.calls import Call
 from pullcord.client.discovery import Address, short_path
+from pullcord.client.downloads import Download, Told
 from pullcord.client.errors import ServerUnreachableError, error_of
 from pullcord.client.events import Event, EventReader, Following
 
@@ -49,6 +51,26 @@ class Connection:
                     raise transport.unreachable(address, call, error) from None
                 time.sleep(transport.PAUSES[tries])
                 tries += 1
+
+    def download(self, path: str, target: Path, told: Told | None = None) -> None:
+        """Receive a content into a file.
+
+        Raises:
+            NotFoundError: there is nothing at this address.
+            DownloadError: it did not arrive whole.
+            UsageError: the file cannot be written.
+        """
+        client, address = self._opened()
+        try:
+            with client.stream("GET", path, headers={"accept-encoding": "identity"}) as response:
+                if response.status_code != 200:
+                    raise error_of(response.status_code, calls.parsed(response.read()))
+                with Download(target, response.headers, told) as file:
+                    for piece in response.iter_bytes():
+                        file.write(piece)
+        except httpx2.TransportError as error:
+            self._forget(address)
+            raise transport.unreachable(address, None, error) from None
 
     def follow(self, path: str, state: Following) -> Iterator[Event | None]:
         """Yield events and signs of life, going on after lost connections, until the end or the time is over."""

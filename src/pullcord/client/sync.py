@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from pullcord.client import calls
+from pullcord.client import calls, downloads
 from pullcord.client.calls import Moment, Page, Wait, Wanted
 from pullcord.client.channels import Channels
 from pullcord.client.connection import Connection
 from pullcord.client.discovery import checked_url, find_server
+from pullcord.client.downloads import Told
 from pullcord.client.events import Event, Following, shows
 from pullcord.client.limits import Limits
 from pullcord.client.notifications import Notifications
+from pullcord.client.retention import Retention
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.until import check_until, reached
 from pullcord.gate.request import Receipt
@@ -81,6 +83,32 @@ class Runs:
     def logs(self, run_id: str) -> Lines:
         """Return the log lines there are now: `{"at", "level", "logger", "text"}`."""
         return self._connection.send(calls.logs(run_id))
+
+    def artifacts(self, run_id: str) -> Lines:
+        """Return the artifacts of a run by name: `{"name", "size", "sha256", "media_type", "step", "at"}`, and more.
+
+        Raises:
+            NotFoundError: there is no such run.
+        """
+        return self._connection.send(downloads.list_artifacts(run_id))
+
+    def download(self, run_id: str, name: str, target: str | Path | None = None, told: Told | None = None) -> Path:
+        """Download an artifact into a file, and return that; it appears when all of it is there and checked.
+
+        Args:
+            run_id: the run.
+            name: the artifact's name.
+            target: the file, replaced when it is there; the artifact's name in the current folder unless given.
+            told: is told how many bytes are there, and how many there will be.
+
+        Raises:
+            NotFoundError: there is no such run or artifact.
+            DownloadError: it did not arrive whole.
+            UsageError: the file cannot be written.
+        """
+        path = downloads.target_of(target, name)
+        self._connection.download(downloads.artifact_path(run_id, name), path, told)
+        return path
 
     def events(self, run_id: str, *, after: str | None = None) -> Iterator[Event]:
         """Yield what happens to a run, from the beginning to its end; goes on after a lost connection.
@@ -326,6 +354,7 @@ class Client:
         self.runs = Runs(self._connection)
         self.flows = Flows(self._connection)
         self.requests = Requests(self._connection)
+        self.retention = Retention(self._connection)
         self.triggers = Triggers(self._connection)
         self.notifications = Notifications(self._connection)
         self.limits = Limits(self._connection)

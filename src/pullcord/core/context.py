@@ -14,6 +14,7 @@ from pullcord.core.durations import Duration, seconds
 from pullcord.core.errors import PullcordRuntimeError
 
 if TYPE_CHECKING:
+    from pullcord.core.artifact import Artifact, Wanted
     from pullcord.core.flow import Flow
     from pullcord.core.step import Step
 
@@ -72,6 +73,9 @@ class Runtime(Protocol):
 
     def cancelled(self) -> bool:
         """Say whether somebody asked to cancel the run."""
+
+    def artifact(self, wanted: Wanted) -> Artifact | Awaitable[Artifact]:
+        """Store a file or content with the run; an awaitable in async code."""
 
 
 current: ContextVar[Runtime | None] = ContextVar("pullcord_run", default=None)

@@ -226,6 +226,23 @@ class ChildFailedError(RunError):
         self.args = (message, flow, state)
 
 
+class ArtifactError(RunError):
+    """A file cannot be stored with the run: it is missing, no file, too large, changed meanwhile, or the disk is full.
+
+    Attributes:
+        name: what the artifact was to be called.
+        why: `missing`, `not_a_file`, `unreadable`, `too_large`, `changed` or `disk`.
+    """
+
+    code = "artifact_not_stored"
+
+    def __init__(self, message: str, name: str, why: str) -> None:
+        super().__init__(message)
+        self.name = name
+        self.why = why
+        self.args = (message, name, why)
+
+
 class CodeChangedError(RunError):
     """After a deploy the flow asked for other steps than were recorded (design rule 7)."""
 

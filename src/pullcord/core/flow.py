@@ -13,6 +13,7 @@ from pullcord.core.context import current
 from pullcord.core.durations import Duration
 from pullcord.core.errors import DefinitionError
 from pullcord.core.inputs import InputModel
+from pullcord.core.keep import Keep
 from pullcord.core.notify import Rule, notify_of
 from pullcord.core.results import ResultCodec
 from pullcord.core.retry import Retry, retry_of
@@ -34,6 +35,7 @@ class FlowSettings:
         tags: words to find the flow by.
         isolated: whether every run gets a worker process of its own.
         notify: who is told of what.
+        keep: how long its runs are kept.
     """
 
     concurrency: Concurrency
@@ -42,6 +44,7 @@ class FlowSettings:
     tags: tuple[str, ...]
     isolated: bool
     notify: tuple[Rule, ...] = ()
+    keep: Keep | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the settings as a JSON object, as manifests carry them."""
@@ -52,6 +55,7 @@ class FlowSettings:
             "tags": list(self.tags),
             "isolated": self.isolated,
             "notify": [rule.as_json() for rule in self.notify],
+            "keep": None if self.keep is None else self.keep.as_json(),
         }
 
 
@@ -127,6 +131,12 @@ def _tags_of(tags: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tags))
 
 
+def _keep_of(keep: Keep | None) -> Keep | None:
+    if keep is not None and not isinstance(keep, Keep):
+        raise DefinitionError(f"keep is a pc.Keep, for example pc.Keep(runs='30d'), not {keep!r}")
+    return keep
+
+
 def _triggers_of(triggers: Sequence[Declaration]) -> tuple[Declaration, ...]:
     if not isinstance(triggers, list | tuple) or not all(isinstance(item, Declaration) for item in triggers):
         raise DefinitionError(
@@ -147,6 +157,7 @@ def flow(
     timeout: Duration | None = None,
     tags: Sequence[str] = (),
     isolated: bool = False,
+    keep: Keep | None = None,
     triggers: Sequence[Declaration] = (),
     notify: Sequence[Rule] = (),
 ) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
@@ -161,6 +172,7 @@ def flow(
     timeout: Duration | None = None,
     tags: Sequence[str] = (),
     isolated: bool = False,
+    keep: Keep | None = None,
     triggers: Sequence[Declaration] = (),
     notify: Sequence[Rule] = (),
 ) -> Flow[P, R] | Callable[[Callable[P, R]], Flow[P, R]]:
@@ -175,6 +187,7 @@ def flow(
         timeout: how long one attempt may take.
         tags: words to find the flow by.
         isolated: give every run a worker process of its own.
+        keep: how long its runs, their logs and their artifacts are kept; the server's setting unless given.
         triggers: schedules, events, hooks and ends of other flows that ask for runs.
         notify: rules that say which channels are told of what, such as `pc.on_failure("ops-mail")`.
 
@@ -188,6 +201,7 @@ def flow(
         tags=_tags_of(tags),
         isolated=isolated,
         notify=notify_of(notify),
+        keep=_keep_of(keep),
     )
 
     def declare(target: Callable[P, R]) -> Flow[P, R]:

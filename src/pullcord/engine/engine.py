@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pullcord.clock import Clock
+from pullcord.core.artifact import FOLDER, LIMIT
 from pullcord.core.errors import StoreError
 from pullcord.core.manifest import ISOLATED
 from pullcord.core.states import ENDED, RunState
@@ -77,6 +78,7 @@ class Engine:
         leaving: the workers of locations that are served no longer, until their runs have ended.
         child_gate: set by the composition root.
         declared: likewise.
+        artifacts: what workers are told about them: `{"folder", "limit"}`.
         known_triggers: digest of the triggers of each location that are registered.
     """
 
@@ -95,6 +97,7 @@ class Engine:
         self.journal = Journal(self)
         self.deploys = Deploys(self)
         self.catalog = Catalog(locations, {})
+        self.artifacts: dict[str, Any] = {"folder": str(store.folder.absolute() / FOLDER), "limit": LIMIT}
         self.uuids: dict[int, str] = {}
         self.known_triggers: dict[str, str] = {}
         self.make_fleet: Callable[[CodeLocation], Fleet] = lambda location: Fleet(self, location, workers, cwd)

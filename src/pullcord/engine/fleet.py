@@ -425,7 +425,7 @@ class Fleet:
         loop.call_later(LOADING, self._overdue, worker)
         way = {SHARED: "run", ALONE: "run", APART: "poll"}.get(role, "control")
         known = self.engine.known_triggers.get(location.name)
-        worker.send([kinds.LOAD, location.name, location.kind, location.target, way, known])
+        worker.send([kinds.LOAD, location.name, location.kind, location.target, way, known, self.engine.artifacts])
         return worker
 
     async def _fork(

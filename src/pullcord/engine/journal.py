@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pullcord.core.errors import StoreError
@@ -15,6 +16,7 @@ from pullcord.engine import hub as news
 from pullcord.engine.logfiles import log_item
 from pullcord.engine.worker import Assignment, WorkerHandle
 from pullcord.failpoints import hit
+from pullcord.store.commands.artifacts import NotStored, StoreArtifacts
 from pullcord.store.commands.journal import Ended, FinishRuns, Recorded, RecordSteps
 from pullcord.store.commands.lifecycle import LoseRuns, SetWaiting
 from pullcord.wire import messages as kinds
@@ -41,9 +43,12 @@ class Journal:
         steps: list[Message] = []
         ends: list[Message] = []
         unsettled: set[int] = set()
+        stored: list[Message] = []
         for message in messages:
             kind = message[0]
-            if kind == kinds.STEP:
+            if kind == kinds.ARTIFACT:
+                stored.append(message)
+            elif kind == kinds.STEP:
                 assignment = worker.assigned.get(message[1])
                 # Of a run that it does not have, or no longer, a worker has nothing to say.
                 if assignment is not None and assignment.run.token == message[2]:
@@ -62,6 +67,9 @@ class Journal:
                 self._engine.handle(worker, message)
         if steps or ends:
             hit("journal.before_write")
+        if stored:  # before the records that speak of them
+            folder = Path(self._engine.artifacts["folder"])
+            self._engine.store.submit(StoreArtifacts(folder, stored, lambda result: self._stored(worker, result)))
         if steps:
             self._engine.store.submit(RecordSteps(steps, lambda result: self._recorded(worker, result)))
         if ends:
@@ -114,6 +122,12 @@ class Journal:
         for (run, token), number in latest.items():
             worker.send([kinds.ACK, run, token, number])
 
+    def _stored(self, worker: WorkerHandle, result: NotStored) -> None:
+        for run, token, why in result.refused:
+            assignment = worker.assigned.get(run)
+            if assignment is not None and assignment.run.token == token:
+                self._refuse(worker, assignment, StoreError(why))
+
     def end(self, assignments: list[Assignment]) -> None:
         """End runs that have failed while their thread could not be stopped; the process is gone now."""
         ends: list[Message] = [
@@ -155,7 +169,7 @@ class Journal:
         worker.send([kinds.REFUSE, run.id, run.token])
         self._take(worker, [kinds.REFUSE, run.id, run.token])
         if error is not None:
-            self._fail([[kinds.REFUSE, run.id, run.token]], f"a step could not be recorded: {error.message}")
+            self._fail([[kinds.REFUSE, run.id, run.token]], f"what it did could not be recorded: {error.message}")
         self._engine.store.nudge()
 
     def _ended(self, result: list[Ended] | StoreError, messages: list[Message]) -> None:

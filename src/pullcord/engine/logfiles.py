@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
@@ -18,6 +20,10 @@ log = logging.getLogger(__name__)
 
 CAP: Final = 10 * 1024 * 1024
 """A run's log is not longer, in bytes; what follows is dropped, and a last line says so."""
+
+
+PREFIX: Final = 6
+"""So many characters of a run's id are the name of its log's folder."""
 
 
 class LogFiles:
@@ -49,8 +55,8 @@ class LogFiles:
         self._thread.join()
 
     def path(self, run: str) -> Path:
-        """Return the file of a run's log: the first 6 digits of a UUIDv7 change every 4.7 hours."""
-        return self._folder / run[:6] / f"{run}.jsonl"
+        """Return the file of a run's log."""
+        return log_path(self._folder, run)
 
     def read(self, run: str, skip: int = 0) -> Iterator[dict[str, Any]]:
         """Yield the log items of a run.
@@ -99,6 +105,63 @@ class LogFiles:
                     # The padding takes the file over its cap, which is how the next append knows.
                     data = notice.encode().ljust(size - file.tell()) + b"\n"
                 file.write(data)
+
+
+class LogFolder:
+    """The files of all logs, for who deletes them.
+
+    Args:
+        folder: where they are; it need not be there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def folders(self) -> list[str]:
+        """Return the names of the folders in it, oldest first."""
+        try:
+            return sorted(path.name for path in self._folder.iterdir() if len(path.name) == PREFIX)
+        except FileNotFoundError:
+            return []
+
+    def runs_in(self, name: str) -> list[tuple[str, float]]:
+        """Return the ids of the runs whose logs are in a folder, and when each was written to, seconds since 1970."""
+        found: list[tuple[str, float]] = []
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._folder / name) as entries:
+            for entry in entries:
+                run, _, suffix = entry.name.rpartition(".")
+                if suffix == "jsonl":
+                    with contextlib.suppress(FileNotFoundError):
+                        found.append((run, entry.stat().st_mtime))
+        return found
+
+    def size_of(self, run: str) -> int:
+        """Return the size of a run's log, bytes."""
+        try:
+            return log_path(self._folder, run).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def remove(self, runs: Sequence[str]) -> dict[str, int]:
+        """Delete the logs of runs, and folders that are empty then; return the size of each, bytes."""
+        sizes: dict[str, int] = {}
+        folders: set[Path] = set()
+        for run in runs:
+            path = log_path(self._folder, run)
+            with contextlib.suppress(FileNotFoundError):
+                size = path.stat().st_size
+                path.unlink()
+                sizes[run] = size
+                folders.add(path.parent)
+        for folder in folders:
+            with contextlib.suppress(OSError):  # it is not empty
+                folder.rmdir()
+        return sizes
+
+
+def log_path(folder: Path, run: str) -> Path:
+    """Return the file of a run's log: the first 6 digits of a UUIDv7 change every 4.7 hours."""
+    return folder / run[:PREFIX] / f"{run}.jsonl"
 
 
 def log_item(line: list[Any]) -> dict[str, Any]:

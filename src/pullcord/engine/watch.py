@@ -36,7 +36,9 @@ class Watch:
         """
         item = await self._items.get(uuid)
         if item is None:
-            raise NotFoundError(f"no run has the id {uuid}; `pullcord runs list` shows the latest")
+            raise NotFoundError(
+                f"no run has the id {uuid}, or it was kept long enough; `pullcord runs list` shows the latest"
+            )
         return item
 
     async def until(self, uuid: str, what: str, timeout: float | None) -> tuple[dict[str, Any], bool]:

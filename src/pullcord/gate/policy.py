@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 from pullcord.gate.request import TRIGGER, Invoker
 
-Action = Literal["run", "cancel", "read", "change", "preview"]
+Action = Literal["run", "cancel", "read", "change", "preview", "prune"]
 
 
 class Policy(Protocol):

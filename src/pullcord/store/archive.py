@@ -1,4 +1,4 @@
-"""The back-up archive: one compressed file with the database, the runs' logs, and a manifest in front.
+"""The back-up archive: one compressed file with the database, the runs' logs and artifacts, and a manifest in front.
 
 The manifest comes first, so that an archive of a newer Pullcord is refused before anything is unpacked; gzip's checksum
 at the end finds what was cut off or damaged on the way. The token is not in it.
@@ -6,6 +6,7 @@ at the end finds what was cut off or damaged on the way. The token is not in it.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import json
@@ -21,6 +22,7 @@ from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import IO, Any, Final
 
+from pullcord.core.artifact import FOLDER
 from pullcord.core.errors import (
     NotFoundError,
     StoreCorruptError,
@@ -34,6 +36,7 @@ from pullcord.store.errors import translated
 FORMAT: Final = 1
 MANIFEST, DATABASE, LOGS = "pullcord.json", "pullcord.db", "logs"
 _LOG = re.compile(r"logs/[0-9a-f]{6}/[0-9a-f-]{36}\.jsonl")
+_CONTENT = re.compile(r"artifacts/[0-9a-f]{2}/[0-9a-f]{62}")
 _PIECE: Final = 1024 * 1024
 _QUICKLY: Final = 1
 """gzip's level: a database shrinks to a fifth or so, and higher levels take three times as long for a little more."""
@@ -52,6 +55,7 @@ class Manifest:
         requests: how many rows the ledger has.
         database_bytes: size of the database.
         logs: how many runs have a log in it.
+        artifacts: how many contents of artifacts are in it; None where they were left out.
     """
 
     format: int
@@ -62,10 +66,18 @@ class Manifest:
     requests: int
     database_bytes: int
     logs: int
+    artifacts: int | None = None
 
 
 def back_up(
-    folder: Path, target: Path, *, at: str, pullcord: str, force: bool = False, progress: Progress = silent
+    folder: Path,
+    target: Path,
+    *,
+    at: str,
+    pullcord: str,
+    force: bool = False,
+    artifacts: bool = True,
+    progress: Progress = silent,
 ) -> Manifest:
     """Write a data folder into an archive; a server may run on the folder and write meanwhile.
 
@@ -75,6 +87,7 @@ def back_up(
         at: the present time, RFC 3339.
         pullcord: the version of this Pullcord.
         force: replace a file that is there.
+        artifacts: put the contents of artifacts into it; without them, these are listed, and are not there.
         progress: is told how far it is.
 
     Raises:
@@ -95,8 +108,9 @@ def back_up(
         progress("checking the copy", 0, 0)
         check(copied)
         logs = _logs(folder / LOGS)
-        manifest = _describe(copied, len(logs), at, pullcord)
-        _pack(unfinished, manifest, copied, logs, progress)
+        contents = sorted((folder / FOLDER).glob("??/*")) if artifacts else []
+        manifest = _describe(copied, len(logs), len(contents) if artifacts else None, at, pullcord)
+        _pack(unfinished, manifest, copied, logs, contents, progress)
         unfinished.chmod(0o600)
         sync(unfinished)
         unfinished.replace(target)
@@ -128,7 +142,8 @@ def unpack(archive: Path, folder: Path, newest: str, progress: Progress = silent
             if manifest.format > FORMAT or manifest.schema > newest:
                 raise too_new(str(archive), manifest.schema)
             while (member := members.next()) is not None:
-                if member.name != DATABASE and not _LOG.fullmatch(member.name):
+                part = _LOG.fullmatch(member.name) or _CONTENT.fullmatch(member.name)
+                if member.name != DATABASE and not part:
                     raise StoreCorruptError(f"{archive} holds {member.name!r}, which is no part of a back-up")
                 content = members.extractfile(member)
                 if content is None:
@@ -146,7 +161,7 @@ def unpack(archive: Path, folder: Path, newest: str, progress: Progress = silent
     return manifest
 
 
-def _describe(database: Path, logs: int, at: str, pullcord: str) -> Manifest:
+def _describe(database: Path, logs: int, artifacts: int | None, at: str, pullcord: str) -> Manifest:
     with opened_read_only(database, immutable=True) as connection, translated():
         schema = schema_of(connection)
         if schema is None:
@@ -154,15 +169,17 @@ def _describe(database: Path, logs: int, at: str, pullcord: str) -> Manifest:
         runs, requests = (
             connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("runs", "requests")
         )
-    return Manifest(FORMAT, pullcord, schema, at, runs, requests, database.stat().st_size, logs)
+    return Manifest(FORMAT, pullcord, schema, at, runs, requests, database.stat().st_size, logs, artifacts)
 
 
 def _logs(folder: Path) -> list[Path]:
     return sorted(folder.glob("*/*.jsonl"))
 
 
-def _pack(target: Path, manifest: Manifest, database: Path, logs: list[Path], progress: Progress) -> None:
-    total = manifest.database_bytes + sum(_size(log) for log in logs)
+def _pack(
+    target: Path, manifest: Manifest, database: Path, logs: list[Path], contents: list[Path], progress: Progress
+) -> None:
+    total = manifest.database_bytes + sum(_size(file) for file in [*logs, *contents])
     done = 0
     with (
         target.open("xb") as file,
@@ -180,6 +197,13 @@ def _pack(target: Path, manifest: Manifest, database: Path, logs: list[Path], pr
             if data is not None:
                 _add(members, f"{LOGS}/{log.parent.name}/{log.name}", io.BytesIO(data), len(data))
                 done += len(data)
+                progress("packing", min(done, total), total)
+        for kept in contents:
+            # It never changes; where the pruner has taken it away meanwhile, it is no artifact's any longer.
+            with contextlib.suppress(FileNotFoundError), kept.open("rb") as opened:
+                size = _size(kept)
+                _add(members, f"{FOLDER}/{kept.parent.name}/{kept.name}", opened, size)
+                done += size
                 progress("packing", min(done, total), total)
 
 
@@ -227,7 +251,7 @@ def _manifest(archive: Path, members: tarfile.TarFile) -> Manifest:
     try:
         said = json.loads(content.read(65536))
         # A newer format may say more, and is refused by its number.
-        return Manifest(**{name: said[name] for name in Manifest.__slots__})
+        return Manifest(**{name: said[name] for name in Manifest.__slots__ if name in said or name != "artifacts"})
     except (ValueError, KeyError, TypeError):
         raise StoreCorruptError(f"{archive} is no back-up of Pullcord's: its manifest cannot be read") from None
 

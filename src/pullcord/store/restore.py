@@ -15,6 +15,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Final
 
+from pullcord.core.artifact import FOLDER
 from pullcord.core.errors import StoreReadOnlyError, UsageError
 from pullcord.store.archive import DATABASE, LOGS, Manifest, unpack
 from pullcord.store.copy import Progress, check, copy, opened_read_only, schema_of, silent, stamp, sync
@@ -93,6 +94,8 @@ def restore(source: Path, folder: Path, *, force: bool = False, progress: Progre
             for path in (unpacked, *unpacked.rglob("*")):
                 sync(path)
             parts = _DATABASE_FILES if bare else (*_DATABASE_FILES, LOGS)
+            if manifest is not None and manifest.artifacts is not None:
+                parts = (*parts, FOLDER)  # without contents in the archive, those that are there may still be needed
             return Restored(schema, manifest, _swap(folder, unpacked, parts))
         finally:
             shutil.rmtree(unpacked, ignore_errors=True)

@@ -2,6 +2,20 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL, 
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
+CREATE TABLE artifacts (
+	run_id INTEGER NOT NULL, 
+	identity TEXT NOT NULL, 
+	name TEXT NOT NULL, 
+	step TEXT, 
+	sha256 TEXT NOT NULL, 
+	size BIGINT NOT NULL, 
+	media_type TEXT, 
+	description TEXT, 
+	at BIGINT NOT NULL, 
+	rank INTEGER NOT NULL, 
+	PRIMARY KEY (run_id, identity, name)
+)
+ WITHOUT ROWID;
 CREATE TABLE audit (
 	id INTEGER NOT NULL, 
 	at BIGINT NOT NULL, 
@@ -80,6 +94,12 @@ CREATE TABLE notify_changes (
 	change TEXT NOT NULL, 
 	PRIMARY KEY (flow)
 );
+CREATE TABLE pruned (
+	kind TEXT NOT NULL, 
+	below BIGINT NOT NULL, 
+	rows BIGINT NOT NULL, 
+	PRIMARY KEY (kind)
+);
 CREATE TABLE requests (
 	id INTEGER NOT NULL, 
 	uuid TEXT NOT NULL, 
@@ -102,7 +122,7 @@ CREATE TABLE requests (
 	dry_run SMALLINT NOT NULL, 
 	at BIGINT NOT NULL, 
 	last_at BIGINT, 
-	count INTEGER NOT NULL, scheduled_for BIGINT, 
+	count INTEGER NOT NULL, scheduled_for BIGINT, pruned_run TEXT, 
 	PRIMARY KEY (id)
 );
 CREATE TABLE runs (
@@ -200,6 +220,7 @@ CREATE TABLE watched_flows (
 	flow TEXT NOT NULL, 
 	PRIMARY KEY (flow)
 );
+CREATE INDEX artifacts_sha256 ON artifacts (sha256);
 CREATE INDEX happenings_notification ON happenings (notification_id, id);
 CREATE INDEX happenings_run ON happenings (run_id) WHERE run_id IS NOT NULL;
 CREATE INDEX keys_request ON keys (request_id);
@@ -225,6 +246,8 @@ CREATE INDEX runs_invoker ON runs (invoker, id);
 CREATE INDEX runs_orphaned ON runs (lane, id) WHERE owner IS NULL AND state IN ('running', 'waiting', 'cancelling');
 CREATE INDEX runs_parent ON runs (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX runs_queue ON runs (lane, priority DESC, id) WHERE state = 'queued' AND slot IS NULL;
+CREATE INDEX runs_rerun_of ON runs (rerun_of) WHERE rerun_of IS NOT NULL;
+CREATE INDEX runs_resumed_from ON runs (resumed_from) WHERE resumed_from IS NOT NULL;
 CREATE INDEX runs_shared_held ON runs (shared) WHERE shared IS NOT NULL AND state IN ('running', 'waiting', 'cancelling');
 CREATE INDEX runs_shared_queue ON runs (shared, priority DESC, id) WHERE shared IS NOT NULL AND state = 'queued';
 CREATE INDEX runs_slot_held ON runs (slot) WHERE slot IS NOT NULL AND state IN ('running', 'waiting', 'cancelling');

@@ -20,6 +20,7 @@ from pullcord.core.rulebook import Book
 from pullcord.core.states import RunState
 from pullcord.failpoints import hit
 from pullcord.store.commands.admit import Admit, Decision
+from pullcord.store.commands.artifacts import DropContents, StoreArtifacts
 from pullcord.store.commands.cancelling import CancelRun
 from pullcord.store.commands.catalog import RegisterFlows
 from pullcord.store.commands.claim import Claimed, claim
@@ -36,6 +37,7 @@ from pullcord.store.commands.outbox import (
 )
 from pullcord.store.commands.overlap import place
 from pullcord.store.commands.probe import Probe
+from pullcord.store.commands.prune import PruneArtifacts, PruneHistory, PruneRequests, PruneRuns
 from pullcord.store.commands.rules import ChangeRules
 from pullcord.store.commands.triggers import ChangeTrigger, DropEndings, FireTrigger, RegisterTriggers, TrimHistory
 from pullcord.store.connection import Connection, Failure
@@ -47,9 +49,10 @@ from pullcord.store.transaction import Command, Transaction, ignore
 log = logging.getLogger(__name__)
 
 ORDER: Sequence[type[Any]] = (
-    Start, RecordSteps, FinishRuns, LoseRuns, SetWaiting, CancelRun, QueueDue, Admit, FireTrigger, RegisterFlows,
-    ConfigureGroups, ChangeLimit, RegisterTriggers, ChangeTrigger, DropEndings, TrimHistory, ChangeRules,
+    Start, StoreArtifacts, RecordSteps, FinishRuns, LoseRuns, SetWaiting, CancelRun, QueueDue, Admit, FireTrigger,
+    RegisterFlows, ConfigureGroups, ChangeLimit, RegisterTriggers, ChangeTrigger, DropEndings, TrimHistory, ChangeRules,
     MarkNotification, SealNotifications, RetryNotification, NoteLongRuns, TrimOutbox, Note, Probe,
+    PruneRuns, PruneRequests, PruneArtifacts, PruneHistory, DropContents,
 )  # fmt: skip
 """The order of the kinds within a transaction: records before the end they belong to, ends before admissions, and
 these before a registration, which gives all runs that have not ended the limits of today (design rule 8)."""

@@ -8,7 +8,7 @@ Server to worker:
 
 | kind | fields |
 | --- | --- |
-| `load` | location name, kind (`module`, `file`, `folder`), target, role (`control`, `run`, `poll`), digest of the triggers that the server knows of it, or null |
+| `load` | location name, kind (`module`, `file`, `folder`), target, role (`control`, `run`, `poll`), digest of the triggers that the server knows of it, or null; object about artifacts: folder, limit in bytes |
 | `validate` | ticket, flow, inputs_json |
 | `poll` | polls: `[ticket, trigger, cursor_json or null, parameters_json, preview]` each; a preview is polled beside the others and keeps nothing |
 | `forget` | names of triggers that are not polled any more: what they hold open is closed |
@@ -32,6 +32,7 @@ Worker to server:
 | `polled` | results: `[ticket, outcome, cursor_json or null, detail, microseconds, stuck]` each. The detail of `fire` is a list of `[context_json, key or null]`, that of `skip` a reason or null, that of `failed` an object: type, message, traceback, permanent, retry_after. `stuck`: its thread cannot be stopped |
 | `mapped` | ticket, `[outcome, detail]` as in `polled` |
 | `step` | run, token, record number, identity, seq, name, attempt, state, started, ended or null, result_json or null, error_json or null, writes_json or null (what it may leave half-written; of steps that are running or interrupted) |
+| `artifact` | run, token, identity of the step that it belongs to, that step's name or null, name, sha256, size, media_type or null, description or null: the content is in the folder, on disk; the record of the step follows |
 | `finished` | run, token, state (`succeeded`, `failed`, `cancelled`), result_json or null, error_json or null |
 | `stopping` | run, token, stuck: it knows that the run is cancelled, and has reported the steps that were in progress then; whether a thread is inside one |
 | `released` | run, token: not ended; it goes on in another worker |
@@ -69,6 +70,7 @@ POLLING: Final = "polling"
 POLLED: Final = "polled"
 MAPPED: Final = "mapped"
 STEP: Final = "step"
+ARTIFACT: Final = "artifact"
 FINISHED: Final = "finished"
 STOPPING: Final = "stopping"
 RELEASED: Final = "released"

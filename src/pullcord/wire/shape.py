@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
+from pullcord.core.artifact import SHA256, check_name
+from pullcord.core.errors import UsageError
 from pullcord.core.states import RunState, StepState
 from pullcord.wire import messages as kinds
 from pullcord.wire.frames import Message
@@ -79,6 +81,21 @@ def _json(fits: Fits) -> Fits:
     return parsed
 
 
+def _artifact_name(value: Any) -> bool:
+    try:
+        return bool(check_name(value))
+    except UsageError:
+        return False
+
+
+def _hash(value: Any) -> bool:
+    return type(value) is str and SHA256.fullmatch(value) is not None
+
+
+def _size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
 def _anything(_: Any) -> bool:
     return True
 
@@ -136,6 +153,10 @@ SHAPES: Final[Mapping[str, Sequence[Fits]]] = {
     kinds.STEP: (
         _whole, _whole, _whole, _text, _whole, _text, _whole, _STEP_STATES.__contains__, _time, _maybe(_time), _RESULT,
         _ERROR, _maybe(_json(_listed(_text))),
+    ),
+    kinds.ARTIFACT: (
+        _whole, _whole, _text, _maybe(_text), _artifact_name, _hash,
+        _size, _maybe(_text), _maybe(_text),
     ),
     kinds.FINISHED: (_whole, _whole, _ENDS.__contains__, _RESULT, _ERROR),
     kinds.STOPPING: (_whole, _whole, lambda stuck: type(stuck) is bool),

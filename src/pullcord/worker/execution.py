@@ -10,13 +10,14 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
+from pullcord.core.artifact import Artifact, Wanted
 from pullcord.core.context import RunInfo
 from pullcord.core.errors import CodeChangedError
 from pullcord.core.flow import Flow
@@ -25,6 +26,7 @@ from pullcord.core.states import UNFINISHED, StepState
 from pullcord.core.step import Step
 from pullcord.failpoints import hit
 from pullcord.wire import messages as kinds
+from pullcord.worker import artifacts
 from pullcord.worker.children import call_child, call_child_async
 from pullcord.worker.failures import clean
 from pullcord.worker.moment import enclosing, now, shielded
@@ -67,6 +69,7 @@ class Execution:
         _, self.run, self.token, run_id, self.flow_name, self.version, self.inputs, attempt, info, steps = message
         self.worker = worker
         self.timeout: float | None = None
+        self.is_async = False
         self.recorded: dict[str, list[Any]] = {}
         self.unused: set[str] = set()
         last = 0
@@ -96,6 +99,7 @@ class Execution:
     def meet(self, flow: Flow[..., Any], version: str) -> None:
         """Learn what this process has loaded: it alone says how long the run may take, and whether the code changed."""
         self.timeout = flow.settings.timeout
+        self.is_async = flow.is_async
         self.changed = version != self.version
 
     # --- what user code asks for (core.context.Runtime) -------------------------------------------
@@ -146,6 +150,24 @@ class Execution:
     def cancelled(self) -> bool:
         """Say whether somebody asked to cancel the run."""
         return self.stop_requested
+
+    def artifact(self, wanted: Wanted) -> Artifact | Awaitable[Artifact]:
+        """Store an artifact; in async code the event loop goes on meanwhile."""
+        return artifacts.store_async(self, wanted) if self._in_async_code() else artifacts.store(self, wanted)
+
+    def _in_async_code(self) -> bool:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return False
+        # A sync step that async code calls runs on the loop's own thread, and cannot await.
+        call = self.enclosing_call()
+        return loop is not self.worker.loop or (self.is_async if call is None else call.step.is_async)
+
+    def enclosing_call(self) -> StepCall | None:
+        """Return the call of the step that the calling code is in."""
+        inside = enclosing.get()
+        return next((call for call in self.calls() if call.identity == inside), None) if inside else None
 
     # --- identity and replay -----------------------------------------------------------------------
 
@@ -370,6 +392,12 @@ class Execution:
                 [kinds.STEP, self.run, self.token, number, identity, sequence, name, attempt, state, started, ended,
                  result, error_json, writes]
             )  # fmt: skip
+
+    def send(self, message: list[Any]) -> None:
+        """Report something that a record is going to speak of, before it."""
+        with self._lock:
+            if not self.stale and not self.parked:
+                self.worker.channel.send(message)
 
     def log(self, at: int, level: str, logger: str, text: str) -> None:
         """Take a log line."""

@@ -57,6 +57,7 @@ class Worker:
         channel: the messages.
         draining: the process is to be replaced: runs move away at their next boundary.
         calls: child runs that are waited for, by number.
+        artifacts: where artifacts are stored, and how large one may be: `{"folder", "limit"}`.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -66,6 +67,7 @@ class Worker:
         self.draining = False
         self.calls: dict[int, ChildCall] = {}
         self.next_call = count(1).__next__
+        self.artifacts: dict[str, Any] = {}
         self._location = Location()
         self._executions: dict[tuple[int, int], Execution] = {}
         self._threads = ThreadPool()
@@ -137,7 +139,7 @@ class Worker:
                 call.wake()
 
     def _load(self, message: Message) -> None:
-        _, name, kind, target, role, known = message
+        _, name, kind, target, role, known, self.artifacts = message
         polls = role in ("control", "poll")
         with undisturbed():
             self._location = load(kind, target, triggers=polls)

@@ -56,7 +56,7 @@ class ServerEnd:
         self._received: list[Message] = []
         self._results: dict[int, list[Any]] = {}
         self._ticket = 0
-        self.send(kinds.LOAD, "here", "file", str(path), role, None)
+        self.send(kinds.LOAD, "here", "file", str(path), role, None, {"folder": "", "limit": 0})
         self.manifest: dict[str, Any] = self.next(kinds.MANIFEST)[1]
 
     def send(self, *message: Any) -> None:

@@ -27,7 +27,7 @@ ON CONFLICT (scope, invoker, key) DO UPDATE SET
 WHERE keys.at < :expired"""
 _HOLDERS = f"""
 SELECT EACH[
-    k.scope, k.invoker, k.key, k.request_id, k.sent, k.validated, q.uuid, r.uuid, r.state]
+    k.scope, k.invoker, k.key, k.request_id, k.sent, k.validated, q.uuid, coalesce(r.uuid, q.pruned_run), r.state]
 FROM {rows("scope invoker key")} AS wanted
 JOIN keys k ON k.scope = wanted.scope AND k.invoker = wanted.invoker AND k.key = wanted.key AND k.at >= :expired
 LEFT JOIN requests q ON q.id = k.request_id LEFT JOIN runs r ON r.id = k.request_id"""

@@ -12,9 +12,9 @@ from pullcord.store.queries.page import Listed, Page, fetch_page
 from pullcord.store.queries.runs import equal_conditions, parsed
 
 _SELECT = """
-SELECT t.id, t.uuid, t.flow, t.inputs, t.outcome, t.code, t.reason, t.errors, r.uuid, t.trigger_kind,
-    t.trigger_name, t.invoker, t.invoker_kind, t.on_behalf_of, t.source, t.note, t.idempotency_key, t.dry_run, t.at,
-    t.last_at, t.count, r.state, t.scheduled_for
+SELECT t.id, t.uuid, t.flow, t.inputs, t.outcome, t.code, t.reason, t.errors, coalesce(r.uuid, t.pruned_run),
+    t.trigger_kind, t.trigger_name, t.invoker, t.invoker_kind, t.on_behalf_of, t.source, t.note, t.idempotency_key,
+    t.dry_run, t.at, t.last_at, t.count, r.state, t.scheduled_for, t.pruned_run
 FROM requests t LEFT JOIN runs r ON r.id = coalesce(t.original_id, t.id)"""
 
 
@@ -74,6 +74,7 @@ def _item(row: Any) -> dict[str, Any]:
         "errors": parsed(row[7]),
         "run_id": row[8],
         "state": row[21],
+        "run_pruned": row[23] is not None,
         "trigger": {"kind": row[9], "name": row[10]},
         "invoker": {"id": row[11], "kind": row[12], "on_behalf_of": parsed(row[13])},
         "source": row[14],

@@ -36,6 +36,19 @@ _ENDED = _in(*ENDED)
 _ACTIVE = _in(*ACTIVE)
 _TAKEN = _in(Outcome.ADMITTED, Outcome.AWAITING_APPROVAL)
 
+
+def _pruned(number: str) -> str:
+    """Return the condition that the run with a number, which is not there, was pruned.
+
+    Its request says so, or is gone lawfully itself.
+    """
+    below = "SELECT below FROM pruned WHERE kind = 'requests'"
+    return (
+        f"(EXISTS (SELECT 1 FROM requests x WHERE x.id = {number} AND x.pruned_run IS NOT NULL) "
+        f"OR (NOT EXISTS (SELECT 1 FROM requests x WHERE x.id = {number}) AND {number} < coalesce(({below}), 0)))"
+    )
+
+
 REQUESTS: Final = (
     "requests q LEFT JOIN runs r ON r.id = q.id LEFT JOIN requests o ON o.id = q.original_id "
     "LEFT JOIN keys h ON h.scope = q.flow AND h.invoker = q.invoker AND h.key = q.idempotency_key"
@@ -52,7 +65,13 @@ ADMISSIONS: Final = (
 AUDIT: Final = "audit a LEFT JOIN runs r ON r.id = a.subject_id"
 # A delivery's key is a webhook's and a flow's, whoever sent it, and stands in no column of the request.
 _DELIVERED = f"substr(k.scope, 1, {len(DELIVERY)}) = '{DELIVERY}'"
+GONE: Final = (
+    "(SELECT (SELECT count(*) FROM audit a LEFT JOIN runs r ON r.id = a.subject_id "
+    "WHERE a.action = 'run.admit' AND r.id IS NULL) AS missing, "
+    "coalesce((SELECT rows FROM pruned WHERE kind = 'runs'), 0) AS pruned) g"
+)
 KEYS: Final = "keys k LEFT JOIN requests q ON q.id = k.request_id"
+STORED: Final = "artifacts a LEFT JOIN runs r ON r.id = a.run_id"
 STEPS: Final = "steps s LEFT JOIN runs r ON r.id = s.run_id"
 NUMBERS: Final = (
     "(SELECT run_id, seq, count(*) AS steps FROM steps GROUP BY run_id, seq) n JOIN runs r ON r.id = n.run_id"
@@ -99,7 +118,7 @@ INVARIANTS: Final = (
     # --- 1. Commit, then acknowledge
     Invariant(
         1, "every admitted request has its run", REQUESTS,
-        "q.outcome = 'admitted' AND q.dry_run = 0 AND r.id IS NULL",
+        "q.outcome = 'admitted' AND q.dry_run = 0 AND r.id IS NULL AND q.pruned_run IS NULL",
         "q.uuid, q.flow", "request {} for {} was admitted, and has no run", _DAMAGE,
     ),
     Invariant(
@@ -108,12 +127,24 @@ INVARIANTS: Final = (
     ),
     Invariant(
         1, "every audit entry is about a run that exists", AUDIT,
-        "a.action IN ('run.admit', 'run.cancel') AND r.id IS NULL",
+        f"a.action IN ('run.admit', 'run.cancel') AND r.id IS NULL AND NOT {_pruned('a.subject_id')}",
         "a.id, a.action, a.subject_id", "audit entry {} ({}) is about run no. {}, which does not exist", _DAMAGE,
+    ),
+    Invariant(
+        1, "a run is gone because it was pruned", GONE, "g.missing <> g.pruned",
+        "g.missing, g.pruned", "{} runs that were admitted are gone, and {} were pruned", _DAMAGE,
+    ),
+    Invariant(
+        1, "a pruned run is gone", REQUESTS, "q.pruned_run IS NOT NULL AND r.id IS NOT NULL",
+        "q.uuid, q.pruned_run", "request {} says that its run {} was pruned, and it is there", _HARMLESS,
     ),
     Invariant(
         1, "every key is held by a request that exists", KEYS, "q.id IS NULL",
         "k.key, k.request_id", "key {} is held by request no. {}, which does not exist", _DAMAGE,
+    ),
+    Invariant(
+        1, "every artifact is of a run that has begun", STORED, "r.id IS NULL OR r.token < 1 OR a.size < 0",
+        "a.name, a.run_id", "the artifact {} is of run no. {}, which has not begun", _DAMAGE,
     ),
     # --- 2. One door
     Invariant(
@@ -130,12 +161,14 @@ INVARIANTS: Final = (
     ),
     Invariant(
         2, "every child run has its parent", RUNS,
-        "(r.parent_id IS NOT NULL AND (p.id IS NULL OR p.id >= r.id OR r.trigger_kind <> 'flow')) "
+        f"(r.parent_id IS NOT NULL AND ((p.id IS NULL AND NOT {_pruned('r.parent_id')}) "
+        "OR p.id >= r.id OR r.trigger_kind <> 'flow')) "
         "OR (r.parent_id IS NULL AND r.trigger_kind = 'flow')",
         "r.uuid, r.parent_id", "run {} is a child of run no. {}, which cannot be", _DAMAGE,
     ),
     Invariant(
-        2, "every re-run names an earlier run", RUNS, "r.rerun_of IS NOT NULL AND (o.id IS NULL OR o.id >= r.id)",
+        2, "every re-run names an earlier run", RUNS, 
+        f"r.rerun_of IS NOT NULL AND ((o.id IS NULL AND NOT {_pruned('r.rerun_of')}) OR o.id >= r.id)",
         "r.uuid, r.rerun_of", "run {} repeats run no. {}, which cannot be", _DAMAGE,
     ),
     # --- 3. Every intent leaves a row
@@ -201,10 +234,11 @@ INVARIANTS: Final = (
     ),
     Invariant(
         4, "a replay repeats an admitted request", REQUESTS,
-        f"q.outcome = 'replayed' AND (o.id IS NULL OR o.outcome NOT IN {_TAKEN} "
-        "OR coalesce(o.flow, '') <> coalesce(q.flow, '') OR o.invoker <> q.invoker "
+        "q.outcome = 'replayed' AND ((o.id IS NULL AND q.original_id >= "
+        "coalesce((SELECT below FROM pruned WHERE kind = 'requests'), 0)) OR (o.id IS NOT NULL AND ("
+        f"o.outcome NOT IN {_TAKEN} OR coalesce(o.flow, '') <> coalesce(q.flow, '') OR o.invoker <> q.invoker "
         "OR (coalesce(q.idempotency_key, '') <> coalesce(o.idempotency_key, '') "
-        f"AND NOT EXISTS (SELECT 1 FROM keys i WHERE i.request_id = o.id AND i.scope = '{REQUEST_ID}')))",
+        f"AND NOT EXISTS (SELECT 1 FROM keys i WHERE i.request_id = o.id AND i.scope = '{REQUEST_ID}')))))",
         "q.uuid, q.original_id", "request {} is a replay of request no. {}, which asked for something else", _DAMAGE,
     ),
     # --- 5. Deduplication
