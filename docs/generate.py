@@ -23,16 +23,19 @@ from pullcord.cli import deep
 from pullcord.client import Page, ServerUnreachableError, UnexpectedAnswerError
 from pullcord.client.channels import Channels
 from pullcord.client.events import Event
+from pullcord.client.notifications import Notifications
 from pullcord.client.sync import Flows, Requests, Runs, Triggers
-from pullcord.core import errors
+from pullcord.core import errors, headlines
 from pullcord.core.errors import PullcordError
 from pullcord.core.keep import DAY, Retention
+from pullcord.core.notify import EVENTS, Rule
 from pullcord.core.states import ACTIVE, ENDED, TRANSITIONS, Outcome, RunState, StepState
 from pullcord.core.timetable import Schedule, Tick
 from pullcord.engine.statistics import MOST_FLOWS, OTHER
 from pullcord.events import QueueDepth
 from pullcord.failpoints import POINTS
 from pullcord.gate.request import OWNER
+from pullcord.notify.compose import LEVELS
 from pullcord.settings import Settings
 from pullcord.store import migrate
 from pullcord.store.queries.invariants.documents import DOCUMENTS
@@ -237,6 +240,7 @@ OPTIONS = {
     "data_dir": "--data-dir", "flows": "arguments", "host": "--host", "port": "--port", "workers": "--workers",
     "database_url": "-", "log_format": "--log-format", "log_level": "--log-level", "artifact_limit": "-",
     "invoker_rate": "-",
+    "public_url": "-", "notify_for": "-",
 }  # fmt: skip
 CLIENT_VARIABLES = {
     "PULLCORD_URL": "Address of the server that commands and clients speak to, instead of the data folder's own.",
@@ -250,6 +254,7 @@ LIMITS = {
     "engine.engine": ["GRACE"], "store.commands.lifecycle": ["MAX_LOSSES"],
     "engine.statistics": ["MOST_FLOWS"], "store.writer": ["SLOW"], "api.readiness": ["FRESH", "PATIENCE"],
     "services.rescuer": ["SILENT", "DEAD", "BEHIND", "MEMORY_SHARE"], "api.server": ["DRAIN"],
+    "services.notifier": ["DEADLINE", "LONGEST_PAUSE", "KEPT"], "notify.options": ["PER_HOUR"],
     "wire.frames": ["MAX_FRAME"], "notify.webhook": ["MOST_BODY"], "notify.slack": ["LONGEST_SECTION", "MOST_SECTIONS"],
     "notify.mail": ["LONGEST_TEXT"], "notify.apprise": ["MOST_BUSY"],
 }  # fmt: skip
@@ -269,6 +274,10 @@ python = "etl/.venv/bin/python"
 [retention]
 runs = "52w"
 logs = "30d"
+
+[[notify]]
+events = ["run.failed", "run.recovered"]
+channels = ["ops-mail"]
 ```"""
 
 
@@ -325,7 +334,13 @@ def settings_page() -> str:
     fields = Settings.__dataclass_fields__
     rows = []
     for name, text in known.items():
-        if name in ("code", "channels", "limits", "retention"):  # in the file alone: they have paragraphs of their own
+        if name in (
+            "code",
+            "channels",
+            "limits",
+            "notify",
+            "retention",
+        ):  # in the file alone: they have paragraphs of their own
             continue
         default = "one a core" if name == "workers" else _default(fields[name].default)
         rows.append([f"`{name}`", text.rstrip("."), default, f"`{OPTIONS[name]}`", f"`PULLCORD_{name.upper()}`"])
@@ -368,6 +383,20 @@ def settings_page() -> str:
                 ["`name`", "what it is called in lists", "the last part of `path`, or `module`"],
             ],
         ),
+        "Each `[[notify]]`, or `[[tool.pullcord.notify]]`, is a rule of notifications for all flows, besides those in "
+        "their code ([how](../how-to/say-who-is-told.md)).",
+        table(
+            ["in `[[notify]]`", "meaning", "default"],
+            [
+                ["`events`", "what is told, a list ([events](notifications.md))", "required"],
+                ["`channels`", "names of channels that are told, a list", "required"],
+                ["`flows`", "pattern of flow names, as in a shell", "all flows"],
+                ["`tags`", "only flows with one of these tags, a list", "all flows"],
+                ["`count`", "of `run.failing`, how many failures in a row", "required there"],
+                ["`factor`", "of `run.long`, how many times the usual duration", "2, without `after`"],
+                ["`after`", "of `run.long`, a duration", "none"],
+            ],
+        ),
         "`SIGHUP` has `serve` and `dev` read `flows` and `[[code]]` again; the other settings count at the next start.",
         "`[limits]` gives groups of flows their limits, by name: `warehouse = 4` ([how](../how-to/limit-runs.md)).",
         "## Channels",
@@ -400,6 +429,20 @@ PYTHON: dict[str, list[str]] = {
     "Triggers": ["cron", "interval", "at", "event", "webhook", "completion"],
     "Events": ["Cursor", "Fire", "Skip", "PollError"],
     "Ready-made events": ["events"],
+    "Notifications": [
+        "on_success",
+        "on_failure",
+        "on_recovery",
+        "on_failures",
+        "on_retry",
+        "on_cancel",
+        "on_long_run",
+        "on_missed",
+        "on_skipped",
+        "on_trigger_disabled",
+        "on_question",
+        "on_suspended",
+    ],
     "Inside a run": ["run", "RunInfo", "progress", "sleep", "cancelled", "artifact", "Artifact"],
     "Embed a server": ["App"],
     "Ask and answer": ["Client", "AsyncClient", "Receipt", "RefusedError"],
@@ -432,6 +475,7 @@ def python_page() -> str:
     parts.append("`AsyncClient` has the same methods as `Client`; they are awaited, and iterators are asynchronous.")
     for heading, kind in (
         ("client.runs", Runs), ("client.flows", Flows), ("client.requests", Requests), ("client.triggers", Triggers),
+        ("client.notifications", Notifications),
         ("client.channels", Channels),
     ):  # fmt: skip
         parts.append(f"### `{heading}`\n\n{docstrings.parse(kind).first}")
@@ -501,6 +545,31 @@ def metrics_page() -> str:
     )
 
 
+def notifications_page() -> str:
+    """Return `notifications.md`."""
+    functions = {rule.event: f"pc.{name}" for name, rule in _rules()}
+    rows = [
+        [f"`{event}`", f"`{functions[event]}`", LEVELS[event], text, headlines.title(event, "nightly", 1)]
+        for event, text in EVENTS.items()
+    ]
+    return page(
+        "Notifications",
+        "What can be told, by which rule, and how bad it is. "
+        "[Say who is told of what](../how-to/say-who-is-told.md) has the rules, and "
+        "[Get told](../how-to/get-told.md) the channels and the fields of a message.",
+        table(["event", "rule", "level", "when", "title"], rows),
+        "`digest` is the event of a message that stands for many kinds, where more happened than a channel takes. "
+        "`test` is that of `pullcord notify test`.",
+        "A message about one run has its item as data, without steps, result and traceback; one about many has "
+        "`count`, `first_at`, `last_at` and the `first` ten; a digest has `kinds`, each with event, flow and count.",
+    )
+
+
+def _rules() -> list[tuple[str, Rule]]:
+    names = [name for name in PYTHON["Notifications"] if name != "on_failures"]
+    return [*((name, getattr(pullcord, name)("x")) for name in names), ("on_failures", pullcord.on_failures(2, "x"))]
+
+
 def wire_page() -> str:
     """Return `wire.md`."""
     title, _, rest = (messages.__doc__ or "").partition("\n")
@@ -542,7 +611,10 @@ def schema() -> str:
 
 def _tables(source: str) -> str:
     """Return the tables that a query reads, in their order."""
-    known = ("requests", "runs", "steps", "keys", "slots", "flows", "audit", "meta", "attempts")
+    known = (
+        "requests", "runs", "steps", "keys", "slots", "flows", "audit", "meta", "attempts", "notifications",
+        "happenings",
+    )  # fmt: skip
     found = [word for word in re.findall(r"[a-z]+", source) if word in known]
     return ", ".join(f"`{table}`" for table in dict.fromkeys(found))
 
@@ -586,6 +658,7 @@ OUTPUTS: dict[str, Callable[[], str]] = {
     "docs/reference/states.md": states_page,
     "docs/reference/errors.md": errors_page,
     "docs/reference/settings.md": settings_page,
+    "docs/reference/notifications.md": notifications_page,
     "docs/reference/python.md": python_page,
     "docs/reference/cli.md": cli_page,
     "docs/reference/metrics.md": metrics_page,

@@ -36,6 +36,18 @@ if TYPE_CHECKING:
     from pullcord.core.event import event as event
     from pullcord.core.flow import flow as flow
     from pullcord.core.keep import Keep as Keep
+    from pullcord.core.notify import on_cancel as on_cancel
+    from pullcord.core.notify import on_failure as on_failure
+    from pullcord.core.notify import on_failures as on_failures
+    from pullcord.core.notify import on_long_run as on_long_run
+    from pullcord.core.notify import on_missed as on_missed
+    from pullcord.core.notify import on_question as on_question
+    from pullcord.core.notify import on_recovery as on_recovery
+    from pullcord.core.notify import on_retry as on_retry
+    from pullcord.core.notify import on_skipped as on_skipped
+    from pullcord.core.notify import on_success as on_success
+    from pullcord.core.notify import on_suspended as on_suspended
+    from pullcord.core.notify import on_trigger_disabled as on_trigger_disabled
     from pullcord.core.quotas import Rate as Rate
     from pullcord.core.retry import Retry as Retry
     from pullcord.core.step import step as step
@@ -80,6 +92,18 @@ _HOMES = {
     "cron": "core.timetable.kinds",
     "flow": "core.flow",
     "interval": "core.timetable.kinds",
+    "on_cancel": "core.notify",
+    "on_failure": "core.notify",
+    "on_failures": "core.notify",
+    "on_long_run": "core.notify",
+    "on_missed": "core.notify",
+    "on_question": "core.notify",
+    "on_recovery": "core.notify",
+    "on_retry": "core.notify",
+    "on_skipped": "core.notify",
+    "on_success": "core.notify",
+    "on_suspended": "core.notify",
+    "on_trigger_disabled": "core.notify",
     "progress": "core.context",
     "run": "core.context",
     "sleep": "core.context",

@@ -32,9 +32,13 @@ from pullcord.gate.policy import LocalPolicy, Policy
 from pullcord.gate.request import OWNER, Invoker, Receipt, RefusedError, TriggerRequest, expiry_of
 from pullcord.gate.retrying import RetryFailed
 from pullcord.notify.channels import Channels
+from pullcord.notify.control import Notifications
+from pullcord.notify.options import Notifying
 from pullcord.notify.settings import ChannelSettings
 from pullcord.services.duty import Duty
+from pullcord.services.longruns import LongRuns
 from pullcord.services.looplag import LoopLag
+from pullcord.services.notifier import Notifier
 from pullcord.services.pruner import Pruner
 from pullcord.services.rescuer import Rescuer
 from pullcord.settings import default_workers
@@ -68,6 +72,7 @@ class App:
         database_url: a PostgreSQL database; a SQLite file in `data_dir` unless given.
         limits: how many runs of a group may be active at once, by the group's name.
         channels: where messages are sent, as the settings have them.
+        notify: rules of notifications for all flows, and how they are told.
         artifact_limit: how large one artifact may be, bytes.
         retention: how long what is kept; see `Retention` for what holds unless given.
         invoker_rate: how many requests each invoker may make, like `"100/1m"`; no limit unless given.
@@ -91,6 +96,7 @@ class App:
         database_url: str | None = None,
         limits: Mapping[str, int] | None = None,
         channels: Sequence[ChannelSettings] = (),
+        notify: Notifying | None = None,
         artifact_limit: int = LIMIT,
         retention: Retention | None = None,
         invoker_rate: Rate | str | None = None,
@@ -100,6 +106,7 @@ class App:
         self._database_url = database_url
         self.clock = clock or SystemClock()
         self.channels = Channels(channels, self.clock)
+        self._notifying = (notify or Notifying()).over(self.channels)
         self._locations = locations_of(flows, code)
         self._workers = workers or default_workers()
         self._reload = reload
@@ -123,6 +130,7 @@ class App:
         if sys.getswitchinterval() > SWITCH_INTERVAL:
             sys.setswitchinterval(SWITCH_INTERVAL)
         self.store = Store(self.data_dir, self.clock, self._database_url)
+        self.store.begin_with(self._notifying.book())
         self.engine = Engine(
             self.store, self.clock, self._locations, self._workers, Path.cwd(), only_new=self._only_new
         )
@@ -157,8 +165,10 @@ class App:
         )
         self.outlook = Outlook(self.registry, self.kinds.schedules, self.pauses, self.clock)
         self.lag = LoopLag()
+        self.notifications = Notifications(self.store, self.clock, self._notifying)
+        self.notifier = Notifier(self.store, self.clock, self._notifying)
         self.pruner = Pruner(self.store, self.clock, self.retention, by_itself=not self._only_new)
-        self._services: list[Duty] = [Rescuer(self.engine), self.lag, self.pruner]
+        self._services: list[Duty] = [Rescuer(self.engine), self.lag, self.pruner, LongRuns(self.store, self.clock)]
         if self._reload:
             from pullcord.services.reloader import Reloader  # its library costs a server that never reloads 30 ms
 
@@ -177,7 +187,7 @@ class App:
         except BaseException:
             await self.stop()
             raise
-        for service in self._services:
+        for service in (*self._services, self.notifier):
             service.start()
         if not self._only_new:
             self.kinds.start()
@@ -199,6 +209,7 @@ class App:
             for task in self._reloads:
                 task.cancel()
             await self.engine.stop(self._patience)
+            await self.notifier.stop()  # last: what has just ended is told too
         finally:
             await self.store.stop()
 

@@ -67,6 +67,9 @@ POINTS: Final = {
     "register.after_write": "the flows of a location are on disk",
     "template.before_fork": "a template is asked for a worker",
     "template.after_fork": "a template has forked a worker, and not said so",
+    "notify.before_seal": "what is to be told is on disk, and no message is made of it",
+    "notify.before_send": "a message is on disk as it will be sent, and is not sent",
+    "notify.after_send": "a channel has taken a message, and nothing on disk says so",
     "store.before_checkpoint": "a server that stops has written everything, and its log is not merged into the file",
     "store.after_checkpoint": "a server that stops has closed its database, and still holds the folder",
 }

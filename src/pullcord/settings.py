@@ -11,16 +11,19 @@ from typing import Any, Final
 
 from pullcord.core.artifact import LIMIT as ARTIFACT_LIMIT
 from pullcord.core.concurrency import Group
+from pullcord.core.durations import seconds
 from pullcord.core.errors import DefinitionError, UsageError
 from pullcord.core.keep import Retention, retention_of
 from pullcord.core.quotas import Rate
+from pullcord.core.rulebook import DefaultRule, read_defaults
 from pullcord.engine.locations import CodeLocation, read_locations
+from pullcord.notify.options import GIVE_UP, Notifying
 from pullcord.notify.settings import ChannelSettings, read_channels
 
-_FILE_ONLY = {"code", "channels", "limits", "retention"}
+_FILE_ONLY = {"code", "channels", "limits", "notify", "retention"}
 _KNOWN = _FILE_ONLY | {
     "data_dir", "database_url", "host", "port", "workers", "flows", "log_format", "log_level", "artifact_limit",
-    "invoker_rate",
+    "invoker_rate", "public_url", "notify_for",
 }  # fmt: skip
 
 AUTO: Final = "auto"
@@ -46,6 +49,9 @@ class Settings:
         invoker_rate: how many requests each invoker may make, of all flows together, like `100/1m`; None is no limit.
         code: code locations with an interpreter or a name of their own, in addition to `flows`.
         channels: where messages about runs are sent.
+        notify: rules of notifications for all flows, in addition to those in their code.
+        public_url: the address under which people reach the server, for links in notifications; none without it.
+        notify_for: for how many seconds a notification that nobody takes is tried again.
         limits: how many runs of a group of flows may be active at once, by the group's name.
         artifact_limit: how large one artifact may be, bytes; 1 GiB unless given.
         retention: how long runs, logs, artifacts, the ledger and histories of triggers are kept.
@@ -63,8 +69,16 @@ class Settings:
     code: tuple[CodeLocation, ...] = ()
     channels: tuple[ChannelSettings, ...] = ()
     limits: Mapping[str, int] = field(default_factory=dict)
+    notify: tuple[DefaultRule, ...] = ()
+    public_url: str | None = None
+    notify_for: float = GIVE_UP
     artifact_limit: int = ARTIFACT_LIMIT
     retention: Retention = field(default_factory=Retention)
+
+    @property
+    def notifying(self) -> Notifying:
+        """How the server tells people and programs what became of runs, but for its channels."""
+        return Notifying(defaults=self.notify, public_url=self.public_url, give_up=self.notify_for)
 
     @property
     def place(self) -> str:
@@ -85,7 +99,7 @@ def load_settings(
         arguments: what the command line gave; None counts as not given.
         environment: `PULLCORD_DATA_DIR`, `PULLCORD_DATABASE_URL`, `PULLCORD_FLOWS` (separated like `PATH`),
             `PULLCORD_HOST`, `PULLCORD_PORT`, `PULLCORD_WORKERS`, `PULLCORD_LOG_FORMAT`, `PULLCORD_LOG_LEVEL`,
-            `PULLCORD_ARTIFACT_LIMIT`, `PULLCORD_INVOKER_RATE`.
+            `PULLCORD_ARTIFACT_LIMIT`, `PULLCORD_INVOKER_RATE`, `PULLCORD_PUBLIC_URL`, `PULLCORD_NOTIFY_FOR`.
         folder: where the settings file is looked for; the current one unless given.
 
     Raises:
@@ -110,6 +124,9 @@ def load_settings(
         log_level=_one_of("log_level", values.get("log_level", AUTO), LOG_LEVELS),
         invoker_rate=_rate(values.get("invoker_rate")),
         code=read_locations(values.get("code", ()), home),
+        notify=read_defaults(values.get("notify", ())),
+        public_url=_address("public_url", values.get("public_url")),
+        notify_for=seconds(values.get("notify_for", GIVE_UP)),
         channels=read_channels(values.get("channels", {}), home),
         limits=_limits(values.get("limits", {})),
         artifact_limit=_whole("artifact_limit", values.get("artifact_limit", ARTIFACT_LIMIT), 0, 2**50),
@@ -171,6 +188,13 @@ def _rate(value: Any) -> str | None:
     text = _text("invoker_rate", value)
     if text is not None:
         Rate.read(text)
+    return text
+
+
+def _address(name: str, value: Any) -> str | None:
+    text = _text(name, value)
+    if text is not None and not text.startswith(("http://", "https://")):
+        raise UsageError(f"{name} must be a web address, such as https://pullcord.example.org, not {value!r}")
     return text
 
 

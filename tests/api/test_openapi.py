@@ -29,7 +29,7 @@ def known(api: Api) -> dict[str, str]:
     """Names that exist on the server, by path parameter."""
     run = api.run("steps", {"first": 1})
     names = {"run_id": run["id"], "request_id": run["request_id"], "name": "echo", "trigger": "leap-day"}
-    return names | {"channel": "ops", "limit": "one-by-one"}
+    return names | {"channel": "ops", "limit": "one-by-one", "notification_id": run["id"]}
 
 
 @schema.parametrize()
@@ -95,7 +95,10 @@ def test_the_document_names_all_calls_of_the_contract() -> None:
         ("GET", "/v1/requests"), ("GET", "/v1/requests/{request_id}"),
         ("GET", "/v1/triggers"), ("GET", "/v1/triggers/{trigger}"), ("PATCH", "/v1/triggers/{trigger}"),
         ("GET", "/v1/triggers/{trigger}/history"), ("POST", "/v1/triggers/{trigger}/preview"),
-        ("POST", "/v1/triggers/{trigger}/replay"), ("GET", "/v1/channels"), ("POST", "/v1/channels/{channel}/test"),
+        ("POST", "/v1/triggers/{trigger}/replay"), ("GET", "/v1/channels"), ("GET", "/v1/notifications"),
+        ("GET", "/v1/notifications/{notification_id}"), ("POST", "/v1/notifications/{notification_id}/retry"),
+        ("GET", "/v1/flows/{name}/notifications"), ("PUT", "/v1/flows/{name}/notifications"),
+        ("POST", "/v1/channels/{channel}/test"),
         ("GET", "/v1/flows"), ("GET", "/v1/code/diff"), ("POST", "/v1/hooks/{name}"),
         ("POST", "/v1/flows/{name}/pause"), ("POST", "/v1/flows/{name}/resume"),
         ("GET", "/v1/flows/{name}"), ("POST", "/v1/flows/{name}/validate"), ("GET", "/healthz"),

@@ -13,6 +13,7 @@ from uuid_utils import uuid7
 
 from pullcord.core.artifact import content_path
 from pullcord.core.manifest import ISOLATED
+from pullcord.core.notify import on_failure
 from pullcord.core.quotas import Quotas, Rate
 from pullcord.core.states import Outcome, RunState
 from pullcord.store.commands.admit import Admit
@@ -20,6 +21,7 @@ from pullcord.store.commands.artifacts import StoreArtifacts
 from pullcord.store.commands.claim import Claimed
 from pullcord.store.commands.deadlines import MeetDeadlines
 from pullcord.store.commands.keys import Identity
+from pullcord.store.commands.outbox import MarkNotification, SealNotifications
 from pullcord.store.commands.pauses import PauseFlow
 from pullcord.store.commands.prune import PruneRuns
 from pullcord.store.commands.triggers import RegisterTriggers
@@ -91,6 +93,13 @@ def populate(server: Server) -> None:
     (gone,) = server.begin(admit("g"))
     server.lose(gone, blame=0)
     server.admit(delivery(), delivery(), delivery(body="another"))
+    told = {"concurrency": None, "notify": [on_failure("ops").as_json()]}
+    server.register(spec("told", None, settings=told), complete=False)
+    for _ in range(2):
+        failed = max(server.begin(admit("told", limited=False)), key=lambda run: run.id)
+        server.finish(finished(failed, "failed", error='{"type":"E","message":"m"}'))
+        server.write(SealNotifications([1], False, ignore))
+    server.write(MarkNotification(1, "delivered", None, None, ignore))
     server.begin(admit("db", shared="group:db"))
 
 
@@ -246,6 +255,9 @@ BREAK: Mapping[str, Sequence[str]] = {
     ],
     "what has expired has ended": ["UPDATE runs SET expires_at = 1 WHERE state = 'queued'"],
     "what counts against a rate has a key": ["DELETE FROM rates"],
+    "a notification counts what it tells": ["UPDATE notifications SET count = 7 WHERE id = 1"],
+    "a notification has an end when it has ended": ["UPDATE notifications SET ended_at = NULL WHERE id = 1"],
+    "what is told is told in a notification": ["DELETE FROM notifications WHERE id = 1"],
     "a schedule has come to a tick": ["UPDATE trigger_state SET cursor = '\"soon\"' WHERE trigger_id = 1"],
     "a run takes the slot of its flow": ["UPDATE runs SET slot = NULL WHERE slot = 'f' AND state = 'queued'"],
 }

@@ -11,11 +11,12 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from pullcord.api.server import serve
 from pullcord.clock import SystemClock
-from pullcord.settings import Settings, load_settings
+from pullcord.settings import load_settings
 
 
 def main() -> None:
@@ -28,8 +29,9 @@ def main() -> None:
     clock = os.environ.get("PULLCORD_TEST_CLOCK")
     if clock is not None:
         setattr(SystemClock, "now", lambda _: time.time_ns() // 1000 + int(Path(clock).read_text()) * 1_000_000)  # noqa: B010
-    code = load_settings({}).code
-    settings = Settings(Path(what["data_dir"]), tuple(what["flows"]), port=0, workers=what["workers"], code=code)
+    settings = replace(
+        load_settings({}), data_dir=Path(what["data_dir"]), flows=tuple(what["flows"]), port=0, workers=what["workers"]
+    )
     serve(settings, reload=False, ready=lambda url, _: print(url, flush=True))
 
 

@@ -30,11 +30,10 @@ LAST = 40
 CANCEL = tuple(name for name in NAMES if name.startswith("cancel."))
 STOP = ("worker.before_stop", "worker.after_stop")
 FIRE = tuple(name for name in NAMES if name.startswith("fire."))
-ELSEWHERE = tuple(name for name in NAMES if name.startswith(("artifact.", "prune.", "pause.", "deadline.", "retry.")))
-"""A load passes none of these: only triggers do, who cancels, and what `test_artifacts`, `test_limits` and
-`test_again` do."""
-
-"""Nor these: nothing fails in a load (`test_again.py`)."""
+ELSEWHERE = tuple(
+    name for name in NAMES if name.startswith(("artifact.", "prune.", "pause.", "deadline.", "retry.", "notify."))
+)
+"""A load passes none of these: only triggers do, who cancels, and the tests of these parts."""
 
 OUTLIVED = ("worker.", "template.")
 """What begins so kills a process that the server outlives."""

@@ -131,6 +131,7 @@ def test_the_settings_reach_the_manifest() -> None:
         max_queued=7,
         queue_ttl="1h",
         suspend_after=3,
+        notify=[pc.on_failure("ops")],
         version="7",
         keep=pc.Keep(runs="30d", count=1000, logs="forever"),
     )(double_it)
@@ -149,6 +150,7 @@ def test_the_settings_reach_the_manifest() -> None:
         "timeout": 7200.0,
         "tags": ["b", "a"],
         "isolated": True,
+        "notify": [{"event": "run.failed", "channels": ["ops"]}],
         "keep": {"runs": 30 * 86_400.0, "logs": "forever", "count": 1000},
         "rate": {"limit": 10, "per": 60.0, "by": "flow", "on_limit": "reject"},
         "max_queued": 7,

@@ -30,6 +30,7 @@ from pullcord.services.pruner import LOGS
 from pullcord.store.commands.prune import ARTIFACTS, HISTORY, REQUESTS, RUNS
 from pullcord.store.connection import Connection
 from pullcord.store.queries.flows import counts, oldest_queued
+from pullcord.store.queries.outbox import outbox_figures
 
 ROLES: Final = ("control", "shared", "alone")
 
@@ -42,8 +43,8 @@ Values = Mapping[Any, float | Histogram]
 """A figure for each combination of label values: a text, a tuple of texts, or `()` without labels."""
 
 
-Stored = tuple[dict[str, int], int | None, int]
-"""Runs by state, when the oldest queued run was queued, and the database's size."""
+Stored = tuple[dict[str, int], int | None, int, dict[str, Any]]
+"""Runs by state, when the oldest queued run was queued, the database's size, and how much is in the outbox."""
 
 
 class Exposition:
@@ -110,11 +111,14 @@ class Exposition:
     def _from_the_store(self, now: int) -> dict[str, Values]:
         if self._stored is None:
             return {}
-        states, oldest, size = self._stored
+        states, oldest, size, outbox = self._stored
+        unsent = outbox["oldest"]
         return {
             "pullcord_runs": {state: states.get(state, 0) for state in RunState if state not in ENDED},
             "pullcord_queue_oldest_seconds": {(): 0 if oldest is None else max(0.0, (now - oldest) / 1_000_000)},
             "pullcord_store_size_bytes": {(): size},
+            "pullcord_notifications": {state: outbox[state] for state in ("pending", "failed")},
+            "pullcord_notification_oldest_seconds": {(): 0 if unsent is None else max(0.0, (now - unsent) / 1_000_000)},
         }
 
     def _triggers(self) -> dict[str, Values]:
@@ -125,6 +129,7 @@ class Exposition:
             "pullcord_polls_total": kinds.events.polled.copy(),
             "pullcord_poll_lateness_seconds": {(): kinds.events.lateness},
             "pullcord_schedule_lateness_seconds": {(): kinds.schedules.lateness},
+            "pullcord_notifications_sent_total": self._app.notifier.sent.copy(),
         }
 
     def _workers(self) -> dict[str, Values]:
@@ -188,7 +193,7 @@ class Exposition:
 
 
 def _stored(connection: Connection) -> Stored:
-    return counts(connection), oldest_queued(connection), connection.size()
+    return counts(connection), oldest_queued(connection), connection.size(), outbox_figures(connection)
 
 
 def _family(name: str, values: Values) -> Metric:

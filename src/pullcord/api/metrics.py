@@ -71,6 +71,17 @@ METRICS: Final = {
             "pullcord_schedule_lateness_seconds", HISTOGRAM,
             "Time from the moment a tick of a schedule was due until its request was on disk.",
         ),
+        # notifications
+        Metric(
+            "pullcord_notifications", GAUGE, "Notifications that are `pending`, and those given up as `failed`.",
+            ("state",),
+        ),
+        Metric("pullcord_notification_oldest_seconds", GAUGE, "How long the oldest pending notification has waited."),
+        Metric(
+            "pullcord_notifications_sent_total", COUNTER,
+            "Tries to send a notification: `delivered`, `retried` (it will be tried again) or `failed` (given up).",
+            ("channel", "outcome"),
+        ),
         # locations and workers
         Metric("pullcord_location_up", GAUGE, "1 when a location's code is loaded, else 0.", ("location",)),
         Metric("pullcord_location_failures", GAUGE, "Places in a location that could not be loaded.", ("location",)),

@@ -24,6 +24,7 @@ from pullcord.api.models import (
     TriggerChange,
     ValidateRequest,
 )
+from pullcord.api.notifications import NotificationChange
 from pullcord.api.problems import PROBLEM_TYPE
 from pullcord.api.schemas import REF, SCHEMAS, Schema, ref
 
@@ -179,6 +180,17 @@ _CALLS: Final[dict[tuple[str, str], _Call]] = {
     ),
     ("post", "/v1/triggers/{trigger}/replay"): _Call(
         {202: ("admitted", "Receipt"), 200: ("not admitted, and no fault", "Receipt")}, _GATE, ReplayRequest
+    ),
+    ("get", "/v1/notifications"): _Call({200: ("notifications, newest first", "NotificationPage")}, _LIST),
+    ("get", "/v1/notifications/{notification_id}"): _Call(
+        {200: ("the notification, with its message", "NotificationItem")}, _LOOK
+    ),
+    ("post", "/v1/notifications/{notification_id}/retry"): _Call(
+        {202: ("the notification", "NotificationItem")}, (401, 404, 409, 422, 503)
+    ),
+    ("get", "/v1/flows/{name}/notifications"): _Call({200: ("its rules", "NotificationRules")}, _LOOK),
+    ("put", "/v1/flows/{name}/notifications"): _Call(
+        {200: ("its rules as they are then", "NotificationRules")}, (*_SEND, 401, 404, 503), NotificationChange
     ),
     ("get", "/v1/limits"): _Call({200: ("limits by name", "LimitPage")}, (401, 503)),
     ("get", "/v1/limits/{limit}"): _Call({200: ("the limit", "Limit")}, (401, 404, 503)),

@@ -32,6 +32,7 @@ STATUS: Final[dict[str, int]] = {
     "not_cancellable": 409,
     "not_resumable": 409,
     "code_changed": 409,
+    "already_delivered": 409,
     "too_large": 413,
     "unsupported_media_type": 415,
     "invalid_inputs": 422,

@@ -23,6 +23,10 @@ KIND: Final = "trigger kind"
 """What the part of a trigger kind that failed is called, before its name."""
 
 
+CHANNEL: Final = "channel"
+"""What the part of a channel that takes nothing is called, before its name; it keeps nobody from working."""
+
+
 class Readiness:
     """Looks at the parts of a server.
 
@@ -54,12 +58,21 @@ class Readiness:
         for name, state in locations.items():
             parts += [self._location(name, state), self._workers(name)]
         parts += [_part(f"{KIND} {name}", False, reason) for name, reason in self._app.kinds.failures.items()]
+        parts += [_part(f"{CHANNEL} {name}", False, reason) for name, reason in await self._untold()]
         return {
             "ready": catalog.ready and self._app.registry.ready and trouble is None and not stopping,
             "locations": locations,
             "failures": catalog.failures,
             "parts": parts,
         }
+
+    async def _untold(self) -> list[tuple[str, str]]:
+        """Return channels that cannot be told, and why; nothing while the store cannot be read."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self._app.notifications.troubles()
+        except (PullcordError, TimeoutError):
+            return []
 
     def _location(self, name: str, state: str) -> dict[str, Any]:
         known = self._app.engine.catalog.states[name]

@@ -37,6 +37,7 @@ from pullcord.api.dependencies import (
 )
 from pullcord.api.limits import add_limits
 from pullcord.api.models import CancelRequest, ValidateRequest, moment_of
+from pullcord.api.notifications import add_notifications
 from pullcord.api.openapi import describe
 from pullcord.api.pauses import add_pauses
 from pullcord.api.problems import problem, problem_of, unexpected_problem
@@ -138,6 +139,7 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
         return item
 
     add_triggers(rest, app)
+    add_notifications(rest, app)
     add_artifacts(rest, app)
     add_retention(rest, app)
     add_limits(rest, app)

@@ -6,7 +6,9 @@ from typing import Any, Final
 
 from pullcord.core.changes import ADDED, CHANGED, REMOVED
 from pullcord.core.concurrency import OnConflict
+from pullcord.core.notify import EVENTS
 from pullcord.core.states import Outcome, RunState, StepState
+from pullcord.store.queries.outbox import STATES
 from pullcord.triggers.record import HEALTH
 
 REF: Final = "#/components/schemas/"
@@ -220,6 +222,29 @@ _PREVIEWED_POLL: Final[Schema] = {
     "cursor": {},
     "took_ms": {"type": "number"},
 }
+_RULE: Final[Schema] = {"event": {"type": "string", "enum": sorted(EVENTS)}, "channels": listed(_TEXT), "from": _TEXT}
+_NOTIFICATION: Final[Schema] = {
+    "id": _TEXT,
+    "event": _TEXT,
+    "channel": _TEXT,
+    "flow": _MAYBE_TEXT,
+    "run_id": _MAYBE_TEXT,
+    "title": _TEXT,
+    "state": {"type": "string", "enum": list(STATES)},
+    "gathering": _FLAG,
+    "count": _NUMBER,
+    "tries": _NUMBER,
+    "next_try_at": _MAYBE_TIME,
+    "last_error": _MAYBE_TEXT,
+    "created_at": _TIME,
+    "delivered_at": _MAYBE_TIME,
+}
+_MESSAGE: Final[Schema] = {
+    "level": {"type": "string", "enum": ["info", "success", "warning", "error"]},
+    "text": _TEXT,
+    "link": _MAYBE_TEXT,
+    "data": _MAP,
+}
 _FLOW: Final[Schema] = {
     "name": _TEXT,
     "description": _TEXT,
@@ -360,6 +385,18 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "TriggerHistory": _page("TriggerLine"),
     "TriggerPreview": _object(
         {"trigger": _TEXT, "kind": _TEXT}, {"ticks": listed(_object(_PREVIEWED_TICK)), **_PREVIEWED_POLL}
+    ),
+    "Notification": _object(_NOTIFICATION),
+    "NotificationItem": _object({**_NOTIFICATION, "message": _object(_MESSAGE)}),
+    "NotificationPage": _page("Notification"),
+    "NotificationRules": _object(
+        {
+            "flow": _TEXT,
+            "rules": listed(_object(_RULE)),
+            "muted": _or_null(_object({"until": _MAYBE_TIME})),
+            "changed": _or_null(_object({"by": _TEXT, "at": _TIME, "reason": _MAYBE_TEXT})),
+            "unknown_channels": listed(_TEXT),
+        }
     ),
     "Channel": _object(_CHANNEL),
     "ChannelPage": _page("Channel"),

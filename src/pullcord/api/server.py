@@ -171,6 +171,7 @@ async def _serve(
         stop_patience=DRAIN, database_url=settings.database_url, channels=settings.channels, limits=settings.limits,
         artifact_limit=settings.artifact_limit, retention=settings.retention,
         invoker_rate=settings.invoker_rate,
+        notify=settings.notifying,
     )  # fmt: skip
     try:
         await app.start()
@@ -230,6 +231,7 @@ class LocalServer:
             stop_patience=DRAIN, database_url=settings.database_url, channels=settings.channels, limits=settings.limits,
             artifact_limit=settings.artifact_limit, retention=settings.retention,
             invoker_rate=settings.invoker_rate,
+            notify=settings.notifying,
         )  # fmt: skip
         self._listener: Listener | None = None
 

@@ -73,6 +73,11 @@ def examine(data_dir: Path | None, whole: bool = False) -> list[Finding]:
         for part in (answer or {"parts": []})["parts"]
         if part["name"].startswith("trigger kind ")
     ]
+    findings += [
+        Finding("notifications", "wrong", f"{part['name']}: {part['detail']}", "`pullcord notify list --state pending`")
+        for part in (answer or {"parts": []})["parts"]
+        if part["name"].startswith("channel ")
+    ]
     return findings
 
 

@@ -71,6 +71,7 @@ def draw_flow(flow: dict[str, Any]) -> None:
             ("settings", _settings(flow["settings"])),
             ("paused", paused(flow)),
             ("triggers", ", ".join(map(_trigger, flow["triggers"])) or None),
+            ("tells", _told(flow["settings"])),
             ("next runs", "\n".join(map(local, flow["next_runs"])) or None),
             ("last run", last and f"{last['state']}, {when(last['queued_at'])}"),
         ]
@@ -85,6 +86,12 @@ def draw_flow(flow: dict[str, Any]) -> None:
     _heading("inputs")
     rows = [_input(schema, name) for name in names]
     draw(table("  name", "type", "default", "description", rows=rows))
+
+
+def _told(settings: dict[str, Any]) -> str | None:
+    """Return what the code tells to whom; `pullcord notify rules` has the rules of settings and people too."""
+    rules = settings.get("notify") or []
+    return ", ".join(f"{rule['event']} to {' and '.join(rule['channels'])}" for rule in rules) or None
 
 
 def _trigger(item: dict[str, Any]) -> str:

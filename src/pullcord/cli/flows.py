@@ -58,7 +58,10 @@ def show(
 
     with connect(data_dir) as client:
         flow = client.flows.get(name)
+        unknown = [] if as_json else client.notifications.rules(name)["unknown_channels"]
     emit(flow) if as_json else draw_flow(flow)
+    for channel in unknown:
+        say(clean(f"no channel is called {channel}: nobody is told there; add [channels.{channel}] to the settings"))
 
 
 @app.command("diff")

@@ -41,6 +41,8 @@ STYLES = {
     "fired": "green",
     "refused": "red",
     "changed": "cyan",
+    "delivered": "green",
+    "pending": "cyan",
 }
 """The colours of run states, request outcomes, the health of triggers and what their histories say."""
 

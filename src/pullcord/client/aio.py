@@ -18,6 +18,7 @@ from pullcord.client.downloads import Told
 from pullcord.client.events import Event, Following, shows
 from pullcord.client.flows import AsyncFlowPauses
 from pullcord.client.limits import AsyncLimits
+from pullcord.client.notifications import AsyncNotifications
 from pullcord.client.retention import AsyncRetention
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.until import check_until, reached
@@ -353,6 +354,7 @@ class AsyncClient:
         self.requests = AsyncRequests(self._connection)
         self.retention = AsyncRetention(self._connection)
         self.triggers = AsyncTriggers(self._connection)
+        self.notifications = AsyncNotifications(self._connection)
         self.limits = AsyncLimits(self._connection)
         self.channels = AsyncChannels(self._connection)
 

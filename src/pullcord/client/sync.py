@@ -17,6 +17,7 @@ from pullcord.client.downloads import Told
 from pullcord.client.events import Event, Following, shows
 from pullcord.client.flows import FlowPauses
 from pullcord.client.limits import Limits
+from pullcord.client.notifications import Notifications
 from pullcord.client.retention import Retention
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.until import check_until, reached
@@ -348,6 +349,7 @@ class Client:
         self.requests = Requests(self._connection)
         self.retention = Retention(self._connection)
         self.triggers = Triggers(self._connection)
+        self.notifications = Notifications(self._connection)
         self.limits = Limits(self._connection)
         self.channels = Channels(self._connection)
 

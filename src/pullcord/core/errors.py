@@ -96,6 +96,12 @@ class NotResumableError(PullcordError):
         self.state = state
 
 
+class AlreadyDeliveredError(PullcordError):
+    """The notification has arrived; there is nothing to try again."""
+
+    code = "already_delivered"
+
+
 class UnauthenticatedError(PullcordError):
     """No valid credential came with the call."""
 

@@ -14,6 +14,7 @@ from pullcord.core.durations import Duration
 from pullcord.core.errors import DefinitionError
 from pullcord.core.inputs import InputModel
 from pullcord.core.keep import Keep
+from pullcord.core.notify import Rule, notify_of
 from pullcord.core.quotas import Quotas, Rate
 from pullcord.core.results import ResultCodec
 from pullcord.core.retry import Retry, retry_of
@@ -34,6 +35,7 @@ class FlowSettings:
         timeout: seconds an attempt may take, or None.
         tags: words to find the flow by.
         isolated: whether every run gets a worker process of its own.
+        notify: who is told of what.
         keep: how long its runs are kept.
         quotas: what the flow takes at most.
     """
@@ -44,6 +46,7 @@ class FlowSettings:
     tags: tuple[str, ...]
     isolated: bool
     quotas: Quotas
+    notify: tuple[Rule, ...] = ()
     keep: Keep | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -54,6 +57,7 @@ class FlowSettings:
             "timeout": self.timeout,
             "tags": list(self.tags),
             "isolated": self.isolated,
+            "notify": [rule.as_json() for rule in self.notify],
             "keep": None if self.keep is None else self.keep.as_json(),
             **self.quotas.as_json(),
         }
@@ -163,6 +167,7 @@ def flow(
     queue_ttl: Duration | None = None,
     suspend_after: int | None = None,
     triggers: Sequence[Declaration] = (),
+    notify: Sequence[Rule] = (),
 ) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
 def flow(
     function: Callable[P, R] | None = None,
@@ -181,6 +186,7 @@ def flow(
     queue_ttl: Duration | None = None,
     suspend_after: int | None = None,
     triggers: Sequence[Declaration] = (),
+    notify: Sequence[Rule] = (),
 ) -> Flow[P, R] | Callable[[Callable[P, R]], Flow[P, R]]:
     """Declare a flow; works with and without parentheses, on `def` and `async def`.
 
@@ -200,6 +206,7 @@ def flow(
         queue_ttl: how long a run may wait to start; then it is cancelled, and its request has expired.
         suspend_after: after so many failed runs in a row the flow is paused, until somebody resumes it.
         triggers: schedules, events, hooks and ends of other flows that ask for runs.
+        notify: rules that say which channels are told of what, such as `pc.on_failure("ops-mail")`.
 
     Raises:
         DefinitionError: the declaration cannot work.
@@ -210,6 +217,7 @@ def flow(
         timeout=duration_of(timeout, "timeout"),
         tags=_tags_of(tags),
         isolated=isolated,
+        notify=notify_of(notify),
         keep=_keep_of(keep),
         quotas=Quotas.declared(rate, max_queued, queue_ttl, suspend_after),
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from pullcord.core.rulebook import Book
+
 
 @dataclass(slots=True)
 class Hints:
@@ -25,6 +27,8 @@ class Hints:
         expires: whether any run may expire before it starts.
         pauses_changed: whether this transaction paused a flow or let one go on.
         counted: numbers of runs whose end this transaction has counted.
+        book: who is told of what.
+        noted: whether this transaction put something into the outbox.
         news: `(lane, slot)` that this transaction put into `queues`.
         released: groups that a run of this transaction has left.
     """
@@ -42,6 +46,8 @@ class Hints:
     expires: bool = False
     pauses_changed: bool = False
     counted: set[int] = field(default_factory=set)
+    book: Book = field(default_factory=Book)
+    noted: bool = False
     news: set[tuple[str, str]] = field(default_factory=set)
     released: set[str] = field(default_factory=set)
 
@@ -58,6 +64,7 @@ class Hints:
             paused=self.paused,
             suspends=self.suspends,
             expires=self.expires,
+            book=self.book,
         )
 
     def queued(self, lane: str, slot: str | None, priority: int) -> None:

@@ -39,6 +39,12 @@ CREATE TABLE endings (
 	run_id INTEGER NOT NULL, 
 	PRIMARY KEY (run_id)
 );
+CREATE TABLE failure_series (
+	flow TEXT NOT NULL, 
+	failures INTEGER NOT NULL, 
+	told SMALLINT NOT NULL, 
+	PRIMARY KEY (flow)
+);
 CREATE TABLE failures (
 	flow TEXT NOT NULL, 
 	suspend_after INTEGER NOT NULL, 
@@ -52,6 +58,18 @@ CREATE TABLE flows (
 	updated_at BIGINT NOT NULL, 
 	removed_at BIGINT, 
 	PRIMARY KEY (name)
+);
+CREATE TABLE happenings (
+	id INTEGER NOT NULL, 
+	notification_id INTEGER NOT NULL, 
+	channel TEXT NOT NULL, 
+	event TEXT NOT NULL, 
+	flow TEXT NOT NULL, 
+	run_id INTEGER, 
+	count INTEGER NOT NULL, 
+	at BIGINT NOT NULL, 
+	detail TEXT, 
+	PRIMARY KEY (id)
 );
 CREATE TABLE keys (
 	scope TEXT NOT NULL, 
@@ -68,6 +86,29 @@ CREATE TABLE meta (
 	name TEXT NOT NULL, 
 	value TEXT NOT NULL, 
 	PRIMARY KEY (name)
+);
+CREATE TABLE notifications (
+	id INTEGER NOT NULL, 
+	uuid TEXT NOT NULL, 
+	channel TEXT NOT NULL, 
+	event TEXT NOT NULL, 
+	flow TEXT NOT NULL, 
+	state TEXT NOT NULL, 
+	count INTEGER NOT NULL, 
+	created_at BIGINT NOT NULL, 
+	last_at BIGINT NOT NULL, 
+	due_at BIGINT NOT NULL, 
+	sealed_at BIGINT, 
+	trying_since BIGINT, 
+	tries INTEGER NOT NULL, 
+	last_error TEXT, 
+	ended_at BIGINT, 
+	PRIMARY KEY (id)
+);
+CREATE TABLE notify_changes (
+	flow TEXT NOT NULL, 
+	change TEXT NOT NULL, 
+	PRIMARY KEY (flow)
 );
 CREATE TABLE pauses (
 	flow TEXT NOT NULL, 
@@ -216,7 +257,17 @@ CREATE TABLE watched_flows (
 	PRIMARY KEY (flow)
 );
 CREATE INDEX artifacts_sha256 ON artifacts (sha256);
+CREATE INDEX happenings_notification ON happenings (notification_id, id);
+CREATE INDEX happenings_run ON happenings (run_id) WHERE run_id IS NOT NULL;
 CREATE INDEX keys_request ON keys (request_id);
+CREATE INDEX notifications_channel ON notifications (channel, id);
+CREATE INDEX notifications_due ON notifications (channel, state, due_at) WHERE state IN ('gathering', 'pending');
+CREATE INDEX notifications_flow ON notifications (flow, id);
+CREATE UNIQUE INDEX notifications_gathering ON notifications (channel, flow, event) WHERE state = 'gathering';
+CREATE INDEX notifications_kind ON notifications (channel, flow, event, due_at);
+CREATE INDEX notifications_sealed ON notifications (channel, sealed_at);
+CREATE INDEX notifications_state ON notifications (state, id);
+CREATE UNIQUE INDEX notifications_uuid ON notifications (uuid);
 CREATE INDEX requests_at ON requests (at);
 CREATE INDEX requests_flow ON requests (flow, id);
 CREATE INDEX requests_invoker ON requests (invoker, id);

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pullcord.clock import Clock
 from pullcord.core.errors import PullcordRuntimeError, StoreReadOnlyError
+from pullcord.core.rulebook import Book
 from pullcord.failpoints import hit
 from pullcord.store.commands.claim import Claimed
 from pullcord.store.connection import Connection, explained
@@ -144,6 +145,19 @@ class Store:
     def watch_pauses(self, changed: Callable[[Any], None]) -> None:
         """From now on call this on the event loop after a commit that paused a flow or let one go on."""
         self._writer.watch_pauses(changed)
+
+    def watch_outbox(self, noted: Callable[[Any], None]) -> None:
+        """From now on call this on the event loop after a commit that put something into the outbox."""
+        self._writer.watch_outbox(noted)
+
+    @property
+    def book(self) -> Book:
+        """Who is told of what, as of the last commit."""
+        return self._writer.book
+
+    def begin_with(self, book: Book) -> None:
+        """Take the rules of the settings; before the store is started."""
+        self._writer.book = book
 
     def nudge(self) -> None:
         """Claim again: there is more room."""

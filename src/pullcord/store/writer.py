@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from pullcord.clock import Clock
 from pullcord.core.errors import PullcordRuntimeError, StoreError
+from pullcord.core.rulebook import Book
 from pullcord.core.states import RunState
 from pullcord.failpoints import hit
 from pullcord.store.commands.admit import Admit, Decision
@@ -28,10 +29,18 @@ from pullcord.store.commands.journal import FinishRuns, RecordSteps
 from pullcord.store.commands.ledger import Note
 from pullcord.store.commands.lifecycle import LoseRuns, QueueDue, SetWaiting, Start, rebuild_hints
 from pullcord.store.commands.limits import ChangeLimit, ConfigureGroups
+from pullcord.store.commands.outbox import (
+    MarkNotification,
+    NoteLongRuns,
+    RetryNotification,
+    SealNotifications,
+    TrimOutbox,
+)
 from pullcord.store.commands.overlap import place
 from pullcord.store.commands.pauses import PauseFlow, ResumeFlow
 from pullcord.store.commands.probe import Probe
 from pullcord.store.commands.prune import PruneArtifacts, PruneHistory, PruneRequests, PruneRuns
+from pullcord.store.commands.rules import ChangeRules
 from pullcord.store.commands.triggers import ChangeTrigger, DropEndings, FireTrigger, RegisterTriggers, TrimHistory
 from pullcord.store.connection import Connection, Failure
 from pullcord.store.hints import Hints
@@ -45,6 +54,7 @@ ORDER: Sequence[type[Any]] = (
     Start, StoreArtifacts, RecordSteps, FinishRuns, LoseRuns, SetWaiting, CancelRun, MeetDeadlines, QueueDue, PauseFlow,
     ResumeFlow, Admit, FireTrigger, RegisterFlows, ConfigureGroups, ChangeLimit, RegisterTriggers, ChangeTrigger,
     DropEndings, TrimHistory, Note, Probe, PruneRuns, PruneRequests, PruneArtifacts, PruneHistory, DropContents,
+    ChangeRules, MarkNotification, SealNotifications, RetryNotification, NoteLongRuns, TrimOutbox,
 )  # fmt: skip
 """The order of the kinds within a transaction: records before the end they belong to, ends before admissions, and
 these before a registration, which gives all runs that have not ended the limits of today (design rule 8)."""
@@ -112,6 +122,7 @@ class Writer:
         self._doubtful: _Outcome | None = None
         self._endings: Callable[[Any], None] = ignore
         self._pauses: Callable[[Any], None] = ignore
+        self._noted: Callable[[Any], None] = ignore
         self.commits = 0
         self.statistics = WriteStatistics()
 
@@ -147,6 +158,20 @@ class Writer:
     def watch_pauses(self, changed: Callable[[Any], None]) -> None:
         """From now on call this on the event loop after a commit that paused a flow or let one go on."""
         self._pauses = changed
+
+    def watch_outbox(self, noted: Callable[[Any], None]) -> None:
+        """From now on call this on the event loop after a commit that put something into the outbox."""
+        self._noted = noted
+
+    @property
+    def book(self) -> Book:
+        """Who is told of what, as of the last commit."""
+        return self._hints.book
+
+    @book.setter
+    def book(self, book: Book) -> None:
+        """Begin with these rules; to be set before the thread starts."""
+        self._hints.book = book
 
     def nudge(self) -> None:
         """Claim again: there is more room."""
@@ -261,6 +286,8 @@ class Writer:
                 answers.append((self._endings, None))
             if tx.hints.pauses_changed:
                 answers.append((self._pauses, None))
+            if tx.hints.noted:
+                answers.append((self._noted, None))
             hit("writer.before_commit")
         except BaseException:
             connection.rollback()

@@ -47,6 +47,7 @@ class RegisterFlows:
         for command in commands:
             _register(tx, command)
             watch_failures(tx, command.specs)
+            tx.hints.book = tx.hints.book.with_flows(command.specs)
         set_aside(tx, list(pauses(tx).values()))
         rebuild_hints(tx)
         tx.hints.orphans = True

@@ -183,7 +183,7 @@ class FinishRuns:
         unsettled = {run for command in commands for run in command.unsettled}
         if unsettled:
             settle_steps(tx, [ended for run, ended in ends.items() if run in unsettled])
-        note_endings(tx, list(ends))
+        note_endings(tx, [message[1] for message in messages if (message[1], message[2]) not in stale])
         return [
             [ends[m[1]] for m in command.messages if (m[1], m[2]) not in stale and ends[m[1]].token == m[2]]
             for command in commands

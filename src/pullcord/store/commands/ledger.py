@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from pullcord.core.errors import StoreError
 from pullcord.core.states import Outcome
+from pullcord.store.commands.happenings import note_requests
 from pullcord.store.statement import dump, names, rows
 from pullcord.store.transaction import Transaction
 
@@ -99,6 +100,9 @@ def insert_requests(tx: Transaction, entries: list[tuple[int, LedgerEntry]]) -> 
         if entry.repeat_key is not None:
             shared[entry.repeat_key] = row
     tx.execute(_INSERT, {"rows": dump(rows_), "now": tx.now})
+    if tx.hints.book.anything:
+        found = [entry for _, entry in entries if not entry.dry_run]
+        note_requests(tx, [(e.outcome, e.flow, e.reason, e.trigger_name, e.times) for e in found])
 
 
 @dataclass(slots=True)

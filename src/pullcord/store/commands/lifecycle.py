@@ -14,6 +14,7 @@ from pullcord.store.commands.interruptions import settle_steps
 from pullcord.store.commands.journal import IN_WORKER, Ended
 from pullcord.store.commands.pauses import pauses, set_aside
 from pullcord.store.commands.rates import forget_rates
+from pullcord.store.commands.rules import load_rules
 from pullcord.store.statement import dump, rows
 from pullcord.store.transaction import Transaction
 
@@ -191,6 +192,7 @@ class Start:
         tx.hints.paused = bool(tx.value("SELECT count(*) FROM pauses", {}))
         tx.hints.expires = bool(tx.value(_EXPIRES, {}))
         forget_rates(tx)
+        load_rules(tx)
         stopping = tx.array("SELECT EACH[id, token] FROM runs WHERE state = 'cancelling'", {})
         tx.execute(
             "UPDATE runs SET state = 'cancelled', ended_at = :now, owner = NULL WHERE state = 'cancelling'",

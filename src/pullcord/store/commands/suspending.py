@@ -8,7 +8,9 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 from pullcord.core.manifest import FlowSpec
+from pullcord.core.notify import SUSPENDED
 from pullcord.core.states import RunState
+from pullcord.store.commands.happenings import note_happening
 from pullcord.store.commands.pauses import SYSTEM, Pause, begin_pause, pauses
 from pullcord.store.statement import dump, rows
 from pullcord.store.transaction import Transaction
@@ -63,6 +65,7 @@ def _suspend(tx: Transaction, flow: str, failures: int, error: str | None) -> No
     runs = "its last run failed" if failures == 1 else f"its last {failures} runs failed"
     reason = f"{runs}, the last one with {what}. Mend it, then `pullcord flows resume {flow}`"
     begin_pause(tx, Pause(flow, tx.now, None, SYSTEM, reason), "flow.suspend")
+    note_happening(tx, SUSPENDED, flow, detail={"text": reason})
 
 
 def _told(error: dict[str, Any]) -> str:

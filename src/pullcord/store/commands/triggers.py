@@ -10,8 +10,10 @@ from typing import Any, ClassVar, Final
 from pydantic_core import from_json
 
 from pullcord.core.errors import StoreError
+from pullcord.core.notify import TRIGGER_DISABLED
 from pullcord.core.states import Outcome
 from pullcord.store.commands.admit import Admit, Decision, admit_together
+from pullcord.store.commands.happenings import note_happening
 from pullcord.store.commands.ledger import LedgerEntry, insert_requests
 from pullcord.store.statement import dump, names, rows
 from pullcord.store.transaction import Transaction
@@ -75,8 +77,8 @@ class TriggerState:
     error: str | None = None
 
 
-FIRED, DEDUPLICATED, REFUSED = "fired", "deduplicated", "refused"
-"""Outcomes of lines in a trigger's history: it made runs, only repeated what runs do already, or was refused."""
+FIRED, DEDUPLICATED, REFUSED, DISABLED = "fired", "deduplicated", "refused", "disabled"
+"""Outcomes of lines in a trigger's history: it made runs, repeated what runs do already, was refused, or disabled."""
 
 _OUTCOMES: Final = {
     Outcome.ADMITTED: FIRED,
@@ -272,6 +274,10 @@ def _change(tx: Transaction, command: ChangeTrigger) -> tuple[int, str | None]:
             "detail": command.history.detail,
         },
     )
+    if command.history.outcome == DISABLED:
+        name, flows = tx.array("SELECT EACH[name, flows] FROM triggers WHERE id = :id", {"id": command.id})[0]
+        flow, *also = from_json(flows)
+        note_happening(tx, TRIGGER_DISABLED, flow, detail={"trigger": name, "text": command.history.reason}, also=also)
     generation, cursor = tx.array(
         "SELECT EACH[generation, cursor] FROM trigger_state WHERE trigger_id = :id", {"id": command.id}
     )[0]

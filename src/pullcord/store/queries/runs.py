@@ -86,6 +86,11 @@ def load_runs(connection: Connection, uuids: list[str]) -> dict[str, dict[str, A
     return {row[1]: _item(row, steps[row[0]], failed.get(row[0], [])) for row in found}
 
 
+def run_summaries(connection: Connection, uuids: list[str]) -> dict[str, dict[str, Any]]:
+    """Return runs by id as lists show them; unknown ids are left out."""
+    return {row[1]: _summary(row) for row in connection.array(_ITEMS, {"uuids": dump(uuids)})}
+
+
 def run_number(connection: Connection, uuid: str) -> tuple[int, str, str] | None:
     """Return a run's number, state and flow by its id."""
     row = connection.execute("SELECT id, state, flow FROM runs WHERE uuid = :uuid", {"uuid": uuid}).fetchone()

@@ -78,6 +78,11 @@ NUMBERS: Final = (
     "(SELECT run_id, seq, count(*) AS steps FROM steps GROUP BY run_id, seq, coalesce(set_aside, 0)) n "
     "JOIN runs r ON r.id = n.run_id"
 )
+OUTBOX: Final = (
+    "notifications n LEFT JOIN (SELECT notification_id, sum(count) AS told FROM happenings GROUP BY notification_id) h "
+    "ON h.notification_id = n.id"
+)
+HAPPENINGS: Final = "happenings h LEFT JOIN notifications n ON n.id = h.notification_id"
 TRIGGERS: Final = "triggers t LEFT JOIN trigger_state s ON s.trigger_id = t.id"
 ASKED: Final = "requests q LEFT JOIN triggers t ON t.name = q.trigger_name"
 LINES: Final = "trigger_history h LEFT JOIN triggers t ON t.id = h.trigger_id"
@@ -399,6 +404,22 @@ INVARIANTS: Final = (
     Invariant(
         8, "what counts against a rate has a key", USES, "k.key IS NULL",
         "u.request_id, u.key", "request no. {} counts against {}, which does not exist", _HARMLESS,
+    ),
+    # --- 3, for what is told
+    Invariant(
+        3, "a notification counts what it tells", OUTBOX, "coalesce(h.told, 0) <> n.count",
+        "n.uuid, n.count, h.told", "notification {} counts {}, and tells of {}", _HARMLESS,
+    ),
+    Invariant(
+        3, "a notification has an end when it has ended", OUTBOX,
+        "n.state NOT IN ('gathering', 'pending', 'delivered', 'failed') "
+        "OR (n.ended_at IS NULL AND n.state IN ('delivered', 'failed')) "
+        "OR (n.ended_at IS NOT NULL AND n.state IN ('gathering', 'pending'))",
+        "n.uuid, n.state, n.ended_at", "notification {} is {}, and its end is {}", _HARMLESS,
+    ),
+    Invariant(
+        3, "what is told is told in a notification", HAPPENINGS, "n.id IS NULL",
+        "h.event, h.flow, h.channel", "{} of {} is told to {} in a notification that is gone", _DAMAGE,
     ),
     # --- 10. Schedules
     Invariant(

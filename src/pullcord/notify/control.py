@@ -1,0 +1,153 @@
+"""What people do with notifications: look at them, have them sent again, and change who is told of what."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pullcord.clock import Clock, rfc3339
+from pullcord.core.errors import DefinitionError, NotFoundError, UsageError
+from pullcord.core.manifest import FlowSpec
+from pullcord.core.notify import rule_of
+from pullcord.core.rulebook import Change
+from pullcord.notify.compose import compose
+from pullcord.notify.options import Notifying
+from pullcord.store.commands.outbox import RetryNotification
+from pullcord.store.commands.rules import ChangeRules
+from pullcord.store.queries.outbox import (
+    NotificationFilter,
+    digested,
+    get_notification,
+    list_notifications,
+    stuck_channels,
+    told_in,
+)
+from pullcord.store.queries.page import Page
+from pullcord.store.store import Store
+
+CHANGES = ("rules", "muted", "until", "reason")
+"""What can be changed about a flow's notifications at run time."""
+
+
+class Notifications:
+    """The notifications of a server.
+
+    Args:
+        store: the store.
+        clock: the time.
+        how: channels and their limits.
+    """
+
+    def __init__(self, store: Store, clock: Clock, how: Notifying) -> None:
+        self._store = store
+        self._clock = clock
+        self._how = how
+
+    async def listed(self, which: NotificationFilter, page: Page) -> dict[str, Any]:
+        """Return a page of notifications, newest first."""
+        return await self._store.read(list_notifications, which, page)
+
+    async def get(self, uuid: str) -> dict[str, Any]:
+        """Return a notification with the message as it is sent.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        found = await self._store.read(get_notification, uuid)
+        if found is None:
+            raise NotFoundError(f"no notification has the id {uuid}; `pullcord notify list` shows the latest")
+        stored, item = found
+        told = await self._store.read(told_in, stored.id)
+        kinds = [] if stored.flow else await self._store.read(digested, stored.id)
+        message = compose(stored, told, kinds, self._how.public_url)
+        shown = {"level": message.level, "text": message.text, "link": message.link, "data": message.data}
+        return item | {"message": shown}
+
+    async def retry(self, uuid: str, invoker: str) -> dict[str, Any]:
+        """Have a notification sent now, also one that was given up; return it.
+
+        Raises:
+            NotFoundError: there is none.
+            AlreadyDeliveredError: it has arrived.
+        """
+        await self._store.write(lambda done: RetryNotification(uuid, invoker, done))
+        return await self.get(uuid)
+
+    # --- rules ---------------------------------------------------------------------------------------
+
+    def rules(self, spec: FlowSpec) -> dict[str, Any]:
+        """Return who is told of what about a flow, and what people changed about it."""
+        book, now = self._store.book, self._clock.now()
+        change = book.changes.get(spec.name)
+        unknown = self.unknown_channels()
+        rules = [{**rule.as_json(), "from": source} for source, rule in book.sourced(spec.name)]
+        named = {name for rule in rules for name in rule["channels"]}
+        muted = None
+        if change is not None and change.mutes(now):
+            muted = {"until": rfc3339(change.until)}
+        return {
+            "flow": spec.name,
+            "rules": rules,
+            "muted": muted,
+            "changed": None if change is None else {"by": change.by, "at": rfc3339(change.at), "reason": change.reason},
+            "unknown_channels": sorted(named & set(unknown)),
+        }
+
+    async def change(
+        self, spec: FlowSpec, changes: Mapping[str, Any], until: int | None, invoker: str
+    ) -> dict[str, Any]:
+        """Change who is told of what about a flow; what is not named stays as it is.
+
+        Args:
+            spec: the flow.
+            changes: `rules` that hold besides those of the code and the settings, `muted`, `reason`; `until` is read
+                already.
+            until: when the flow is told of again, microseconds, where it is muted.
+            invoker: who changes it.
+
+        Raises:
+            UsageError: a rule cannot be, or names an unknown channel.
+        """
+        unknown = sorted(set(changes) - set(CHANGES))
+        if unknown:
+            raise UsageError(f"notifications have no {', '.join(unknown)}; there is {', '.join(CHANGES)}")
+        before = self._store.book.changes.get(spec.name, Change())
+        try:
+            rules = before.rules if changes.get("rules") is None else tuple(map(rule_of, changes["rules"]))
+        except DefinitionError as error:
+            raise UsageError(error.message) from None
+        wrong = sorted({name for rule in rules for name in rule.channels} - set(self._how.channels))
+        if wrong and rules != before.rules:
+            known = ", ".join(sorted(self._how.channels)) or "none"
+            raise UsageError(f"no channel is called {', '.join(wrong)}; the settings have {known}")
+        muted = before.muted if changes.get("muted") is None else bool(changes["muted"])
+        now = self._clock.now()
+        if until is not None and (not muted or until <= now):
+            raise UsageError("until is a time to come, of a flow that is muted")
+        end = until if "until" in changes or not muted else before.until
+        if "muted" in changes and "until" not in changes:
+            end = None
+        change = replace(before, rules=rules, muted=muted, until=end, by=invoker, at=now, reason=changes.get("reason"))
+        nothing = not change.rules and not change.muted
+        await self._store.write(lambda done: ChangeRules(spec.name, None if nothing else change, invoker, done))
+        return self.rules(spec)
+
+    # --- what is wrong -------------------------------------------------------------------------------
+
+    def unknown_channels(self) -> dict[str, str]:
+        """Return channels that rules name and the settings do not have, with where each is named."""
+        named = self._store.book.named()
+        return {name: where for name, where in sorted(named.items()) if name not in self._how.channels}
+
+    async def troubles(self) -> list[tuple[str, str]]:
+        """Return what keeps notifications from arriving: the channel, and why."""
+        found = [
+            (name, f"no channel is called {name}, which {where} names; add it to the settings")
+            for name, where in self.unknown_channels().items()
+        ]
+        for name, count, error in await self._store.read(stuck_channels):
+            if all(name != known for known, _ in found):
+                messages = "1 message is" if count == 1 else f"{count:,} messages are"
+                found.append((name, f"{messages} not taken, and tried again: {error}"))
+        return found

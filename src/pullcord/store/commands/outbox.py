@@ -1,0 +1,269 @@
+"""The outbox: notifications are sealed before they are sent, and marked when it is known what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final
+
+from uuid_utils import uuid7
+
+from pullcord.core.errors import AlreadyDeliveredError, NotFoundError, StoreError
+from pullcord.core.notify import LONG
+from pullcord.store.commands.happenings import DELIVERED, GIVEN_UP, PENDING, Happening, note_happenings
+from pullcord.store.statement import dump
+from pullcord.store.transaction import Transaction
+
+DIGEST: Final = "digest"
+"""The event of a message that tells of many kinds of happenings."""
+
+_SEAL = """
+UPDATE notifications SET state = 'pending', sealed_at = :now, trying_since = :now, due_at = :now
+WHERE id IN VALUES[ids:int] AND state = 'gathering'"""
+_MARK = """
+UPDATE notifications SET state = :state, tries = tries + :tries, last_error = :error,
+    due_at = coalesce(:due, due_at), ended_at = CASE WHEN :state = 'pending' THEN NULL ELSE :now END
+WHERE id = :id AND state = 'pending'"""
+
+
+@dataclass(slots=True)
+class SealNotifications:
+    """Close notifications: from now on they stay as they are, and are the same at every try.
+
+    Attributes:
+        ids: numbers of notifications of one channel that still gather.
+        digest: whether they become one message.
+
+    The result is the numbers of what is to be sent.
+    """
+
+    keep_trying: ClassVar[bool] = False
+
+    ids: list[int]
+    digest: bool
+    done: Callable[[Any], None]
+
+    def split(self) -> Sequence[SealNotifications]:
+        """Numbers poison nothing."""
+        return [self]
+
+    def failure(self, error: StoreError) -> StoreError:
+        """Return the result when nothing could be written."""
+        return error
+
+    @classmethod
+    def apply(cls, tx: Transaction, commands: Sequence[SealNotifications]) -> list[list[int]]:
+        """Seal one after the other."""
+        return [_digest(tx, command.ids) if command.digest else _seal(tx, command.ids) for command in commands]
+
+
+def _seal(tx: Transaction, ids: list[int]) -> list[int]:
+    tx.execute(_SEAL, {"ids": dump(ids), "now": tx.now})
+    return ids
+
+
+def _digest(tx: Transaction, ids: list[int]) -> list[int]:
+    """Put all that these tell into one notification, which takes their place."""
+    found = tx.array(
+        "SELECT EACH[id, channel, count, created_at] FROM notifications "
+        "WHERE id IN VALUES[ids:int] AND state = 'gathering'",
+        {"ids": dump(ids)},
+    )
+    if len(found) < 2:
+        return _seal(tx, [row[0] for row in found])
+    number = tx.next_id("notifications")
+    merged = {"ids": dump([row[0] for row in found]), "number": number}
+    tx.execute(
+        "INSERT INTO notifications (id, uuid, channel, event, flow, state, count, created_at, last_at, due_at, "
+        "sealed_at, trying_since, tries) VALUES (:id, :uuid, :channel, 'digest', '', 'pending', :count, :first, :now, "
+        ":now, :now, :now, 0)",
+        {
+            "id": number,
+            "uuid": str(uuid7()),
+            "channel": found[0][1],
+            "count": sum(row[2] for row in found),
+            "first": min(row[3] for row in found),
+            "now": tx.now,
+        },
+    )
+    tx.execute("UPDATE happenings SET notification_id = :number WHERE notification_id IN VALUES[ids:int]", merged)
+    tx.execute("DELETE FROM notifications WHERE id IN VALUES[ids:int]", {"ids": merged["ids"]})
+    return [number]
+
+
+@dataclass(slots=True)
+class MarkNotification:
+    """Write what became of trying to send a notification.
+
+    Attributes:
+        id: its number.
+        state: `delivered`, `failed`, or `pending` when it is tried again.
+        error: why it was not taken, or None.
+        due: when it is tried again, microseconds, or None.
+        tries: 1, or 0 where nothing was tried.
+    """
+
+    keep_trying: ClassVar[bool] = True
+
+    id: int
+    state: str
+    error: str | None
+    due: int | None
+    done: Callable[[Any], None]
+    tries: int = 1
+
+    def split(self) -> Sequence[MarkNotification]:
+        """One notification is as small as it gets."""
+        return [self]
+
+    def failure(self, error: StoreError) -> StoreError:
+        """Return the result when nothing could be written."""
+        return error
+
+    @classmethod
+    def apply(cls, tx: Transaction, commands: Sequence[MarkNotification]) -> list[None]:
+        """Mark one after the other; they are few."""
+        for each in commands:
+            values = {"id": each.id, "state": each.state, "error": each.error, "due": each.due, "tries": each.tries}
+            tx.execute(_MARK, {**values, "now": tx.now})
+        return [None] * len(commands)
+
+
+@dataclass(slots=True)
+class RetryNotification:
+    """Have a notification sent now, also one that was given up.
+
+    Attributes:
+        uuid: its id.
+        invoker: who asks.
+
+    The result is None, or the error that there is none, or that it arrived already.
+    """
+
+    keep_trying: ClassVar[bool] = False
+
+    uuid: str
+    invoker: str
+    done: Callable[[Any], None]
+
+    def split(self) -> Sequence[RetryNotification]:
+        """One notification is as small as it gets."""
+        return [self]
+
+    def failure(self, error: StoreError) -> StoreError:
+        """Return the result when nothing could be written."""
+        return error
+
+    @classmethod
+    def apply(cls, tx: Transaction, commands: Sequence[RetryNotification]) -> list[Any]:
+        """Put one after the other back in its queue, each with an entry in the audit."""
+        return [_retry(tx, command) for command in commands]
+
+
+def _retry(tx: Transaction, command: RetryNotification) -> NotFoundError | AlreadyDeliveredError | None:
+    found = tx.array("SELECT EACH[id, state] FROM notifications WHERE uuid = :uuid", {"uuid": command.uuid})
+    if not found:
+        return NotFoundError(f"no notification has the id {command.uuid}; `pullcord notify list` shows the latest")
+    number, state = found[0]
+    if state == DELIVERED:
+        return AlreadyDeliveredError("the notification has arrived; there is nothing to try again")
+    if state == GIVEN_UP:
+        state = PENDING
+    tx.execute(
+        "UPDATE notifications SET state = :state, due_at = :now, trying_since = :now, ended_at = NULL WHERE id = :id",
+        {"state": state, "now": tx.now, "id": number},
+    )
+    tx.execute(
+        "INSERT INTO audit (id, at, invoker, action, subject_id) "
+        "VALUES (:audit, :now, :invoker, 'notification.retry', :id)",
+        {"audit": tx.next_id("audit"), "now": tx.now, "invoker": command.invoker, "id": number},
+    )
+    tx.hints.noted = True
+    return None
+
+
+@dataclass(slots=True)
+class NoteLongRuns:
+    """Note that runs take long, for each channel once.
+
+    Attributes:
+        runs: number, flow, channels and what is said of each.
+    """
+
+    keep_trying: ClassVar[bool] = False
+
+    runs: list[tuple[int, str, list[str], dict[str, Any]]]
+    done: Callable[[Any], None]
+
+    def split(self) -> Sequence[NoteLongRuns]:
+        """One command a run."""
+        return [NoteLongRuns([run], self.done) for run in self.runs]
+
+    def failure(self, error: StoreError) -> StoreError:
+        """Return the result when nothing could be written."""
+        return error
+
+    @classmethod
+    def apply(cls, tx: Transaction, commands: Sequence[NoteLongRuns]) -> list[None]:
+        """Note those that still run and were not told of."""
+        runs = [run for command in commands for run in command.runs]
+        ids = {"ids": dump([run[0] for run in runs])}
+        there = {row[0] for row in tx.array(_STILL, ids)}
+        told = {(run, channel) for run, channel in tx.array(_TOLD, ids)}
+        happenings: list[Happening] = []
+        for number, flow, channels, detail in runs:
+            fresh = [name for name in channels if (number, name) not in told]
+            if number in there and fresh:
+                told |= {(number, name) for name in fresh}
+                happenings.append(Happening(LONG, flow, number, detail, channels=fresh))
+        note_happenings(tx, happenings)
+        return [None] * len(commands)
+
+
+_STILL = "SELECT EACH[id] FROM runs WHERE id IN VALUES[ids:int] AND state || '' = 'running'"
+_TOLD = f"SELECT EACH[run_id, channel] FROM happenings WHERE run_id IN VALUES[ids:int] AND event = '{LONG}'"
+
+
+@dataclass(slots=True)
+class TrimOutbox:
+    """Delete notifications that ended long ago, the oldest first, a few at a time.
+
+    Attributes:
+        before: those that ended before, microseconds.
+        most: at most so many.
+
+    The result is how many were deleted.
+    """
+
+    keep_trying: ClassVar[bool] = False
+
+    before: int
+    most: int
+    done: Callable[[Any], None]
+
+    def split(self) -> Sequence[TrimOutbox]:
+        """It takes no values."""
+        return [self]
+
+    def failure(self, error: StoreError) -> StoreError:
+        """Return the result when nothing could be written."""
+        return error
+
+    @classmethod
+    def apply(cls, tx: Transaction, commands: Sequence[TrimOutbox]) -> list[int]:
+        """Delete, one command after the other."""
+        return [_trim(tx, command) for command in commands]
+
+
+def _trim(tx: Transaction, command: TrimOutbox) -> int:
+    oldest = tx.array(
+        "SELECT EACH[id, state, ended_at] FROM (SELECT id, state, ended_at FROM notifications ORDER BY id LIMIT :most) "
+        "AS oldest",
+        {"most": command.most},
+    )
+    gone = [row[0] for row in oldest if row[2] is not None and row[2] < command.before]
+    if gone:
+        ids = {"ids": dump(gone)}
+        tx.execute("DELETE FROM happenings WHERE notification_id IN VALUES[ids:int]", ids)
+        tx.execute("DELETE FROM notifications WHERE id IN VALUES[ids:int]", ids)
+    return len(gone)

@@ -1,0 +1,364 @@
+"""The notifier sends each notification at least once, in few messages, and lets no channel delay another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from pullcord.core import notify
+from pullcord.core.states import Outcome
+from pullcord.notify.channel import DeliveryError
+from pullcord.notify.control import Notifications
+from pullcord.notify.message import Message
+from pullcord.notify.options import Notifying, Pace
+from pullcord.services import notifier
+from pullcord.services.notifier import Notifier, pause_after
+from pullcord.store.commands.catalog import RegisterFlows
+from pullcord.store.commands.lifecycle import Start
+from pullcord.store.queries.outbox import NotificationFilter, list_notifications
+from pullcord.store.queries.page import Page
+from pullcord.store.store import Store
+from tests.store.harness import LOCATION, SECOND, Database, DrivenClock, note, spec
+
+HOUR = 3600 * SECOND
+
+
+class Ticking(DrivenClock):
+    """A clock that nearly stands still: who looks sees that the last transaction is over."""
+
+    def now(self) -> int:
+        self.at += 10
+        return self.at
+
+
+@pytest.fixture
+def clock() -> DrivenClock:
+    """Make a clock that the test moves."""
+    return Ticking()
+
+
+class Target:
+    """A channel that a test can see and break."""
+
+    kind = "test"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.error: DeliveryError | None = None
+        self.taken: list[Message] = []
+        self.tried: list[str] = []
+        self._calls: asyncio.Queue[Message] = asyncio.Queue()
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def send(self, message: Message) -> None:
+        self.tried.append(message.id)
+        self._calls.put_nowait(message)
+        await self.open.wait()
+        if self.error is not None:
+            raise self.error
+        self.taken.append(message)
+
+    async def call(self) -> Message:
+        """Return the next message that came here, taken or not."""
+        async with asyncio.timeout(20):
+            return await self._calls.get()
+
+
+class Life:
+    """A store with a notifier, until it stops."""
+
+    def __init__(self, database: Database, clock: DrivenClock, how: Notifying) -> None:
+        self.clock = clock
+        self.store: Store = database.store(clock)
+        self.store.begin_with(how.book())
+        self.notifier = Notifier(self.store, clock, how)
+        self.control = Notifications(self.store, clock, how)
+
+    async def begin(self, *flows: str, channel: str = "ops") -> None:
+        self.store.start()
+        await self.store.write(Start)
+        await self.declare(*flows, channel=channel)
+        self.notifier.start()
+
+    async def declare(self, *flows: str, channel: str = "ops") -> None:
+        rules = [notify.on_missed(channel).as_json()]
+        specs = [spec(flow, None, settings={"concurrency": None, "notify": rules}) for flow in flows]
+        await self.store.write(lambda done: RegisterFlows(LOCATION, specs, False, done))
+
+    async def happen(self, *flows: str, times: int = 1) -> None:
+        """Let ticks be missed, all in one transaction or few."""
+        await asyncio.gather(*(self._miss(flow, times) for flow in flows))
+
+    async def _miss(self, flow: str, times: int) -> None:
+        await self.store.write(lambda done: note(done, flow=flow, outcome=Outcome.MISSED, reason="late", times=times))
+
+    async def items(self, **which: Any) -> list[dict[str, Any]]:
+        found = await self.store.read(list_notifications, NotificationFilter(**which), Page(1000))
+        items: list[dict[str, Any]] = found["items"]
+        return items
+
+    async def until(self, true: Callable[[], Awaitable[bool]]) -> None:
+        """Wait for something the store says; after every commit and look there is another chance."""
+        async with asyncio.timeout(20):
+            while not await true():  # noqa: ASYNC110  the store has no event for it
+                await asyncio.sleep(0.001)
+
+    async def delivered(self, count: int) -> list[dict[str, Any]]:
+        async def there() -> bool:
+            return len(await self.items(state="delivered")) >= count
+
+        await self.until(there)
+        return await self.items(state="delivered")
+
+    async def tried(self, count: int) -> dict[str, Any]:
+        """Wait until the one notification there is was marked after so many tries."""
+
+        async def there() -> bool:
+            return sum(item["tries"] for item in await self.items()) >= count
+
+        await self.until(there)
+        return (await self.items())[0]
+
+    async def end(self) -> None:
+        await self.notifier.stop()
+        await self.store.stop()
+
+
+Lives = Callable[..., Life]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that only a test moves is looked at all the time."""
+    monkeypatch.setattr(notifier, "LOOK", 0.001)
+    monkeypatch.setattr(notifier, "PATIENCE", 0.2)
+
+
+@pytest.fixture
+async def live(database: Database, clock: DrivenClock) -> AsyncIterator[Lives]:
+    """Make lives over one store, one after the other."""
+    lives: list[Life] = []
+
+    def make(*targets: Target, **how: Any) -> Life:
+        lives.append(Life(database, clock, Notifying({target.name: target for target in targets}, **how)))
+        return lives[-1]
+
+    yield make
+    for life in lives:
+        with contextlib.suppress(Exception):
+            await life.end()
+
+
+async def test_what_happened_is_sent_at_once_and_once(live: Lives) -> None:
+    ops = Target("ops")
+    life = live(ops)
+    await life.begin("f")
+    await life.happen("f")
+    message = await ops.call()
+    (item,) = await life.delivered(1)
+    assert (item["id"], item["tries"], item["count"]) == (message.id, 1, 1)
+    assert message.title == "f missed a tick"
+    await life.end()
+    assert ops.tried == [message.id]
+
+
+async def test_what_is_not_taken_is_sent_again_as_the_same_message_after_growing_pauses(
+    live: Lives, clock: DrivenClock
+) -> None:
+    ops = Target("ops")
+    ops.error = DeliveryError("answered 500")
+    life = live(ops)
+    await life.begin("f")
+    await life.happen("f")
+    pauses: list[int] = []
+    for tries in range(1, 5):
+        await ops.call()
+        item = await life.tried(tries)
+        assert (item["state"], item["last_error"]) == ("pending", "answered 500")
+        before = clock.now()
+        while len(ops.tried) == tries:
+            clock.advance(SECOND)
+            await asyncio.sleep(0.003)
+        pauses.append(clock.now() - before)
+    ops.error = None
+    assert pauses[-1] > pauses[0]
+    clock.advance(HOUR)
+    (item,) = await life.delivered(1)
+    assert len(set(ops.tried)) == 1
+    assert item["tries"] == len(ops.tried)
+    assert item["last_error"] is None
+
+
+def test_pauses_grow_to_a_limit_and_are_spread() -> None:
+    assert [pause_after(failures, 1.0) for failures in (1, 2, 3, 50)] == [5.0, 10.0, 20.0, 300.0]
+    assert pause_after(1, 0.0) == 2.5
+
+
+async def test_what_is_refused_for_good_is_given_up_and_delays_nothing(live: Lives) -> None:
+    ops = Target("ops")
+    ops.error = DeliveryError("no such address", permanent=True)
+    life = live(ops)
+    await life.begin("f", "g", "h")
+    await life.happen("f", "g", "h")
+    for _ in range(3):
+        await ops.call()
+
+    async def given_up() -> bool:
+        return len(await life.items(state="failed")) == 3
+
+    await life.until(given_up)
+    assert {item["last_error"] for item in await life.items()} == {"no such address"}
+    ops.error = None
+    again = (await life.items())[0]["id"]
+    await life.control.retry(again, "ada")
+    (item,) = await life.delivered(1)
+    assert item["id"] == again
+
+
+async def test_a_target_that_asks_to_wait_is_left_alone(live: Lives, clock: DrivenClock) -> None:
+    ops = Target("ops")
+    ops.error = DeliveryError("too many", retry_after=600)
+    life = live(ops)
+    await life.begin("f", "g")
+    await life.happen("f")
+    await ops.call()
+    await life.tried(1)
+    ops.error = None
+    await life.happen("g")
+    clock.advance(599 * SECOND)
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+    assert len(ops.tried) == 1
+    clock.advance(2 * SECOND)
+    assert [item["tries"] for item in await life.delivered(2)] == [1, 2]
+    assert [message.flow for message in ops.taken] == ["f", "g"]
+
+
+async def test_after_a_day_it_is_given_up_and_shown(live: Lives, clock: DrivenClock) -> None:
+    ops = Target("ops")
+    ops.error = DeliveryError("nobody there")
+    life = live(ops)
+    await life.begin("f")
+    await life.happen("f")
+    await ops.call()
+    await life.tried(1)
+    clock.advance(25 * HOUR)
+    await ops.call()
+
+    async def given_up() -> bool:
+        return bool(await life.items(state="failed"))
+
+    await life.until(given_up)
+
+
+async def test_a_channel_that_hangs_delays_no_other_and_nothing_is_lost_when_the_server_stops(live: Lives) -> None:
+    ops, slow = Target("ops"), Target("slow")
+    slow.open.clear()
+    life = live(ops, slow)
+    await life.begin("f", channel="slow")
+    await life.declare("g")
+    await life.happen("f")
+    stuck = await slow.call()
+    await life.happen("g")
+    await ops.call()
+    await life.delivered(1)
+    await life.end()
+    slow.open.set()
+    again = live(ops, slow)
+    await again.begin("f", channel="slow")
+    assert (await slow.call()).id == stuck.id
+    await again.delivered(2)
+
+
+async def test_a_channel_that_is_not_in_the_settings_is_told_of_and_gets_all_once_it_is(
+    live: Lives, clock: DrivenClock
+) -> None:
+    life = live(Target("other"))
+    await life.begin("f")
+    await life.happen("f")
+    await life.tried(1)
+    assert [name for name, _ in await life.control.troubles()] == ["ops"]
+    assert "flow f names" in (await life.control.troubles())[0][1]
+    (item,) = await life.items()
+    assert item["state"] == "pending"
+    assert "no channel is called ops; the settings have other" in item["last_error"]
+    await life.end()
+    ops = Target("ops")
+    clock.advance(HOUR)
+    again = live(ops)
+    await again.begin("f")
+    assert (await ops.call()).id == item["id"]
+    await again.delivered(1)
+    assert await again.control.troubles() == []
+
+
+async def test_a_target_that_is_gone_for_an_hour_gets_everything_afterwards_in_few_messages(
+    live: Lives, clock: DrivenClock
+) -> None:
+    ops = Target("ops")
+    ops.error = DeliveryError("connection refused")
+    life = live(ops, paces={"ops": Pace(per_hour=8)})
+    flows = [f"f{number}" for number in range(20)]
+    await life.begin(*flows)
+    for _ in range(60):
+        await life.happen(*flows)
+        clock.advance(60 * SECOND)
+        await asyncio.sleep(0.002)
+    assert len(set(ops.tried)) == 2
+    assert len(ops.tried) < 60
+    ops.error = None
+    clock.advance(HOUR)
+    for _ in range(3):
+        await life.happen(flows[0])
+
+    async def all_told() -> bool:
+        clock.advance(60 * SECOND)
+        return sum(message.count for message in ops.taken) >= 20 * 60 + 3
+
+    await life.until(all_told)
+    assert sum(message.count for message in ops.taken) == 20 * 60 + 3
+    assert len(ops.taken) <= 12
+    assert [message.at for message in ops.taken[:2]] == sorted(message.at for message in ops.taken[:2])
+
+
+async def test_more_than_a_channel_takes_in_an_hour_comes_in_a_digest(live: Lives, clock: DrivenClock) -> None:
+    ops = Target("ops")
+    life = live(ops, paces={"ops": Pace(per_hour=5)})
+    flows = [f"f{number}" for number in range(100)]
+    await life.begin(*flows)
+    await life.happen(*flows)
+    await life.delivered(5)
+    assert sum(message.count for message in ops.taken) == 100
+    assert [message.event for message in ops.taken].count("digest") == 1
+    digest = ops.taken[-1]
+    assert digest.count == 96
+    assert "and 86 more of other kinds" in digest.text
+    await life.happen("f0")
+    clock.advance(10 * 60 * SECOND)
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+    assert len(ops.taken) == 5
+    clock.advance(HOUR)
+    await life.delivered(6)
+
+
+async def test_a_channel_at_fault_does_not_stop_the_notifier(
+    live: Lives, clock: DrivenClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    ops = Target("ops")
+    ops.error = ValueError("token=s3cret")  # type: ignore[assignment]
+    life = live(ops)
+    await life.begin("f")
+    await life.happen("f")
+    await ops.call()
+    item = await life.tried(1)
+    assert item["last_error"] == "the channel failed with ValueError"
+    ops.error = None
+    clock.advance(HOUR)
+    await life.delivered(1)
+    assert "is at fault" in caplog.text
