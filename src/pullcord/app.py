@@ -23,6 +23,7 @@ from pullcord.engine.locations import CodeLocation, locate_all
 from pullcord.engine.pauses import Pauses
 from pullcord.engine.watch import Watch
 from pullcord.failpoints import hit
+from pullcord.gate.answers import Answers
 from pullcord.gate.children import ChildRuns
 from pullcord.gate.flowcontrol import FlowControl
 from pullcord.gate.gate import Gate
@@ -134,6 +135,7 @@ class App:
         self.flows = FlowControl(self.store, self.engine, self.pauses, self.policy, self.clock)
         self.limits = Limits(self.store, self.engine.catalog, self.policy, self.clock)
         self.engine.child_gate = ChildRuns(self.gate, self.watch).run
+        self.answers = Answers(self.store, self.engine.questions, self.policy)
         self.scheduler = Scheduler(self.gate, asyncio.get_running_loop())
         self.registry = Registry(self.store, self.engine, self.clock)
         self.kinds = TriggerKinds(

@@ -147,6 +147,13 @@ class CancelRequest(Strict):
     reason: Words | None = None
 
 
+class AnswerRequest(Strict):
+    """The answer to a question."""
+
+    answer: Any
+    reason: Words | None = None
+
+
 class RerunRequest(Strict):
     """Which inputs differ from the original's."""
 

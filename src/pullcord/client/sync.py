@@ -16,6 +16,7 @@ from pullcord.client.downloads import Told
 from pullcord.client.events import Event, Following, shows
 from pullcord.client.flows import FlowPauses
 from pullcord.client.limits import Limits
+from pullcord.client.questions import Questions
 from pullcord.client.retention import Retention
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.until import check_until, reached
@@ -358,6 +359,7 @@ class Client:
         self.triggers = Triggers(self._connection)
         self.limits = Limits(self._connection)
         self.channels = Channels(self._connection)
+        self.questions = Questions(self._connection)
 
     def run(
         self,

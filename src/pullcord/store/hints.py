@@ -25,6 +25,7 @@ class Hints:
         expires: whether any run may expire before it starts.
         pauses_changed: whether this transaction paused a flow or let one go on.
         counted: numbers of runs whose end this transaction has counted.
+        parked: whether runs ask people, or wait without a worker.
         news: `(lane, slot)` that this transaction put into `queues`.
         released: groups that a run of this transaction has left.
     """
@@ -42,6 +43,7 @@ class Hints:
     expires: bool = False
     pauses_changed: bool = False
     counted: set[int] = field(default_factory=set)
+    parked: bool = False
     news: set[tuple[str, str]] = field(default_factory=set)
     released: set[str] = field(default_factory=set)
 
@@ -58,6 +60,7 @@ class Hints:
             paused=self.paused,
             suspends=self.suspends,
             expires=self.expires,
+            parked=self.parked,
         )
 
     def queued(self, lane: str, slot: str | None, priority: int) -> None:

@@ -32,7 +32,9 @@ from pullcord.store.commands.overlap import place
 from pullcord.store.commands.pauses import PauseFlow, ResumeFlow
 from pullcord.store.commands.probe import Probe
 from pullcord.store.commands.prune import PruneArtifacts, PruneHistory, PruneRequests, PruneRuns
+from pullcord.store.commands.questions import AnswerQuestion, Ask
 from pullcord.store.commands.triggers import ChangeTrigger, DropEndings, FireTrigger, RegisterTriggers, TrimHistory
+from pullcord.store.commands.waits import ParkRun, WakeDue
 from pullcord.store.connection import Connection, Failure
 from pullcord.store.hints import Hints
 from pullcord.store.notification import hints_of, notification
@@ -42,9 +44,10 @@ from pullcord.store.transaction import Command, Transaction, ignore
 log = logging.getLogger(__name__)
 
 ORDER: Sequence[type[Any]] = (
-    Start, StoreArtifacts, RecordSteps, FinishRuns, LoseRuns, SetWaiting, CancelRun, MeetDeadlines, QueueDue, PauseFlow,
-    ResumeFlow, Admit, FireTrigger, RegisterFlows, ConfigureGroups, ChangeLimit, RegisterTriggers, ChangeTrigger,
-    DropEndings, TrimHistory, Note, Probe, PruneRuns, PruneRequests, PruneArtifacts, PruneHistory, DropContents,
+    Start, StoreArtifacts, RecordSteps, FinishRuns, LoseRuns, SetWaiting, Ask, AnswerQuestion, ParkRun, CancelRun,
+    MeetDeadlines, QueueDue, WakeDue, PauseFlow, ResumeFlow, Admit, FireTrigger, RegisterFlows, ConfigureGroups,
+    ChangeLimit, RegisterTriggers, ChangeTrigger, DropEndings, TrimHistory, Note, Probe, PruneRuns, PruneRequests,
+    PruneArtifacts, PruneHistory, DropContents,
 )  # fmt: skip
 """The order of the kinds within a transaction: records before the end they belong to, ends before admissions, and
 these before a registration, which gives all runs that have not ended the limits of today (design rule 8)."""

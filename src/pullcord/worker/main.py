@@ -34,6 +34,7 @@ from pullcord.worker.execution import Execution, RunAbandoned, RunCancelled
 from pullcord.worker.failures import clean, describe
 from pullcord.worker.location import Location, load
 from pullcord.worker.moment import now
+from pullcord.worker.parking import can_park, count_tasks
 from pullcord.worker.polling import Polls
 from pullcord.worker.threads import ThreadPool, carry_context
 
@@ -81,6 +82,7 @@ class Worker:
         self._turn = time.monotonic()
         self._turn_asked = False
         carry_context()
+        count_tasks(self.loop)
 
     def run(self) -> None:
         """Say hello and work until the server says stop or goes away."""
@@ -112,6 +114,10 @@ class Worker:
             call = self.calls.pop(message[3], None)
             if call is not None:
                 call.take(message[4])
+        elif kind == kinds.ANSWER:
+            execution = self._executions.get((message[1], message[2]))
+            if execution is not None:
+                execution.answered(message[3])
         elif kind in (kinds.POLL, kinds.FORGET, kinds.MAP):
             self._poll(message)
         elif kind == kinds.LOAD:
@@ -218,7 +224,8 @@ class Worker:
         if flow.is_async:
             context = contextvars.Context()
             context.run(current.set, execution)
-            task = self.loop.create_task(self._run_async(execution, flow), context=context)
+            # Not by the loop's own factory, which counts the tasks that the flow starts.
+            task = asyncio.Task(self._run_async(execution, flow), loop=self.loop, context=context)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return
@@ -261,6 +268,7 @@ class Worker:
 
     def _run_sync(self, execution: Execution, flow: Flow[..., Any]) -> None:
         current.set(execution)
+        execution.thread = threading.get_ident()
         timer = None if execution.timeout is None else self.timer(execution.timeout, lambda: self._time_out(execution))
         try:
             if execution.stop_requested:
@@ -340,6 +348,16 @@ class Worker:
             self._flush_run(execution)
             self.channel.send([kinds.RELEASED, execution.run, execution.token])
 
+    def _park(self, execution: Execution) -> None:
+        """Give a run up that only waits: it goes on in a worker when one of its waits is over."""
+        waits = [[identity, wait.until] for identity, wait in list(execution.waits.items())]
+        del self._executions[execution.run, execution.token]
+        self._flush_run(execution)
+        hit("worker.before_park")
+        self.channel.send([kinds.PARKED, execution.run, execution.token, waits])
+        hit("worker.after_park")
+        execution.abandon()
+
     def doom(self, reason: str, execution: Execution, failure: str | None = None) -> None:
         """Ask the server to replace this process: a thread in it cannot be stopped.
 
@@ -381,6 +399,9 @@ class Worker:
     def _show_steps(self) -> None:
         self._looking = False
         self._report_long_steps()
+        for execution in [run for run in self._executions.values() if run.waits]:
+            if can_park(execution):
+                self._park(execution)
         if self._executions:
             self._look_at_steps()
 
