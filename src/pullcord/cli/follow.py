@@ -100,7 +100,7 @@ def question_line(run: dict[str, Any]) -> str | None:
     waits = run.get("waiting_for")
     if waits is None or waits.get("question_id") is None:
         return None
-    return f"it asks: {clean(waits['text'])} – `pullcord questions answer {waits['question_id']}` answers"
+    return f"it asks: {clean(waits['text'])} (`pullcord questions answer {waits['question_id']}` answers)"
 
 
 def step_line(step: dict[str, Any]) -> str:
