@@ -99,7 +99,7 @@ class Question:
         if not isinstance(on_timeout, Default):
             raise UsageError('on_timeout is "fail", or the answer to go on with: on_timeout=pc.Default(…)')
         try:
-            text = self._adapter.dump_json(on_timeout.value, warnings="error").decode()
+            text = self._adapter.serializer.to_json(on_timeout.value, warnings="error").decode()
             self._adapter.validate_json(text)
         except (ValidationError, PydanticSerializationError, ValueError, TypeError) as error:
             raise UsageError(f"the default answer does not fit the schema: {in_a_line(error)}") from None
