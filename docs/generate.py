@@ -410,7 +410,7 @@ PYTHON: dict[str, list[str]] = {
         "cancelled",
         "artifact",
         "Artifact",
-    ],  # fmt: skip
+    ],
     "Embed a server": ["App"],
     "Ask and answer": ["Client", "AsyncClient", "Receipt", "RefusedError"],
     "Errors": [

@@ -194,6 +194,17 @@ def test_an_answer_that_comes_before_the_run_has_left_lets_it_go_on(server: Serv
     assert broken(server) == []
 
 
+def test_a_run_is_not_said_to_be_parked_in_a_transaction_that_takes_it_up_again(server: Server) -> None:
+    (run,) = server.begin(admit())
+    ask(server, run, length=SECOND)
+    server.clock.advance(SECOND)
+    commands = [ParkRun(run.id, run.token, [["q1", None]], ignore), WakeDue(server.clock.now(), 0, ignore)]
+    (parked, woken), (again,) = server.transact(*commands, room=ROOM)
+    assert (parked.state, len(woken.settled)) == ("running", 1)
+    assert (again.id, again.steps[0][4]) == (run.id, "failed")
+    assert broken(server) == []
+
+
 def test_asking_again_what_is_over_returns_its_record(server: Server, parked: tuple[Claimed, str]) -> None:
     _, uuid = parked
     answer(server, uuid)

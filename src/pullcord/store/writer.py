@@ -44,13 +44,14 @@ from pullcord.store.transaction import Command, Transaction, ignore
 log = logging.getLogger(__name__)
 
 ORDER: Sequence[type[Any]] = (
-    Start, StoreArtifacts, RecordSteps, FinishRuns, LoseRuns, SetWaiting, Ask, AnswerQuestion, ParkRun, CancelRun,
-    MeetDeadlines, QueueDue, WakeDue, PauseFlow, ResumeFlow, Admit, FireTrigger, RegisterFlows, ConfigureGroups,
+    Start, StoreArtifacts, RecordSteps, FinishRuns, LoseRuns, SetWaiting, Ask, AnswerQuestion, WakeDue, ParkRun,
+    CancelRun, MeetDeadlines, QueueDue, PauseFlow, ResumeFlow, Admit, FireTrigger, RegisterFlows, ConfigureGroups,
     ChangeLimit, RegisterTriggers, ChangeTrigger, DropEndings, TrimHistory, Note, Probe, PruneRuns, PruneRequests,
     PruneArtifacts, PruneHistory, DropContents,
 )  # fmt: skip
-"""The order of the kinds within a transaction: records before the end they belong to, ends before admissions, and
-these before a registration, which gives all runs that have not ended the limits of today (design rule 8)."""
+"""The order of the kinds within a transaction: records before the end they belong to; the end of a wait before a run
+is parked for it, so that no run is said to be parked by the transaction that claims it again; ends before admissions,
+and these before a registration, which gives all runs that have not ended the limits of today (design rule 8)."""
 
 RETRY_PAUSE = 1.0
 """Seconds between tries while the disk is full or fails."""
