@@ -99,6 +99,7 @@ class Execution:
         self.asks: dict[str, AskCall] = {}
         self.waits: dict[str, Wait] = {}
         self.pausing = 0
+        self.parting: list[list[list[Any]]] = []
         self.lines: list[list[Any]] = []
         self._waiters: list[tuple[int, Callable[[], None]]] = []
         self._lock = threading.Lock()

@@ -44,6 +44,9 @@ BEAT = 2.0
 SHOW_AFTER = 0.1
 """Seconds after which a step that still runs is reported as running."""
 
+UNWINDING = 10.0
+"""Seconds that the code of a run gets to let go of what it holds, before the run is parked all the same."""
+
 LOG_EVERY = 0.05
 """Seconds that log lines and progress wait for company."""
 
@@ -255,6 +258,8 @@ class Worker:
             self._finish(execution, state, None, None if execution.stop_requested else describe(error))
         except BaseException as error:
             self._finish(execution, RunState.FAILED, None, describe(error))
+        finally:
+            self._part(execution)
 
     async def _limited(self, execution: Execution, flow: Flow[..., Any], arguments: dict[str, Any]) -> Any:
         limit = asyncio.timeout(execution.timeout)
@@ -287,6 +292,7 @@ class Worker:
         finally:
             if timer is not None:
                 timer()
+            self._part(execution)
 
     def _time_out(self, execution: Execution) -> None:
         """A sync run took too long: it has failed, and this process must be replaced to stop its thread."""
@@ -349,14 +355,26 @@ class Worker:
             self.channel.send([kinds.RELEASED, execution.run, execution.token])
 
     def _park(self, execution: Execution) -> None:
-        """Give a run up that only waits: it goes on in a worker when one of its waits is over."""
-        waits = [[identity, wait.until] for identity, wait in list(execution.waits.items())]
+        """Unwind a run that only waits, and then give it up."""
+        execution.parting.append([[identity, wait.until] for identity, wait in list(execution.waits.items())])
         del self._executions[execution.run, execution.token]
+        execution.abandon()
+        self.loop.call_later(UNWINDING, self._part, execution)
+
+    def _part(self, execution: Execution) -> None:
+        """Say that a run has left: it goes on in a worker when one of its waits is over.
+
+        Not before its code has come to an end here, so that what it lets go of is free when it is executed again, and
+        that no process is ended in the middle of that.
+        """
+        try:
+            waits = execution.parting.pop()
+        except IndexError:  # it was said already
+            return
         self._flush_run(execution)
         hit("worker.before_park")
         self.channel.send([kinds.PARKED, execution.run, execution.token, waits])
         hit("worker.after_park")
-        execution.abandon()
 
     def doom(self, reason: str, execution: Execution, failure: str | None = None) -> None:
         """Ask the server to replace this process: a thread in it cannot be stopped.
