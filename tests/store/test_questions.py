@@ -18,7 +18,7 @@ from pullcord.core.errors import (
     QuestionExpiredError,
 )
 from pullcord.store.commands.claim import Claimed
-from pullcord.store.commands.journal import Ended
+from pullcord.store.commands.journal import Ended, FinishRuns
 from pullcord.store.commands.questions import AnswerQuestion, Ask, Asked
 from pullcord.store.commands.waits import ParkRun, Settled, WakeDue, Woken
 from pullcord.store.queries.invariants.examine import examine
@@ -269,7 +269,25 @@ def test_a_parked_run_is_cancelled_at_once_and_its_question_withdrawn(
     assert ended.state == "cancelled"
     assert question(server, uuid)["state"] == "cancelled"
     assert isinstance(answer(server, uuid), QuestionCancelledError)
+    assert server.run(run.id)["partial"] is None, "a question leaves nothing half done"
+    assert [row["state"] for row in server.rows("SELECT state FROM steps")] == ["interrupted"]
     assert len(server.claim()) == 1, "its slot is free"
+    assert broken(server) == []
+
+
+def test_an_open_question_outlives_an_attempt(server: Server) -> None:
+    (run,) = server.begin(admit())
+    uuid = ask(server, run)
+    end = finished(run, "failed", error="{}", retry_at=server.clock.now())
+    server.write(FinishRuns([end], ignore, frozenset({run.id})))
+    assert question(server, uuid)["state"] == "open"
+    assert broken(server) == []
+    server.queue_due()
+    (again,) = server.claim()
+    ask(server, again)
+    assert server.count("questions") == 1
+    settled = answer(server, uuid)
+    assert isinstance(settled, Settled) and settled.record[3:5] == [1, "succeeded"]
     assert broken(server) == []
 
 

@@ -237,6 +237,7 @@ CREATE INDEX keys_request ON keys (request_id);
 CREATE INDEX questions_due ON questions (expires_at) WHERE state = 'open' AND expires_at IS NOT NULL;
 CREATE INDEX questions_flow ON questions (flow, id);
 CREATE UNIQUE INDEX questions_open ON questions (run_id, identity) WHERE state = 'open';
+CREATE INDEX questions_run ON questions (run_id, identity);
 CREATE INDEX questions_state ON questions (state, id);
 CREATE UNIQUE INDEX questions_uuid ON questions (uuid);
 CREATE INDEX requests_at ON requests (at);

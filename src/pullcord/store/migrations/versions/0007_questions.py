@@ -35,6 +35,7 @@ def upgrade() -> None:
     )
     unanswered = sa.text("state = 'open'")
     op.create_index("questions_uuid", "questions", ["uuid"], unique=True)
+    op.create_index("questions_run", "questions", ["run_id", "identity"])
     op.create_index("questions_flow", "questions", ["flow", "id"])
     op.create_index("questions_state", "questions", ["state", "id"])
     op.create_index(

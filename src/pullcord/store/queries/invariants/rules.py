@@ -323,8 +323,8 @@ INVARIANTS: Final = (
     ),
     Invariant(
         7, "a run says which of its steps were interrupted", STEPS,
-        "s.state = 'interrupted' AND r.partial IS NULL AND r.state IN "
-        f"{_in(RunState.FAILED, RunState.CANCELLED)}",
+        f"s.state = 'interrupted' AND r.partial IS NULL AND r.state IN {_in(RunState.FAILED, RunState.CANCELLED)} "
+        "AND NOT EXISTS (SELECT 1 FROM questions q WHERE q.run_id = s.run_id AND q.identity = s.identity)",
         "s.name, r.uuid, r.state", "step {} was interrupted, and its run {} does not say so: it is {}", _HARMLESS,
     ),
     Invariant(
