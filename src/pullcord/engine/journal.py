@@ -132,7 +132,7 @@ class Journal:
         for run, token, why in result.refused:
             assignment = worker.assigned.get(run)
             if assignment is not None and assignment.run.token == token:
-                self._refuse(worker, assignment, StoreError(why))
+                self.refuse(worker, assignment, StoreError(why))
 
     def end(self, assignments: list[Assignment]) -> None:
         """End runs that have failed while their thread could not be stopped; the process is gone now."""

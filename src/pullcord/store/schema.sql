@@ -73,17 +73,6 @@ CREATE TABLE pruned (
 	rows BIGINT NOT NULL, 
 	PRIMARY KEY (kind)
 );
-CREATE TABLE rate_uses (
-	"key" TEXT NOT NULL, 
-	at BIGINT NOT NULL, 
-	request_id INTEGER NOT NULL, 
-	PRIMARY KEY ("key", at, request_id)
-)
- WITHOUT ROWID;
-CREATE TABLE rates (
-	"key" TEXT NOT NULL, 
-	until BIGINT NOT NULL, 
-	PRIMARY KEY ("key")
 CREATE TABLE questions (
 	id INTEGER NOT NULL, 
 	uuid TEXT NOT NULL, 
@@ -103,6 +92,18 @@ CREATE TABLE questions (
 	answered_at BIGINT, 
 	reason TEXT, 
 	PRIMARY KEY (id)
+);
+CREATE TABLE rate_uses (
+	"key" TEXT NOT NULL, 
+	at BIGINT NOT NULL, 
+	request_id INTEGER NOT NULL, 
+	PRIMARY KEY ("key", at, request_id)
+)
+ WITHOUT ROWID;
+CREATE TABLE rates (
+	"key" TEXT NOT NULL, 
+	until BIGINT NOT NULL, 
+	PRIMARY KEY ("key")
 );
 CREATE TABLE requests (
 	id INTEGER NOT NULL, 
@@ -159,8 +160,7 @@ CREATE TABLE runs (
 	error TEXT, 
 	cancel TEXT, 
 	waiting_for TEXT, 
-	partial TEXT, dedup TEXT, shared TEXT, expires_at BIGINT, 
-	partial TEXT, dedup TEXT, shared TEXT, parks INTEGER DEFAULT '0' NOT NULL, 
+	partial TEXT, dedup TEXT, shared TEXT, expires_at BIGINT, parks INTEGER DEFAULT '0' NOT NULL, 
 	PRIMARY KEY (id)
 );
 CREATE TABLE sleeps (
