@@ -86,7 +86,8 @@ RUN_STATES = {
     RunState.SCHEDULED: "It starts not before a time: `not_before`, or the back-off before another attempt.",
     RunState.QUEUED: "It waits for a concurrency slot or a free worker.",
     RunState.RUNNING: "A worker executes it, or will as soon as one is there to go on with it.",
-    RunState.WAITING: "It waits for a time, a child run or its code. It keeps its slot, and lends its room.",
+    RunState.WAITING: "It waits for an answer, a time, a child run or its code. It keeps its slot, and lends its room; "
+    "for answers and long times it is in no worker.",
     RunState.CANCELLING: "Somebody asked to cancel it, and its worker has not stopped it yet.",
     RunState.SUCCEEDED: "The flow returned; the result is recorded.",
     RunState.FAILED: "The flow raised, took too long, or lost its worker too often; the error is recorded.",
@@ -443,7 +444,7 @@ PYTHON: dict[str, list[str]] = {
         "on_question",
         "on_suspended",
     ],
-    "Inside a run": ["run", "RunInfo", "progress", "sleep", "cancelled", "artifact", "Artifact"],
+    "Inside a run": ["run", "RunInfo", "progress", "sleep", "ask", "Default", "cancelled", "artifact", "Artifact"],
     "Embed a server": ["App"],
     "Ask and answer": ["Client", "AsyncClient", "Receipt", "RefusedError"],
     "Errors": [
@@ -453,6 +454,8 @@ PYTHON: dict[str, list[str]] = {
         "StepTimeoutError",
         "ChildFailedError",
         "ArtifactError",
+        "AskTimeoutError",
+        "AnswerUnfitError",
     ],
 }
 METHODS: dict[str, list[str]] = {

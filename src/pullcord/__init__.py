@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from pullcord.core.context import progress as progress
     from pullcord.core.context import run as run
     from pullcord.core.context import sleep as sleep
+    from pullcord.core.errors import AnswerUnfitError as AnswerUnfitError
     from pullcord.core.errors import ArtifactError as ArtifactError
+    from pullcord.core.errors import AskTimeoutError as AskTimeoutError
     from pullcord.core.errors import ChildFailedError as ChildFailedError
     from pullcord.core.errors import PullcordError as PullcordError
     from pullcord.core.errors import PullcordRuntimeError as PullcordRuntimeError
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from pullcord.core.notify import on_success as on_success
     from pullcord.core.notify import on_suspended as on_suspended
     from pullcord.core.notify import on_trigger_disabled as on_trigger_disabled
+    from pullcord.core.question import Default as Default
+    from pullcord.core.question import ask as ask
     from pullcord.core.quotas import Rate as Rate
     from pullcord.core.retry import Retry as Retry
     from pullcord.core.step import step as step
@@ -61,14 +65,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "AnswerUnfitError": "core.errors",
     "App": "app",
     "Artifact": "core.artifact",
     "ArtifactError": "core.errors",
+    "AskTimeoutError": "core.errors",
     "AsyncClient": "client",
     "ChildFailedError": "core.errors",
     "Client": "client",
     "Concurrency": "core.concurrency",
     "Cursor": "core.event",
+    "Default": "core.question",
     "Fire": "core.event",
     "Keep": "core.keep",
     "Group": "core.concurrency",
@@ -86,6 +93,7 @@ _HOMES = {
     "StepFailedError": "core.errors",
     "StepTimeoutError": "core.errors",
     "artifact": "core.artifact",
+    "ask": "core.question",
     "at": "core.timetable.kinds",
     "cancelled": "core.context",
     "completion": "core.completion",

@@ -24,6 +24,7 @@ from pullcord.engine.pauses import Pauses
 from pullcord.engine.watch import Watch
 from pullcord.failpoints import hit
 from pullcord.gate.again import Again
+from pullcord.gate.answers import Answers
 from pullcord.gate.children import ChildRuns
 from pullcord.gate.flowcontrol import FlowControl
 from pullcord.gate.gate import Gate
@@ -146,6 +147,7 @@ class App:
         self.retry_failed = RetryFailed(self.store, self.again, self.clock)
         self.engine.child_gate = ChildRuns(self.gate, self.watch, self.store).run
         self.limits = Limits(self.store, self.engine.catalog, self.policy, self.clock)
+        self.answers = Answers(self.store, self.engine.questions, self.policy)
         self.scheduler = Scheduler(self.gate, asyncio.get_running_loop())
         self.registry = Registry(self.store, self.engine, self.clock)
         self.kinds = TriggerKinds(

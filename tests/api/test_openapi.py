@@ -29,7 +29,10 @@ def known(api: Api) -> dict[str, str]:
     """Names that exist on the server, by path parameter."""
     run = api.run("steps", {"first": 1})
     names = {"run_id": run["id"], "request_id": run["request_id"], "name": "echo", "trigger": "leap-day"}
-    return names | {"channel": "ops", "limit": "one-by-one", "notification_id": run["id"]}
+    api.run("asks")
+    question = api.get("/v1/questions")["items"][0]["id"]
+    names |= {"channel": "ops", "limit": "one-by-one", "question_id": question}
+    return names | {"notification_id": run["id"]}
 
 
 @schema.parametrize()

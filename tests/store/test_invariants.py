@@ -47,6 +47,7 @@ from tests.store.harness import (
     spec,
     step,
 )
+from tests.store.test_questions import answer, ask, park, sleep
 from tests.store.test_triggers import declared, fire
 
 NAMES = [*(invariant.name for invariant in INVARIANTS), *DOCUMENTS]
@@ -101,6 +102,12 @@ def populate(server: Server) -> None:
         server.write(SealNotifications([1], False, ignore))
     server.write(MarkNotification(1, "delivered", None, None, ignore))
     server.begin(admit("db", shared="group:db"))
+    claimed = server.begin(*[admit("asks", limited=False) for _ in range(3)])
+    asking, answered, sleeping = [run for run in claimed if run.flow == "asks"]
+    ask(server, asking)
+    park(server, asking)
+    answer(server, ask(server, answered))
+    sleep(server, sleeping, DAY)
 
 
 def store_artifact(server: Server, run: Claimed) -> None:
@@ -214,7 +221,9 @@ BREAK: Mapping[str, Sequence[str]] = {
         "(SELECT id FROM runs WHERE state = 'succeeded')",
         "UPDATE runs SET state = 'failed', error = '{}', result = NULL WHERE state = 'succeeded'",
     ],
-    "a step record belongs to a run that has begun": ["UPDATE steps SET run_id = 1000 WHERE kept IS NULL"],
+    "a step record belongs to a run that has begun": [
+        "UPDATE steps SET run_id = 1000 WHERE identity = 's3' AND kept IS NULL"
+    ],
     "a step record is whole": ["UPDATE steps SET result = NULL"],
     "the steps of a run are numbered": ["UPDATE steps SET seq = 1"],
     "no step ended after its run": ["UPDATE steps SET ended_at = ended_at * 2"],
@@ -230,6 +239,14 @@ BREAK: Mapping[str, Sequence[str]] = {
     "no group has more runs than its limit": ["UPDATE slots SET capacity = 0, changed_at = 0 WHERE key = 'group:db'"],
     "no group has more runs than a new limit": [
         "UPDATE slots SET capacity = 0, changed_at = :later WHERE key = 'group:db'"
+    ],
+    "a run that is parked will be woken": ["DELETE FROM sleeps"],
+    "a sleep without a worker is a parked run's": ["UPDATE sleeps SET run_id = 1"],
+    "nobody is asked for a run that has ended": [
+        "UPDATE runs SET state = 'failed' WHERE id IN (SELECT run_id FROM questions WHERE state = 'open')"
+    ],
+    "an answer is the record that the flow goes on with": [
+        "UPDATE questions SET answer = '7' WHERE state = 'answered'"
     ],
     "every slot has a limit": ["DELETE FROM slots"],
     "every run has a state that exists": ["UPDATE runs SET state = 'asleep' WHERE state = 'running'"],
@@ -287,9 +304,8 @@ def server(database: Database, clock: DrivenClock) -> Iterator[Server]:
     """Start a server in an incarnation that the store knows of."""
     server = Server(database, clock)
     server.connection.execute("INSERT INTO meta (name, value) VALUES ('incarnation', '1')")
-    server.register(
-        spec("f"), spec("g", 2), spec("free", None), spec("db", settings={"concurrency": GROUPED}), spec("halted")
-    )
+    grouped = spec("db", settings={"concurrency": GROUPED})
+    server.register(spec("f"), spec("g", 2), spec("free", None), spec("asks", None), spec("halted"), grouped)
     yield server
     server.close()
 

@@ -93,7 +93,7 @@ def _every_receipt_is_found(
 
 def _is_sane(run: sqlite3.Row) -> None:
     """Each claim takes the next token, and only a take-over or a new attempt leads to another claim."""
-    assert run["token"] == run["takeovers"] + run["attempt"], dict(run)
+    assert run["token"] == run["takeovers"] + run["attempt"] + run["parks"], dict(run)
     assert run["attempt"] == 1
     assert 0 <= run["losses"] < 3
     assert run["queued_at"] <= run["started_at"] <= run["ended_at"]

@@ -35,6 +35,9 @@ ELSEWHERE = tuple(
 )
 """A load passes none of these: only triggers do, who cancels, and the tests of these parts."""
 
+WAITS = tuple(name for name in NAMES if name.startswith(("ask.", "park.", "answer.", "wake.")) or "_park" in name)
+"""Nor these: what asks people does (`test_questions`)."""
+
 OUTLIVED = ("worker.", "template.")
 """What begins so kills a process that the server outlives."""
 
@@ -59,7 +62,7 @@ def provoke(name: str, server: Server, load: Load) -> None:
         server.spawn()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in CANCEL + STOP + FIRE + ELSEWHERE])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in CANCEL + STOP + FIRE + WAITS + ELSEWHERE])
 def test_nothing_is_lost_when_a_process_dies_at(name: str, serve: Start, tmp_path: Path, log: Path) -> None:
     marker = tmp_path / "marker"
     marker.touch()  # A point whose marker is there does not fire: removing it arms the point in mid-load.

@@ -158,6 +158,13 @@ class CancelRequest(Strict):
     reason: Words | None = None
 
 
+class AnswerRequest(Strict):
+    """The answer to a question."""
+
+    answer: Any
+    reason: Words | None = None
+
+
 class AgainRequest(Strict):
     """How a run is asked for again."""
 

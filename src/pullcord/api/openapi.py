@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from pullcord.api.models import (
+    AnswerRequest,
     BatchRequest,
     CancelRequest,
     LimitChange,
@@ -154,6 +155,11 @@ _CALLS: Final[dict[tuple[str, str], _Call]] = {
     ),
     ("get", "/v1/requests"): _Call({200: ("requests, newest first", "LedgerPage")}, _LIST),
     ("get", "/v1/requests/{request_id}"): _Call({200: ("the request", "LedgerRow")}, _LOOK),
+    ("get", "/v1/questions"): _Call({200: ("questions, newest first", "QuestionPage")}, _LIST),
+    ("get", "/v1/questions/{question_id}"): _Call({200: ("the question", "Question")}, _LOOK),
+    ("post", "/v1/questions/{question_id}/answer"): _Call(
+        {200: ("the question, answered", "Question")}, (*_SEND, 401, 403, 404, 409, 503), AnswerRequest
+    ),
     ("get", "/v1/flows"): _Call({200: ("flows by name, and what could not be loaded", "FlowPage")}, _LIST),
     ("get", "/v1/code/diff"): _Call({200: ("each location, with what would change", "CodeDiff")}, _LIST),
     ("get", "/v1/flows/{name}"): _Call({200: ("the flow", "Flow")}, _LOOK),

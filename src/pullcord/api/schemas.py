@@ -7,7 +7,7 @@ from typing import Any, Final
 from pullcord.core.changes import ADDED, CHANGED, REMOVED
 from pullcord.core.concurrency import OnConflict
 from pullcord.core.notify import EVENTS
-from pullcord.core.states import Outcome, RunState, StepState
+from pullcord.core.states import Outcome, QuestionState, RunState, StepState
 from pullcord.store.queries.outbox import STATES
 from pullcord.triggers.record import HEALTH
 
@@ -117,7 +117,7 @@ _SUMMARY: Final[Schema] = {
     "test": _FLAG,
     "cancel": _or_null(_object({"by": _TEXT, "at": _TIME, "reason": _MAYBE_TEXT, "force": _FLAG})),
     "error": _or_null(_object({"type": _TEXT, "message": _TEXT})),
-    "waiting_for": _or_null(_object({"kind": _TEXT, "text": _TEXT})),
+    "waiting_for": _or_null(_object({"kind": _TEXT, "text": _TEXT}, {"question_id": _ID})),
     "partial": _or_null(_object({"steps": listed(_TEXT), "text": _TEXT})),
 }
 _LEDGER_ROW: Final[Schema] = {
@@ -332,6 +332,24 @@ def _page(item: str, **more: Schema) -> Schema:
     return _object({"items": listed(ref(item)), "next": _MAYBE_TEXT, **more})
 
 
+_QUESTION: Final[Schema] = {
+    "id": _ID,
+    "run_id": _ID,
+    "flow": _TEXT,
+    "state": _one_of(QuestionState),
+    "question": _TEXT,
+    "details": {"type": ["object", "null"]},
+    "schema": _MAP,
+    "to": listed(_TEXT),
+    "asked_at": _TIME,
+    "expires_at": _MAYBE_TIME,
+    "on_timeout": {},
+    "answer": {},
+    "answered_by": _MAYBE_TEXT,
+    "answered_at": _MAYBE_TIME,
+    "reason": _MAYBE_TEXT,
+}
+
 SCHEMAS: Final[dict[str, Schema]] = {
     "FieldError": _object({"loc": listed({"type": ["string", "integer"]}), "msg": _TEXT, "type": _TEXT}),
     "TriggerRef": _object({"kind": _TEXT, "name": _MAYBE_TEXT}),
@@ -375,6 +393,8 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "Pruning": _object(_PRUNING),
     "LedgerRow": _object(_LEDGER_ROW),
     "LedgerPage": _page("LedgerRow"),
+    "Question": _object(_QUESTION),
+    "QuestionPage": _page("Question"),
     "Flow": _object(_FLOW),
     "FlowPage": _page("Flow", failures=listed(_object(_FAILURE))),
     "Limit": _object(_LIMIT),

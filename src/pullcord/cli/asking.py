@@ -43,7 +43,7 @@ async def complete(client: AsyncClient, flow: str, schema: Schema, inputs: dict[
     target.print(f"[bold]{flow}[/bold] needs {'an input' if len(names) == 1 else f'{len(names)} inputs'}:")
     while names:
         for name in names:
-            inputs[name] = await _ask(target, name, property_of(schema, name))
+            inputs[name] = await ask_value(target, name, property_of(schema, name))
         verdict = await client.flows.validate(flow, inputs)
         names = []
         for error in verdict["errors"]:
@@ -57,7 +57,8 @@ async def complete(client: AsyncClient, flow: str, schema: Schema, inputs: dict[
     return inputs
 
 
-async def _ask(target: Console, name: str, schema: Schema) -> Any:
+async def ask_value(target: Console, name: str, schema: Schema) -> Any:
+    """Ask for one value until it looks like one that the schema wants; return it."""
     choices = _choices(schema)
     types = accepted_types(schema)
     if schema.get("description"):

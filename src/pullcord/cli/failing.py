@@ -19,6 +19,7 @@ STATUS: Final[dict[str, int]] = {
     "invalid_request": USAGE,
     "invalid_json": USAGE,
     "too_large": USAGE,
+    "invalid_answer": USAGE,
     "idempotency_conflict": USAGE,
     "request_id_conflict": USAGE,
     "location_failed": USAGE,

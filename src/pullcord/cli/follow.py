@@ -55,6 +55,9 @@ class Plain:
             say(f"{data['flow']} is {self._state} (run {data['id']})")
             if (why := next_attempt(data)) is not None:
                 say(why)
+            asked = question_line(data)
+            if asked is not None:
+                say(asked)
         elif event.kind == "step":
             say(step_line(data))
         elif event.kind == "log":
@@ -98,6 +101,14 @@ async def follow(client: AsyncClient, run_id: str, shown: View) -> dict[str, Any
     finally:
         shown.close()
     return await client.runs.get(run_id)
+
+
+def question_line(run: dict[str, Any]) -> str | None:
+    """Return what a run asks, and how to answer, as a line; None when it asks nothing."""
+    waits = run.get("waiting_for")
+    if waits is None or waits.get("question_id") is None:
+        return None
+    return f"it asks: {clean(waits['text'])} (`pullcord questions answer {waits['question_id']}` answers)"
 
 
 def step_line(step: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pullcord.cli.failing import clean
-from pullcord.cli.follow import log_line, next_attempt, step_line
+from pullcord.cli.follow import log_line, next_attempt, question_line, step_line
 from pullcord.cli.logs import lines_to
 from pullcord.cli.output import STYLES, console, length
 
@@ -31,6 +31,7 @@ class Live:
         self._began = time.monotonic()
         self._flow = ""
         self._state = ""
+        self._asked: str | None = None
         self._progress: dict[str, Any] = {}
         self._spinner = Spinner("dots", style="cyan")
         self._live = RichLive(get_renderable=self._line, console=self._console, refresh_per_second=10, transient=True)
@@ -45,6 +46,10 @@ class Live:
             self._flow, self._state = data["flow"], data["state"]
             if (why := next_attempt(data)) is not None:
                 self._print(why, "yellow")
+            asked = question_line(data)
+            if asked is not None and asked != self._asked:
+                self._print(asked, "bold")
+            self._asked = asked
             self._live.refresh()
         elif event.kind == "step":
             self._print(step_line(data), "green" if data["state"] == "succeeded" else "red")

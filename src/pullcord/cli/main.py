@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import pullcord
-from pullcord.cli import flows, limits, outbox, runs, triggers
+from pullcord.cli import flows, limits, outbox, questions, runs, triggers
 from pullcord.cli.backups import backup, restore
 from pullcord.cli.doctor import doctor
 from pullcord.cli.failing import Group
@@ -52,6 +52,7 @@ app.add_typer(flows.app, name="flows")
 app.add_typer(triggers.app, name="triggers")
 app.add_typer(limits.app, name="limits")
 app.add_typer(outbox.app, name="notify")
+app.add_typer(questions.app, name="questions")
 app.command("why")(why)
 app.command("top")(top)
 app.command("init")(init)

@@ -19,6 +19,7 @@ from pullcord.client.events import Event, Following, shows
 from pullcord.client.flows import AsyncFlowPauses
 from pullcord.client.limits import AsyncLimits
 from pullcord.client.notifications import AsyncNotifications
+from pullcord.client.questions import AsyncQuestions
 from pullcord.client.retention import AsyncRetention
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.until import check_until, reached
@@ -357,6 +358,7 @@ class AsyncClient:
         self.notifications = AsyncNotifications(self._connection)
         self.limits = AsyncLimits(self._connection)
         self.channels = AsyncChannels(self._connection)
+        self.questions = AsyncQuestions(self._connection)
 
     async def run(
         self,

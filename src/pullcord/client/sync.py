@@ -18,6 +18,7 @@ from pullcord.client.events import Event, Following, shows
 from pullcord.client.flows import FlowPauses
 from pullcord.client.limits import Limits
 from pullcord.client.notifications import Notifications
+from pullcord.client.questions import Questions
 from pullcord.client.retention import Retention
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.until import check_until, reached
@@ -352,6 +353,7 @@ class Client:
         self.notifications = Notifications(self._connection)
         self.limits = Limits(self._connection)
         self.channels = Channels(self._connection)
+        self.questions = Questions(self._connection)
 
     def run(
         self,

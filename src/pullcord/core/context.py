@@ -1,4 +1,4 @@
-"""What code inside a run can ask for: `pc.run()`, `pc.progress`, `pc.sleep`, `pc.cancelled`."""
+"""What code inside a run can ask for: `pc.run()`, `pc.progress`, `pc.sleep`, `pc.ask`, `pc.cancelled`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pullcord.core.errors import PullcordRuntimeError
 if TYPE_CHECKING:
     from pullcord.core.artifact import Artifact, Wanted
     from pullcord.core.flow import Flow
+    from pullcord.core.question import Question
     from pullcord.core.step import Step
 
 
@@ -71,6 +72,12 @@ class Runtime(Protocol):
     async def sleep_async(self, length: float) -> None:
         """Do the same without blocking the event loop."""
 
+    def ask(self, question: Question) -> Any:
+        """Wait durably for a person's answer, blocking this thread."""
+
+    async def ask_async(self, question: Question) -> Any:
+        """Wait durably for a person's answer without blocking the event loop."""
+
     def cancelled(self) -> bool:
         """Say whether somebody asked to cancel the run."""
 
@@ -81,7 +88,12 @@ class Runtime(Protocol):
 current: ContextVar[Runtime | None] = ContextVar("pullcord_run", default=None)
 
 
-def _runtime() -> Runtime:
+def in_run() -> Runtime:
+    """Return what the run of the calling code provides.
+
+    Raises:
+        PullcordRuntimeError: the calling code is not part of a run.
+    """
     runtime = current.get()
     if runtime is None:
         raise PullcordRuntimeError(
@@ -96,7 +108,7 @@ def run() -> RunInfo:
     Raises:
         PullcordRuntimeError: the calling code is not part of a run.
     """
-    return _runtime().info
+    return in_run().info
 
 
 def progress(done: float, total: float | None = None, text: str | None = None) -> None:
@@ -121,7 +133,7 @@ def sleep(length: Duration) -> Awaitable[None] | None:
         PullcordRuntimeError: the calling code is not part of a run.
         UsageError: `length` is not a duration.
     """
-    runtime, pause = _runtime(), seconds(length)
+    runtime, pause = in_run(), seconds(length)
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -136,4 +148,4 @@ def cancelled() -> bool:
     Raises:
         PullcordRuntimeError: the calling code is not part of a run.
     """
-    return _runtime().cancelled()
+    return in_run().cancelled()

@@ -102,6 +102,30 @@ class AlreadyDeliveredError(PullcordError):
     code = "already_delivered"
 
 
+class InvalidAnswerError(PullcordError):
+    """An answer does not fit the schema of its question; `errors` names each field."""
+
+    code = "invalid_answer"
+
+
+class AlreadyAnsweredError(PullcordError):
+    """Somebody has answered the question already; `answered_by` and `answered_at` say who and when."""
+
+    code = "already_answered"
+
+
+class QuestionExpiredError(PullcordError):
+    """The time for an answer is over."""
+
+    code = "question_expired"
+
+
+class QuestionCancelledError(PullcordError):
+    """The run that asked has ended without the answer."""
+
+    code = "question_cancelled"
+
+
 class UnauthenticatedError(PullcordError):
     """No valid credential came with the call."""
 
@@ -210,6 +234,24 @@ class StepTimeoutError(RunError, TimeoutError):
     """A step took longer than its `timeout`."""
 
     code = "step_timeout"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
+class AskTimeoutError(RunError, TimeoutError):
+    """Nobody answered a question within its `timeout`."""
+
+    code = "ask_timeout"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
+class AnswerUnfitError(RunError, ValueError):
+    """A recorded answer does not fit the schema that the code asks with now."""
+
+    code = "answer_unfit"
 
     def __init__(self, message: str) -> None:
         super().__init__(message)

@@ -32,6 +32,15 @@ class StepState(StrEnum):
     INTERRUPTED = "interrupted"
 
 
+class QuestionState(StrEnum):
+    """Where a question to a person is. `cancelled`: the run ended before there was an answer."""
+
+    OPEN = "open"
+    ANSWERED = "answered"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+
+
 class Outcome(StrEnum):
     """What became of a request at the gate."""
 

@@ -1,4 +1,4 @@
-"""Queues scheduled runs when their time has come, whatever the machine's clock does.
+"""Does what is due at a time of the store: queues scheduled runs, wakes parked ones, whatever the machine's clock does.
 
 A time of day that somebody asked for is a matter of the clock; the back-off before another attempt is a length of time.
 So the clock is looked at every few seconds, and where it went back against the monotonic one, the pending attempts go
@@ -15,6 +15,7 @@ from typing import Any, Final
 from pullcord.clock import Clock
 from pullcord.failpoints import hit
 from pullcord.store.commands.lifecycle import QueueDue
+from pullcord.store.commands.waits import WakeDue
 from pullcord.store.store import Store
 
 LOOK = 10.0
@@ -24,6 +25,11 @@ STEP: Final = 2_000_000
 """Microseconds from which on a difference is a step of the clock, and no slow correction."""
 
 
+def next_due(result: int | None) -> int | None:
+    """Take the result of a `QueueDue`."""
+    return result
+
+
 class DueRuns:
     """Waits for the next due run.
 
@@ -31,9 +37,21 @@ class DueRuns:
         store: where the runs are.
         clock: the time.
         spawn: runs a coroutine as a task that the server waits for or cancels when it stops.
+        command: makes what does the work in the store, of the time, by how much the clock went back, and a `done`.
+        take: takes its result, and returns the next time something is due, microseconds, or None.
     """
 
-    def __init__(self, store: Store, clock: Clock, spawn: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        spawn: Callable[[Coroutine[Any, Any, None]], None],
+        command: Callable[[int, int, Callable[[Any], None]], QueueDue | WakeDue] = QueueDue,
+        take: Callable[[Any], int | None] = next_due,
+    ) -> None:
+        self._command = command
+        self._take = take
+        self._due: int | None = None
         self._store = store
         self._clock = clock
         self._spawn = spawn
@@ -48,9 +66,15 @@ class DueRuns:
     def wake_at(self, due: int | None) -> None:
         """Wait for this moment, microseconds; None for none."""
         self.cancel()
+        self._due = due
         if due is not None and not self._stopped:
             pause = min(LOOK, max(0.0, (due - self._clock.now()) / 1_000_000))
             self._timer = asyncio.get_running_loop().call_later(pause, self._check, due)
+
+    def not_after(self, due: int) -> None:
+        """Wait for this moment, unless an earlier one is waited for already."""
+        if self._timer is None or self._due is None or due < self._due:
+            self.wake_at(due)
 
     def cancel(self) -> None:
         """Stop waiting."""
@@ -75,9 +99,9 @@ class DueRuns:
         self._ahead = ahead
         now = self._clock.now()
         hit("retry.before_queue")
-        following = await self._store.write(lambda done: QueueDue(now, back if back > STEP else 0, done))
+        result = await self._store.write(lambda done: self._command(now, back if back > STEP else 0, done))
         hit("retry.after_queue")
-        self.wake_at(following)
+        self.wake_at(self._take(result))
 
     def _ahead_now(self) -> int:
         return self._clock.now() - time.monotonic_ns() // 1000

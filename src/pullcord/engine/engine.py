@@ -27,6 +27,7 @@ from pullcord.engine.locations import CodeLocation
 from pullcord.engine.logfields import run_fields, worker_fields
 from pullcord.engine.logfiles import LogFiles
 from pullcord.engine.marks import Marks
+from pullcord.engine.questions import Questions
 from pullcord.engine.room import Room
 from pullcord.engine.statistics import RunStatistics
 from pullcord.engine.worker import CONTROL, TRIAL, Assignment, WorkerHandle
@@ -36,6 +37,7 @@ from pullcord.store.commands.journal import Ended
 from pullcord.store.commands.lifecycle import Start
 from pullcord.store.queries.flows import counts, removed_flows, stored_flows
 from pullcord.store.queries.limits import changed_limits
+from pullcord.store.queries.questions import count_parked
 from pullcord.store.queries.runs import load_runs
 from pullcord.store.queries.triggers import trigger_digests
 from pullcord.store.store import Store
@@ -108,6 +110,7 @@ class Engine:
         self._held: list[Assignment] = []
         self.due = DueRuns(store, clock, self._spawn_task)
         self.deadlines = Deadlines(store, clock, self.hub, self.statistics, self.room.floor, self._spawn_task)
+        self.questions = Questions(self, self._spawn_task)
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
         self._idle = asyncio.Event()
@@ -127,7 +130,7 @@ class Engine:
         hit("start.before_takeover")
         due = await self.store.write(Start)
         hit("start.after_takeover")
-        left = states.get(RunState.RUNNING, 0) + states.get(RunState.WAITING, 0)
+        left = states.get(RunState.RUNNING, 0) + states.get(RunState.WAITING, 0) - await self.store.read(count_parked)
         if left and not self.room.floor:
             self.statistics.takeovers["restart"] += left
             log.info(
@@ -138,6 +141,7 @@ class Engine:
         self.store.serve(self.room, self._dispatch)
         self.due.wake_at(due)
         self.deadlines.look()
+        self.questions.due.look()
 
     async def drain(self, patience: float) -> None:
         """Start nothing new, and give active runs time to end. The second time there is nothing to do.
@@ -152,6 +156,7 @@ class Engine:
         self.room.close()
         self.due.stop()
         self.deadlines.stop()
+        self.questions.due.stop()
         deadline = time.monotonic() + patience
         while self.active() and time.monotonic() < deadline:
             self._idle.clear()
@@ -294,6 +299,8 @@ class Engine:
                 cancelled.stops(message[3])
         elif kind == kinds.RELEASED:
             self.journal.released(worker, message)
+        elif kind == kinds.PARKED:
+            self.questions.park(worker, message)
         elif kind == kinds.DOOMED:
             stuck = worker.assigned.get(message[2])
             if stuck is not None and stuck.run.token == message[3]:

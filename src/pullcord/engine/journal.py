@@ -45,6 +45,7 @@ class Journal:
         ends: list[Message] = []
         unsettled: set[int] = set()
         stored: list[Message] = []
+        asks: list[Message] = []
         for message in messages:
             kind = message[0]
             if kind == kinds.ARTIFACT:
@@ -64,6 +65,8 @@ class Journal:
                     ends.append(message)
                     if assignment.unsettled:
                         unsettled.add(message[1])
+            elif kind == kinds.ASK:
+                asks.append(message)
             else:
                 self._engine.handle(worker, message)
         if steps or ends:
@@ -73,17 +76,20 @@ class Journal:
             self._engine.store.submit(StoreArtifacts(folder, stored, lambda result: self._stored(worker, result)))
         if steps:
             self._engine.store.submit(RecordSteps(steps, lambda result: self._recorded(worker, result)))
+        for message in asks:  # after the records before them, which an acknowledgement of theirs speaks for too
+            self._engine.questions.ask(worker, message)
         if ends:
             self._engine.store.submit(FinishRuns(ends, lambda result: self._ended(result, ends), frozenset(unsettled)))
 
     def _finish(self, worker: WorkerHandle, message: Message) -> Assignment | None:
         """Free the room of a run that ends; add what is to be known of its next attempt to the message."""
-        assignment = self._take(worker, message)
+        assignment = self.take(worker, message)
         if assignment is not None:
             message += self._next_attempt(assignment, message[3], message[5])
         return assignment
 
-    def _take(self, worker: WorkerHandle, message: Message) -> Assignment | None:
+    def take(self, worker: WorkerHandle, message: Message) -> Assignment | None:
+        """Take a run from a worker that is done with it, if it has it under this token; give its room back."""
         assignment = worker.take(message[1], message[2])
         if assignment is None:
             return None
@@ -113,7 +119,7 @@ class Journal:
             assignment = worker.assigned.get(run)
             if (run, token) in result.stale or result.error is not None:
                 if assignment is not None and assignment.run.token == token:
-                    self._refuse(worker, assignment, result.error)
+                    self.refuse(worker, assignment, result.error)
                 continue
             steps[message[8]] += 1
             if assignment is not None:
@@ -128,7 +134,7 @@ class Journal:
         for run, token, why in result.refused:
             assignment = worker.assigned.get(run)
             if assignment is not None and assignment.run.token == token:
-                self._refuse(worker, assignment, StoreError(why))
+                self.refuse(worker, assignment, StoreError(why))
 
     def end(self, assignments: list[Assignment]) -> None:
         """End runs that have failed while their thread could not be stopped; the process is gone now."""
@@ -150,7 +156,7 @@ class Journal:
 
     def fail(self, worker: WorkerHandle, run: int, token: int, reason: str) -> None:
         """End a run that its worker cannot even be told about."""
-        if self._take(worker, [kinds.RUN, run, token]) is not None:
+        if self.take(worker, [kinds.RUN, run, token]) is not None:
             self._fail([[kinds.RUN, run, token]], reason)
 
     def _fail(self, messages: list[Message], reason: str) -> None:
@@ -166,10 +172,11 @@ class Journal:
         else:
             self._ended(result, [end])
 
-    def _refuse(self, worker: WorkerHandle, assignment: Assignment, error: StoreError | None) -> None:
+    def refuse(self, worker: WorkerHandle, assignment: Assignment, error: StoreError | None) -> None:
+        """Tell a worker that a run is not its any more; with an error the run has failed."""
         run = assignment.run
         worker.send([kinds.REFUSE, run.id, run.token])
-        self._take(worker, [kinds.REFUSE, run.id, run.token])
+        self.take(worker, [kinds.REFUSE, run.id, run.token])
         if error is not None:
             self._fail([[kinds.REFUSE, run.id, run.token]], f"what it did could not be recorded: {error.message}")
         self._engine.store.nudge()
@@ -195,7 +202,7 @@ class Journal:
 
     def released(self, worker: WorkerHandle, message: Message) -> None:
         """A worker hands a run back: it goes on elsewhere, and nobody is to blame."""
-        assignment = self._take(worker, message)
+        assignment = self.take(worker, message)
         if assignment is not None:
             self.lose([[assignment.run.id, assignment.run.token, 0, None]])
 
@@ -237,16 +244,23 @@ class Journal:
 
     def set_waiting(self, assignment: Assignment, waiting_for: dict[str, str] | None) -> None:
         """Note what a run waits for, and lend its room to others meanwhile; it keeps its concurrency slot."""
-        before, waiting = assignment.waiting, waiting_for is not None
-        assignment.waits = max(0, assignment.waits + (1 if waiting else -1))
-        if assignment.waiting == before:
+        waiting = waiting_for is not None
+        if not self.lend(assignment, waiting):
             return
-        (self._engine.room.free if waiting else self._engine.room.take)(assignment.lane)
         uuid, state = assignment.run.uuid, RunState.WAITING if waiting else RunState.RUNNING
         text = None if waiting_for is None else json.dumps(waiting_for)
         self._engine.store.submit(
             SetWaiting(assignment.run.id, assignment.run.token, text, lambda _: self._engine.hub.state(uuid, state))
         )
+
+    def lend(self, assignment: Assignment, waiting: bool) -> bool:
+        """Count that one more branch of a run waits, or one less; say whether the run's room has changed hands."""
+        before = assignment.waiting
+        assignment.waits = max(0, assignment.waits + (1 if waiting else -1))
+        if assignment.waiting == before:
+            return False
+        (self._engine.room.free if waiting else self._engine.room.take)(assignment.lane)
+        return True
 
     def progress(self, worker: WorkerHandle, message: Message) -> None:
         """A run says how far it is."""

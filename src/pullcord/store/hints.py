@@ -29,6 +29,7 @@ class Hints:
         counted: numbers of runs whose end this transaction has counted.
         book: who is told of what.
         noted: whether this transaction put something into the outbox.
+        parked: whether runs ask people, or wait without a worker.
         news: `(lane, slot)` that this transaction put into `queues`.
         released: groups that a run of this transaction has left.
     """
@@ -48,6 +49,7 @@ class Hints:
     counted: set[int] = field(default_factory=set)
     book: Book = field(default_factory=Book)
     noted: bool = False
+    parked: bool = False
     news: set[tuple[str, str]] = field(default_factory=set)
     released: set[str] = field(default_factory=set)
 
@@ -65,6 +67,7 @@ class Hints:
             suspends=self.suspends,
             expires=self.expires,
             book=self.book,
+            parked=self.parked,
         )
 
     def queued(self, lane: str, slot: str | None, priority: int) -> None:

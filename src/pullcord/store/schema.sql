@@ -124,6 +124,26 @@ CREATE TABLE pruned (
 	rows BIGINT NOT NULL, 
 	PRIMARY KEY (kind)
 );
+CREATE TABLE questions (
+	id INTEGER NOT NULL, 
+	uuid TEXT NOT NULL, 
+	run_id INTEGER NOT NULL, 
+	identity TEXT NOT NULL, 
+	flow TEXT NOT NULL, 
+	state TEXT NOT NULL, 
+	text TEXT NOT NULL, 
+	details TEXT, 
+	schema TEXT NOT NULL, 
+	recipients TEXT NOT NULL, 
+	asked_at BIGINT NOT NULL, 
+	expires_at BIGINT, 
+	fallback TEXT, 
+	answer TEXT, 
+	answered_by TEXT, 
+	answered_at BIGINT, 
+	reason TEXT, 
+	PRIMARY KEY (id)
+);
 CREATE TABLE rate_uses (
 	"key" TEXT NOT NULL, 
 	at BIGINT NOT NULL, 
@@ -191,9 +211,16 @@ CREATE TABLE runs (
 	error TEXT, 
 	cancel TEXT, 
 	waiting_for TEXT, 
-	partial TEXT, dedup TEXT, shared TEXT, expires_at BIGINT, attempt_started_at BIGINT, epoch INTEGER, recorded_version TEXT, 
+	partial TEXT, dedup TEXT, shared TEXT, expires_at BIGINT, attempt_started_at BIGINT, epoch INTEGER, recorded_version TEXT, parks INTEGER DEFAULT '0' NOT NULL, 
 	PRIMARY KEY (id)
 );
+CREATE TABLE sleeps (
+	run_id INTEGER NOT NULL, 
+	identity TEXT NOT NULL, 
+	until BIGINT NOT NULL, 
+	PRIMARY KEY (run_id, identity)
+)
+ WITHOUT ROWID;
 CREATE TABLE slots (
 	"key" TEXT NOT NULL, 
 	capacity INTEGER NOT NULL, declared INTEGER, configured INTEGER, override TEXT, shared TEXT, shared_limit INTEGER, rule TEXT, changed_at BIGINT, 
@@ -268,6 +295,12 @@ CREATE INDEX notifications_kind ON notifications (channel, flow, event, due_at);
 CREATE INDEX notifications_sealed ON notifications (channel, sealed_at);
 CREATE INDEX notifications_state ON notifications (state, id);
 CREATE UNIQUE INDEX notifications_uuid ON notifications (uuid);
+CREATE INDEX questions_due ON questions (expires_at) WHERE state = 'open' AND expires_at IS NOT NULL;
+CREATE INDEX questions_flow ON questions (flow, id);
+CREATE UNIQUE INDEX questions_open ON questions (run_id, identity) WHERE state = 'open';
+CREATE INDEX questions_run ON questions (run_id, identity);
+CREATE INDEX questions_state ON questions (state, id);
+CREATE UNIQUE INDEX questions_uuid ON questions (uuid);
 CREATE INDEX requests_at ON requests (at);
 CREATE INDEX requests_flow ON requests (flow, id);
 CREATE INDEX requests_invoker ON requests (invoker, id);
@@ -280,7 +313,7 @@ CREATE INDEX runs_due ON runs (not_before) WHERE state = 'scheduled';
 CREATE INDEX runs_expiry ON runs (expires_at) WHERE expires_at IS NOT NULL AND started_at IS NULL AND state IN ('scheduled', 'queued');
 CREATE INDEX runs_flow ON runs (flow, id);
 CREATE INDEX runs_invoker ON runs (invoker, id);
-CREATE INDEX runs_orphaned ON runs (lane, id) WHERE owner IS NULL AND state IN ('running', 'waiting', 'cancelling');
+CREATE INDEX runs_orphaned ON runs (lane, id) WHERE owner IS NULL AND state IN ('running', 'cancelling');
 CREATE INDEX runs_parent ON runs (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX runs_queue ON runs (lane, priority DESC, id) WHERE state = 'queued' AND slot IS NULL;
 CREATE INDEX runs_rerun_of ON runs (rerun_of) WHERE rerun_of IS NOT NULL;
@@ -293,6 +326,7 @@ CREATE INDEX runs_slot_retry ON runs (slot) WHERE slot IS NOT NULL AND state = '
 CREATE INDEX runs_state ON runs (state, id);
 CREATE INDEX runs_trigger_kind ON runs (trigger_kind, id);
 CREATE UNIQUE INDEX runs_uuid ON runs (uuid);
+CREATE INDEX sleeps_due ON sleeps (until);
 CREATE INDEX trigger_history_trigger ON trigger_history (trigger_id, id);
 CREATE UNIQUE INDEX triggers_name ON triggers (name);
 CREATE UNIQUE INDEX triggers_uuid ON triggers (uuid);

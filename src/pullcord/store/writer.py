@@ -40,8 +40,10 @@ from pullcord.store.commands.overlap import place
 from pullcord.store.commands.pauses import PauseFlow, ResumeFlow
 from pullcord.store.commands.probe import Probe
 from pullcord.store.commands.prune import PruneArtifacts, PruneHistory, PruneRequests, PruneRuns
+from pullcord.store.commands.questions import AnswerQuestion, Ask
 from pullcord.store.commands.rules import ChangeRules
 from pullcord.store.commands.triggers import ChangeTrigger, DropEndings, FireTrigger, RegisterTriggers, TrimHistory
+from pullcord.store.commands.waits import ParkRun, WakeDue
 from pullcord.store.connection import Connection, Failure
 from pullcord.store.hints import Hints
 from pullcord.store.notification import hints_of, notification
@@ -51,13 +53,15 @@ from pullcord.store.transaction import Command, Transaction, ignore
 log = logging.getLogger(__name__)
 
 ORDER: Sequence[type[Any]] = (
-    Start, StoreArtifacts, RecordSteps, FinishRuns, LoseRuns, SetWaiting, CancelRun, MeetDeadlines, QueueDue, PauseFlow,
-    ResumeFlow, Admit, FireTrigger, RegisterFlows, ConfigureGroups, ChangeLimit, RegisterTriggers, ChangeTrigger,
-    DropEndings, TrimHistory, Note, Probe, PruneRuns, PruneRequests, PruneArtifacts, PruneHistory, DropContents,
-    ChangeRules, MarkNotification, SealNotifications, RetryNotification, NoteLongRuns, TrimOutbox,
+    Start, StoreArtifacts, RecordSteps, FinishRuns, LoseRuns, SetWaiting, Ask, AnswerQuestion, WakeDue, ParkRun,
+    CancelRun, MeetDeadlines, QueueDue, PauseFlow, ResumeFlow, Admit, FireTrigger, RegisterFlows, ConfigureGroups,
+    ChangeLimit, RegisterTriggers, ChangeTrigger, DropEndings, TrimHistory, Note, Probe, PruneRuns, PruneRequests,
+    PruneArtifacts, PruneHistory, DropContents, ChangeRules, MarkNotification, SealNotifications, RetryNotification,
+    NoteLongRuns, TrimOutbox,
 )  # fmt: skip
-"""The order of the kinds within a transaction: records before the end they belong to, ends before admissions, and
-these before a registration, which gives all runs that have not ended the limits of today (design rule 8)."""
+"""The order of the kinds within a transaction: records before the end they belong to; the end of a wait before a run
+is parked for it, so that no run is said to be parked by the transaction that claims it again; ends before admissions,
+and these before a registration, which gives all runs that have not ended the limits of today (design rule 8)."""
 
 RETRY_PAUSE = 1.0
 """Seconds between tries while the disk is full or fails."""

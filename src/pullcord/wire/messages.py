@@ -19,6 +19,7 @@ Server to worker:
 | `refuse` | run, token: the token is stale; stop without a further word |
 | `cancel` | run, token, force: whether the process will be killed where the run does not stop |
 | `child` | run, token, call, object: state, result, error, reason |
+| `answer` | run, token, record of a question that is over (`[identity, name, seq, attempt, state, result_json, error_json]`) |
 | `drain` | none: runs that reach a step boundary are released |
 | `stop` | none: end the process when the current frame is done |
 
@@ -36,6 +37,8 @@ Worker to server:
 | `artifact` | run, token, identity of the step that it belongs to, that step's name or null, name, sha256, size, media_type or null, description or null: the content is in the folder, on disk; the record of the step follows |
 | `finished` | run, token, state (`succeeded`, `failed`, `cancelled`), result_json or null, error_json or null |
 | `stopping` | run, token, stuck: it knows that the run is cancelled, and has reported the steps that were in progress then; whether a thread is inside one |
+| `ask` | run, token, record number, identity, seq, text, details_json or null, schema_json, recipients_json, microseconds that an answer may take or null, default_json or null |
+| `parked` | run, token, waits (`[identity, until or null]`; null for a question): not ended; it only waits, and goes on in a worker when one of them is over |
 | `released` | run, token: not ended; it goes on in another worker |
 | `waiting` | run, token, kind (`time`, `child`) or null when it goes on, text |
 | `child` | run, token, call, flow, inputs_json, identity |
@@ -61,6 +64,7 @@ ACK: Final = "ack"
 REFUSE: Final = "refuse"
 CANCEL: Final = "cancel"
 CHILD: Final = "child"
+ANSWER: Final = "answer"
 DRAIN: Final = "drain"
 STOP: Final = "stop"
 
@@ -74,6 +78,8 @@ STEP: Final = "step"
 ARTIFACT: Final = "artifact"
 FINISHED: Final = "finished"
 STOPPING: Final = "stopping"
+ASK: Final = "ask"
+PARKED: Final = "parked"
 RELEASED: Final = "released"
 WAITING: Final = "waiting"
 PROGRESS: Final = "progress"

@@ -43,6 +43,10 @@ def _time(value: Any) -> bool:
     return type(value) is int and 0 <= value < _YEAR_10000
 
 
+def _length(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _YEAR_10000 // 2
+
+
 def _dictionary(value: Any) -> bool:
     return type(value) is dict
 
@@ -53,6 +57,10 @@ def _maybe(fits: Fits) -> Fits:
 
 def _listed(fits: Fits) -> Fits:
     return lambda value: type(value) is list and all(map(fits, value))
+
+
+def _some(fits: Fits) -> Fits:
+    return lambda value: _listed(fits)(value) and len(value) > 0
 
 
 def _row(*fields: Fits) -> Fits:
@@ -160,6 +168,11 @@ SHAPES: Final[Mapping[str, Sequence[Fits]]] = {
     ),
     kinds.FINISHED: (_whole, _whole, _ENDS.__contains__, _RESULT, _ERROR),
     kinds.STOPPING: (_whole, _whole, lambda stuck: type(stuck) is bool),
+    kinds.ASK: (
+        _whole, _whole, _whole, _text, _whole, _text, _maybe(_json(_dictionary)), _json(_dictionary),
+        _json(_listed(_text)), _maybe(_length), _maybe(_json(_anything)),
+    ),
+    kinds.PARKED: (_whole, _whole, _some(_row(_text, _maybe(_time)))),
     kinds.RELEASED: (_whole, _whole),
     kinds.WAITING: (_whole, _whole, _maybe(_text), _maybe(_text)),
     kinds.CHILD: (_whole, _whole, _whole, _text, _json(_dictionary), _text),

@@ -10,7 +10,8 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -28,13 +29,16 @@ from pullcord.core.step import Step
 from pullcord.failpoints import hit
 from pullcord.wire import messages as kinds
 from pullcord.worker import artifacts
+from pullcord.worker.asking import AskCall, ask, ask_async
 from pullcord.worker.children import call_child, call_child_async
 from pullcord.worker.failures import clean, describe_end
 from pullcord.worker.moment import enclosing, now, shielded
+from pullcord.worker.parking import Wait, this_branch
 from pullcord.worker.stepping import call_step, call_step_async
 from pullcord.worker.waiting import sleep, sleep_async
 
 if TYPE_CHECKING:
+    from pullcord.core.question import Question
     from pullcord.worker.main import Worker
     from pullcord.worker.stepping import StepCall
 
@@ -48,7 +52,7 @@ class RunCancelled(BaseException):
 
 
 class RunAbandoned(BaseException):
-    """Unwinds a run that this worker lost to another: nothing it does counts any more."""
+    """Unwinds a run that this worker lost to another or gave up to wait: nothing it does here counts any more."""
 
 
 class Execution:
@@ -92,6 +96,13 @@ class Execution:
         self.parked = False
         self.leaving = False
         self.task: asyncio.Task[None] | None = None
+        self.thread = 0
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.jobs: set[object] = set()
+        self.asks: dict[str, AskCall] = {}
+        self.waits: dict[str, Wait] = {}
+        self.pausing = 0
+        self.parting: list[list[list[Any]]] = []
         self.lines: list[list[Any]] = []
         self._waiters: list[tuple[int, Callable[[], None]]] = []
         self._lock = threading.Lock()
@@ -149,6 +160,14 @@ class Execution:
     async def sleep_async(self, length: float) -> None:
         """Wait durably on the event loop."""
         await sleep_async(self, length)
+
+    def ask(self, question: Question) -> Any:
+        """Wait durably for a person's answer, blocking this thread."""
+        return ask(self, question)
+
+    async def ask_async(self, question: Question) -> Any:
+        """Wait durably for a person's answer without blocking the event loop."""
+        return await ask_async(self, question)
 
     def cancelled(self) -> bool:
         """Say whether somebody asked to cancel the run."""
@@ -317,9 +336,12 @@ class Execution:
         with self._lock:
             self.stale = True
             ready, self._waiters = self._waiters, []
+            if self._stopped is not None:
+                self._stopped.set()
         for _, wake in ready:
             wake()
         self.worker.wake_calls(self)
+        self._end_asks()
         if self.task is not None:
             self.task.cancel()
 
@@ -334,6 +356,7 @@ class Execution:
             return
         self.report_steps()
         self.worker.wake_calls(self)
+        self._end_asks()
         if self.task is not None:
             self.task.cancel()
         if self.forced or self.concluding:
@@ -357,6 +380,10 @@ class Execution:
             call.interrupt()
         self.over = True
 
+    def _end_asks(self) -> None:
+        for call in list(self.asks.values()):
+            call.end()
+
     def wait_for_stop(self, length: float) -> None:
         """Block this thread for a while, or until the run is cancelled."""
         if shielded.get():
@@ -365,9 +392,49 @@ class Execution:
         with self._lock:
             if self._stopped is None:
                 self._stopped = threading.Event()
-            if self.stop_requested:
+            if self.stop_requested or self.stale:
                 self._stopped.set()
         self._stopped.wait(length)
+
+    @contextmanager
+    def waiting(self, identity: str, until: int | None) -> Iterator[None]:
+        """Note that this branch only waits meanwhile.
+
+        Args:
+            identity: what the wait is recorded under.
+            until: when it is over, microseconds; None for a question.
+        """
+        self.waits[identity] = Wait(until, this_branch(self.worker.loop))
+        try:
+            yield
+        finally:
+            self.waits.pop(identity, None)
+
+    @contextmanager
+    def between_tries(self) -> Iterator[None]:
+        """Note that a step is tried again soon: the run cannot leave meanwhile."""
+        with self._lock:
+            self.pausing += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self.pausing -= 1
+
+    def has_answer(self, identity: str) -> bool:
+        """Say whether a question is over, even if its branch does not know it yet."""
+        record = self.recorded.get(identity)
+        return record is not None and record[4] not in UNFINISHED
+
+    def answered(self, record: list[Any]) -> None:
+        """A question is over; called on the loop's thread."""
+        with self._lock:
+            self.recorded[record[0]] = record
+            # From here on this branch goes on: the run must not be parked before its thread has woken up.
+            self.waits.pop(record[0], None)
+        call = self.asks.pop(record[0], None)
+        if call is not None:
+            call.end()
 
     # --- reports -----------------------------------------------------------------------------------
 
@@ -405,6 +472,17 @@ class Execution:
         with self._lock:
             if not self.stale and not self.parked:
                 self.worker.channel.send(message)
+
+    def report_question(self, identity: str, asked: Question) -> None:
+        """Report a question; its number is acknowledged like a record's."""
+        with self._lock:
+            if self.stale or self.parked:
+                return
+            self.sent = number = self.sent + 1
+            self.worker.channel.send(
+                [kinds.ASK, self.run, self.token, number, identity, next(self.sequence), asked.text, asked.details,
+                 asked.schema, asked.recipients, asked.length, asked.fallback]
+            )  # fmt: skip
 
     def log(self, at: int, level: str, logger: str, text: str) -> None:
         """Take a log line."""

@@ -34,6 +34,7 @@ from pullcord.worker.execution import Execution, RunAbandoned, RunCancelled
 from pullcord.worker.failures import clean, describe
 from pullcord.worker.location import Location, load
 from pullcord.worker.moment import now
+from pullcord.worker.parking import can_park, count_tasks
 from pullcord.worker.polling import Polls
 from pullcord.worker.threads import ThreadPool, carry_context
 
@@ -42,6 +43,9 @@ BEAT = 2.0
 
 SHOW_AFTER = 0.1
 """Seconds after which a step that still runs is reported as running."""
+
+UNWINDING = 10.0
+"""Seconds that the code of a run gets to let go of what it holds, before the run is parked all the same."""
 
 LOG_EVERY = 0.05
 """Seconds that log lines and progress wait for company."""
@@ -81,6 +85,7 @@ class Worker:
         self._turn = time.monotonic()
         self._turn_asked = False
         carry_context()
+        count_tasks(self.loop)
 
     def run(self) -> None:
         """Say hello and work until the server says stop or goes away."""
@@ -112,6 +117,10 @@ class Worker:
             call = self.calls.pop(message[3], None)
             if call is not None:
                 call.take(message[4])
+        elif kind == kinds.ANSWER:
+            execution = self._executions.get((message[1], message[2]))
+            if execution is not None:
+                execution.answered(message[3])
         elif kind in (kinds.POLL, kinds.FORGET, kinds.MAP):
             self._poll(message)
         elif kind == kinds.LOAD:
@@ -218,7 +227,8 @@ class Worker:
         if flow.is_async:
             context = contextvars.Context()
             context.run(current.set, execution)
-            task = self.loop.create_task(self._run_async(execution, flow), context=context)
+            # Not by the loop's own factory, which counts the tasks that the flow starts.
+            task = asyncio.Task(self._run_async(execution, flow), loop=self.loop, context=context)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
             return
@@ -248,6 +258,8 @@ class Worker:
             self._finish(execution, state, None, None if execution.stop_requested else execution.ended_by(error))
         except BaseException as error:
             self._finish(execution, RunState.FAILED, None, execution.ended_by(error))
+        finally:
+            self._part(execution)
 
     async def _limited(self, execution: Execution, flow: Flow[..., Any], arguments: dict[str, Any]) -> Any:
         limit = asyncio.timeout(execution.timeout)
@@ -261,6 +273,7 @@ class Worker:
 
     def _run_sync(self, execution: Execution, flow: Flow[..., Any]) -> None:
         current.set(execution)
+        execution.thread = threading.get_ident()
         timer = None if execution.timeout is None else self.timer(execution.timeout, lambda: self._time_out(execution))
         try:
             if execution.stop_requested:
@@ -279,6 +292,7 @@ class Worker:
         finally:
             if timer is not None:
                 timer()
+            self._part(execution)
 
     def _time_out(self, execution: Execution) -> None:
         """A sync run took too long: it has failed, and this process must be replaced to stop its thread."""
@@ -340,6 +354,28 @@ class Worker:
             self._flush_run(execution)
             self.channel.send([kinds.RELEASED, execution.run, execution.token])
 
+    def _park(self, execution: Execution) -> None:
+        """Unwind a run that only waits, and then give it up."""
+        execution.parting.append([[identity, wait.until] for identity, wait in list(execution.waits.items())])
+        del self._executions[execution.run, execution.token]
+        execution.abandon()
+        self.loop.call_later(UNWINDING, self._part, execution)
+
+    def _part(self, execution: Execution) -> None:
+        """Say that a run has left: it goes on in a worker when one of its waits is over.
+
+        Not before its code has come to an end here, so that what it lets go of is free when it is executed again, and
+        that no process is ended in the middle of that.
+        """
+        try:
+            waits = execution.parting.pop()
+        except IndexError:  # it was said already
+            return
+        self._flush_run(execution)
+        hit("worker.before_park")
+        self.channel.send([kinds.PARKED, execution.run, execution.token, waits])
+        hit("worker.after_park")
+
     def doom(self, reason: str, execution: Execution, failure: str | None = None) -> None:
         """Ask the server to replace this process: a thread in it cannot be stopped.
 
@@ -381,6 +417,9 @@ class Worker:
     def _show_steps(self) -> None:
         self._looking = False
         self._report_long_steps()
+        for execution in [run for run in self._executions.values() if run.waits]:
+            if can_park(execution):
+                self._park(execution)
         if self._executions:
             self._look_at_steps()
 

@@ -185,7 +185,8 @@ def call_step(execution: Execution, step: Step[..., Any], args: tuple[Any, ...],
             call.leave()
             if timer is not None:
                 timer()
-        execution.wait_for_stop(pause)
+        with execution.between_tries():
+            execution.wait_for_stop(pause)
 
 
 def _unstopped(step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -230,7 +231,8 @@ async def call_step_async(
         finally:
             enclosing.reset(outer)
             call.leave()
-        await asyncio.sleep(pause)
+        with execution.between_tries():
+            await asyncio.sleep(pause)
 
 
 async def _to_the_end(call: StepCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

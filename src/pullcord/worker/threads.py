@@ -9,6 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
 
+from pullcord.core.context import current
+
 
 class ThreadPool:
     """Runs jobs in threads that are made when they are needed and then kept.
@@ -43,6 +45,27 @@ class ThreadPool:
             job = self._jobs.get()
 
 
+submitting: contextvars.ContextVar[bool] = contextvars.ContextVar("pullcord_submitting", default=False)
+"""Whether an executor is just taking a job."""
+
+
+def counted_job(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Count a job of a run in `Execution.jobs` until it is over: meanwhile the run cannot leave its worker."""
+    run: Any = current.get()
+    if run is None:
+        return function
+    job = object()
+    run.jobs.add(job)
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        finally:
+            run.jobs.discard(job)
+
+    return counted
+
+
 def carry_context() -> None:
     """Make every thread and executor job of this process start with its creator's context.
 
@@ -52,13 +75,20 @@ def carry_context() -> None:
 
     def start_with_context(self: threading.Thread) -> None:
         body, context = self.run, contextvars.copy_context()
-        setattr(self, "run", lambda: context.run(body))  # noqa: B010  as below
+        # An executor's thread outlives the run that happens to need it first: what counts there are the jobs.
+        counted = body if submitting.get() else counted_job(body)
+        setattr(self, "run", lambda: context.run(counted))  # noqa: B010  as below
         start(self)
 
     def submit_with_context(
         self: ThreadPoolExecutor, function: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Future[Any]:
-        return submit(self, contextvars.copy_context().run, function, *args, **kwargs)
+        context = contextvars.copy_context()
+        token = submitting.set(True)
+        try:
+            return submit(self, context.run, counted_job(function), *args, **kwargs)
+        finally:
+            submitting.reset(token)
 
     setattr(threading.Thread, "start", start_with_context)  # noqa: B010  mypy would not take the assignment
     setattr(ThreadPoolExecutor, "submit", submit_with_context)  # noqa: B010

@@ -31,7 +31,8 @@ def sleep(execution: Execution, length: float) -> None:
         execution.boundary()
     rest = rest_of(until, length)
     told = _tell(execution, rest)
-    execution.wait_for_stop(rest)
+    with execution.waiting(identity, until):
+        execution.wait_for_stop(rest)
     if told:
         execution.worker.channel.send([kinds.WAITING, execution.run, execution.token, None, None])
     execution.boundary()
@@ -47,7 +48,8 @@ async def sleep_async(execution: Execution, length: float) -> None:
         await execution.boundary_async()
     rest = rest_of(until, length)
     told = _tell(execution, rest)
-    await asyncio.sleep(rest)
+    with execution.waiting(identity, until):
+        await asyncio.sleep(rest)
     if told:
         execution.worker.channel.send([kinds.WAITING, execution.run, execution.token, None, None])
 

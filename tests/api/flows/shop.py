@@ -142,3 +142,9 @@ async def idle() -> None:
 @pc.flow(concurrency=None, triggers=[pc.cron("0 0 29 2 *", name="leap-day")])
 def timed() -> None:
     """Run rarely, unless a test has it otherwise."""
+
+
+@pc.flow(concurrency=None)
+def asks() -> bool:
+    answer: bool = pc.ask(bool, "Good?", timeout=0.01, on_timeout=pc.Default(True))
+    return answer

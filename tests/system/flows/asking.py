@@ -1,31 +1,109 @@
-"""Flows that are asked for by triggers; a test changes this file's copy as a programmer would."""
+"""Flows that ask people."""
 
 from __future__ import annotations
 
-from witness import meet
+import asyncio
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, field_validator
 
 import pullcord as pc
 
 
-@pc.flow(concurrency=None, triggers=[pc.cron("0 * * * *", name="hourly", parameters={"region": "FR"})])
-def report(region: str = "DE") -> str:
-    """Make the report."""
-    return region
+class Verdict(BaseModel):
+    """What somebody says."""
+
+    approve: bool
+    why: str = ""
+
+    @field_validator("why")
+    @classmethod
+    def _no_shouting(cls, why: str) -> str:
+        if why.isupper():
+            raise ValueError("do not shout")
+        return why
+
+
+@pc.step
+def note(path: str, text: str) -> int:
+    """Count how often it really runs."""
+    with Path(path).open("a") as file:
+        file.write(f"{text}\n")
+    return len(text)
 
 
 @pc.flow(concurrency=None)
-def waits(port: int) -> str:
-    """Wait for a word of the test."""
-    return meet(port, "here")
+def review(path: str) -> str:
+    """Ask once between two steps."""
+    note(path, "before")
+    verdict: Verdict = pc.ask(Verdict, "Good?", to=["ops"], details={"path": path})
+    note(path, "after")
+    return f"{type(verdict).__name__} {verdict.approve} {verdict.why}"
 
 
-@pc.event(flow=waits, every="50ms", enabled=False)
-def same(port: int = 0) -> pc.Fire:
-    """Fire the same at every poll."""
-    return pc.Fire({"port": port})
+@pc.flow
+async def review_async(path: str) -> str:
+    """The same on the loop, with two branches, one of which has more to do first."""
+
+    async def prepare() -> None:
+        await asyncio.to_thread(note, path, "beside")
+
+    answer, _ = await asyncio.gather(pc.ask(Literal["yes", "no"], "Good?"), prepare())
+    note(path, "after")
+    return str(answer)
 
 
-@pc.event(flow=report, every="50ms", enabled=False)
-def broken() -> None:
-    """Never see anything."""
-    raise pc.PollError("the share is away", retry_after="1h")
+@pc.flow
+def patient(path: str, timeout: float, fallback: str | None = None) -> str:
+    """Ask, and catch that nobody answers."""
+    try:
+        found = pc.ask(str, "Name?", timeout=timeout, on_timeout="fail" if fallback is None else pc.Default(fallback))
+    except pc.AskTimeoutError as error:
+        found = f"caught: {error}"
+    note(path, "after")
+    return str(found)
+
+
+@pc.flow
+def tidy(path: str) -> bool:
+    """Leave something behind when it is unwound."""
+    try:
+        answer: bool = pc.ask(bool, "Good?")
+    except Exception:
+        note(path, "seen")
+        raise
+    finally:
+        Path(path).with_suffix(".finally").touch()
+    return answer
+
+
+@pc.flow
+def sleepy(path: str, length: float) -> int:
+    """Sleep between two steps."""
+    note(path, "before")
+    pc.sleep(length)
+    return note(path, "after")
+
+
+@pc.flow
+def again(path: str) -> str:
+    """Ask until the answer is one that the type itself takes."""
+    while True:
+        try:
+            return str(pc.ask(Verdict, "Good?").why)
+        except pc.AnswerUnfitError:
+            note(path, "unfit")
+
+
+@pc.flow(concurrency=1)
+def one(path: str) -> bool:
+    """Hold the only slot while it asks."""
+    answer: bool = pc.ask(bool, "Good?")
+    return answer
+
+
+@pc.flow
+def wrong() -> None:
+    """Ask for something that nobody can say."""
+    pc.ask(range, "What?")

@@ -15,14 +15,15 @@ from pullcord.store.commands.startable import startable
 from pullcord.store.statement import dump
 from pullcord.store.transaction import Transaction
 
+# A run that is `waiting` without a worker is parked, and not lost: its answer or its time makes it `running` first.
 # Without statistics SQLite would rather walk through the index on states and sort: a long queue, at every claim.
 _ORPHANS = """
 SELECT EACH[id, lane, 0] FROM (
     SELECT id, lane FROM runs
-    WHERE owner IS NULL AND state IN ('running', 'waiting', 'cancelling') AND lane = :lane AND id > :floor
+    WHERE owner IS NULL AND state IN ('running', 'cancelling') AND lane = :lane AND id > :floor
     ORDER BY lane, id LIMIT :room) AS found"""
 _ORPHANS_LEFT = """
-SELECT count(*) FROM runs WHERE owner IS NULL AND state IN ('running', 'waiting', 'cancelling') AND id > :floor"""
+SELECT count(*) FROM runs WHERE owner IS NULL AND state IN ('running', 'cancelling') AND id > :floor"""
 _FREE = """
 SELECT EACH[id, lane, priority] FROM (
     SELECT id, lane, priority FROM runs INDEXED BY runs_queue

@@ -1,4 +1,7 @@
-"""Runs that have ended and whose end starts others or is told: noted with the end, so that no end is ever missed."""
+"""What goes with the end of a run, in the same transaction.
+
+An end that starts others is noted, so that none is ever missed. Nobody is asked for a run that has ended.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,29 @@ SELECT id FROM runs WHERE id IN VALUES[ids:int] AND state IN ('succeeded', 'fail
     AND flow IN (SELECT flow FROM watched_flows)
 ON CONFLICT (run_id) DO NOTHING"""
 
+_WITHDRAW = """
+UPDATE questions SET state = 'cancelled' WHERE state = 'open' AND run_id IN (
+    SELECT id FROM runs WHERE id IN VALUES[ids:int] AND state IN ('succeeded', 'failed', 'cancelled'))"""
+_CUT_OFF = """
+UPDATE steps SET state = 'interrupted', ended_at = :now WHERE state = 'running' AND EXISTS (
+    SELECT 1 FROM questions q JOIN runs r ON r.id = q.run_id
+    WHERE q.run_id = steps.run_id AND q.identity = steps.identity AND q.state = 'open'
+    AND r.state IN ('succeeded', 'failed', 'cancelled')) AND run_id IN VALUES[ids:int]"""
+_FORGET = """
+DELETE FROM sleeps WHERE run_id IN (
+    SELECT id FROM runs WHERE id IN VALUES[ids:int] AND state IN ('succeeded', 'failed', 'cancelled'))"""
+
 
 def note_endings(tx: Transaction, ids: Sequence[int]) -> None:
     """Note those of these runs that have ended, for what follows from it. Test runs keep quiet.
 
-    Completion triggers start other flows; failures in a row suspend a flow.
+    Open questions are withdrawn. Completion triggers start other flows; failures in a row suspend a flow.
     An attempt that failed, of a run that is `scheduled` for another one, can be told too.
     """
+    if tx.hints.parked and ids:
+        tx.execute(_CUT_OFF, {"ids": dump(list(ids)), "now": tx.now})
+        tx.execute(_WITHDRAW, {"ids": dump(list(ids))})
+        tx.execute(_FORGET, {"ids": dump(list(ids))})
     if tx.hints.watched and ids:
         tx.execute(_NOTE, {"ids": dump(list(ids))})
         tx.hints.endings = True

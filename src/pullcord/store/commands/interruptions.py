@@ -15,9 +15,11 @@ from pullcord.store.transaction import Transaction
 if TYPE_CHECKING:
     from pullcord.store.commands.journal import Ended
 
+# Who asks a person does nothing that could be left half done; the question stays, or is withdrawn by `note_endings`.
 _INTERRUPT = """
 UPDATE steps SET state = 'interrupted', ended_at = :now
-WHERE run_id IN VALUES[ids:int] AND state = 'running'"""
+WHERE run_id IN VALUES[ids:int] AND state = 'running' AND NOT EXISTS (
+    SELECT 1 FROM questions q WHERE q.run_id = steps.run_id AND q.identity = steps.identity AND q.state = 'open')"""
 _GIVE_UP = "UPDATE steps SET state = 'failed' WHERE run_id IN VALUES[ids:int] AND state = 'retrying'"
 _INTERRUPTED = """
 SELECT EACH[run_id, seq, name, writes] FROM steps WHERE run_id IN VALUES[ids:int] AND state = 'interrupted'"""

@@ -15,6 +15,7 @@ from pullcord.store.commands.journal import IN_WORKER, Ended
 from pullcord.store.commands.pauses import pauses, set_aside
 from pullcord.store.commands.rates import forget_rates
 from pullcord.store.commands.rules import load_rules
+from pullcord.store.commands.waits import any_parked
 from pullcord.store.statement import dump, rows
 from pullcord.store.transaction import Transaction
 
@@ -38,7 +39,7 @@ _STATES = "SELECT EACH[id, token, state, lane, slot, shared] FROM runs WHERE id 
 _WAIT = f"""
 UPDATE runs SET state = CASE WHEN s.text IS NULL THEN 'running' ELSE 'waiting' END, waiting_for = s.text
 FROM {rows("run:int token:int text")} AS s
-WHERE runs.id = s.run AND runs.token = s.token AND {IN_WORKER} AND runs.state != 'cancelling'"""
+WHERE runs.id = s.run AND runs.token = s.token AND {IN_WORKER} AND runs.state != 'cancelling' AND owner IS NOT NULL"""
 _DUE = """
 SELECT EACH[id, lane, slot, priority] FROM (
     SELECT id, lane, slot, priority FROM runs INDEXED BY runs_due
@@ -194,6 +195,7 @@ class Start:
         forget_rates(tx)
         load_rules(tx)
         stopping = tx.array("SELECT EACH[id, token] FROM runs WHERE state = 'cancelling'", {})
+        tx.hints.parked = any_parked(tx)
         tx.execute(
             "UPDATE runs SET state = 'cancelled', ended_at = :now, owner = NULL WHERE state = 'cancelling'",
             {"now": tx.now},

@@ -21,7 +21,7 @@ from pullcord.store.transaction import Transaction
 RUNS, REQUESTS, ARTIFACTS, HISTORY = "runs", "requests", "artifacts", "trigger_history"
 """The kinds of what is counted in `pruned`."""
 
-BELONGINGS: Final = (("steps", "run_id"), ("artifacts", "run_id"), ("attempts", "run_id"))
+BELONGINGS: Final = (("steps", "run_id"), ("artifacts", "run_id"), ("attempts", "run_id"), ("questions", "run_id"))
 """Tables whose rows go with their run, and the columns that name it; each begins an index."""
 
 _ENDED = ", ".join(f"'{state}'" for state in sorted(ENDED))

@@ -51,6 +51,8 @@ def _pruned(number: str) -> str:
     )
 
 
+_CLAIMS: Final = "r.token - r.takeovers - r.attempt - r.parks"
+
 REQUESTS: Final = (
     "requests q LEFT JOIN runs r ON r.id = q.id LEFT JOIN requests o ON o.id = q.original_id "
     "LEFT JOIN keys h ON h.scope = q.flow AND h.invoker = q.invoker AND h.key = q.idempotency_key"
@@ -88,6 +90,16 @@ ASKED: Final = "requests q LEFT JOIN triggers t ON t.name = q.trigger_name"
 LINES: Final = "trigger_history h LEFT JOIN triggers t ON t.id = h.trigger_id"
 HALTED: Final = "pauses p JOIN runs r ON r.flow = p.flow"
 USES: Final = "rate_uses u LEFT JOIN rates k ON k.key = u.key"
+QUESTIONS: Final = (
+    "questions q LEFT JOIN runs r ON r.id = q.run_id "
+    "LEFT JOIN steps s ON s.run_id = q.run_id AND s.identity = q.identity"
+)
+SLEEPS: Final = "sleeps w LEFT JOIN runs r ON r.id = w.run_id"
+PARKED: Final = (
+    "(SELECT r.uuid, (SELECT count(*) FROM questions q WHERE q.run_id = r.id AND q.state = 'open') "
+    "+ (SELECT count(*) FROM sleeps t WHERE t.run_id = r.id) AS waits "
+    "FROM runs r WHERE r.state = 'waiting' AND r.owner IS NULL) w"
+)
 ENDS: Final = "endings e LEFT JOIN runs r ON r.id = e.run_id"
 _ADMITTED: Final = f"FROM requests WHERE outcome IN {_ADMITTED_ONCE} AND dry_run = 0"
 BY_KEY: Final = (
@@ -253,14 +265,28 @@ INVARIANTS: Final = (
     ),
     # --- 6. Fencing
     Invariant(
+        6, "a run that is parked will be woken", PARKED, "w.waits = 0",
+        "w.uuid", "run {} waits without a worker, and neither an answer nor a time will wake it", _DAMAGE,
+    ),
+    Invariant(
+        6, "a sleep without a worker is a parked run's", SLEEPS,
+        "r.id IS NULL OR r.state <> 'waiting' OR r.owner IS NOT NULL",
+        "coalesce(r.uuid, '?'), coalesce(r.state, 'gone')", "run {}, which is {}, is to be woken", _HARMLESS,
+    ),
+    Invariant(
+        6, "nobody is asked for a run that has ended", QUESTIONS,
+        f"r.id IS NULL OR (q.state = 'open' AND r.state IN {_ENDED})",
+        "q.uuid, q.state, coalesce(r.state, 'gone')", "question {} is {}, and its run is {}", _HARMLESS,
+    ),
+    Invariant(
         6, "a run was claimed as often as its token says", RUNS,
-        "r.attempt < 1 OR r.takeovers < 0 OR r.token < 0 OR r.token - r.takeovers - r.attempt NOT IN (-1, 0) "
-        "OR (r.token - r.takeovers - r.attempt = 0 AND "
+        "r.attempt < 1 OR r.takeovers < 0 OR r.parks < 0 OR r.token < 0 "
+        f"OR {_CLAIMS} NOT IN (-1, 0) OR ({_CLAIMS} = 0 AND "
         f"(r.state IN ('queued', 'scheduled') OR (r.state IN {_ACTIVE} AND r.owner IS NULL))) "
-        "OR (r.token - r.takeovers - r.attempt = -1 AND "
+        f"OR ({_CLAIMS} = -1 AND "
         f"(r.state = 'succeeded' OR (r.state IN {_ACTIVE} AND r.owner IS NOT NULL)))",
-        "r.uuid, r.state, r.token, r.attempt, r.takeovers",
-        "run {} is {} with token {}, in attempt {} after {} take-overs", _DAMAGE,
+        "r.uuid, r.state, r.token, r.attempt, r.takeovers, r.parks",
+        "run {} is {} with token {}, in attempt {} after {} take-overs and {} waits without a worker", _DAMAGE,
     ),
     Invariant(
         6, "losses are counted", RUNS,
@@ -304,8 +330,8 @@ INVARIANTS: Final = (
     ),
     Invariant(
         7, "a run says which of its steps were interrupted", STEPS,
-        "s.state = 'interrupted' AND r.partial IS NULL AND r.state IN "
-        f"{_in(RunState.FAILED, RunState.CANCELLED)}",
+        f"s.state = 'interrupted' AND r.partial IS NULL AND r.state IN {_in(RunState.FAILED, RunState.CANCELLED)} "
+        "AND NOT EXISTS (SELECT 1 FROM questions q WHERE q.run_id = s.run_id AND q.identity = s.identity)",
         "s.name, r.uuid, r.state", "step {} was interrupted, and its run {} does not say so: it is {}", _HARMLESS,
     ),
     Invariant(
@@ -315,6 +341,13 @@ INVARIANTS: Final = (
     Invariant(
         7, "no step ended after its run", STEPS, "s.ended_at > r.ended_at",
         "s.name, r.uuid", "step {} ended after its run {}", _CLOCK, "note",
+    ),
+    Invariant(
+        7, "an answer is the record that the flow goes on with", QUESTIONS,
+        "(q.state = 'answered' AND (q.answer IS NULL OR q.answered_by IS NULL OR q.answered_at IS NULL "
+        "OR s.state IS NULL OR s.state <> 'succeeded' OR s.result <> q.answer)) "
+        "OR (q.state = 'open' AND (q.answer IS NOT NULL OR s.state IS NULL OR s.state IN ('succeeded', 'failed')))",
+        "q.uuid, q.state, coalesce(s.state, 'gone')", "question {} is {}, and its step record is {}", _DAMAGE,
     ),
     # --- 8. Limits, and the states that hold them
     Invariant(

@@ -1,0 +1,103 @@
+"""Asking a person from a flow: the question is a row, and its answer a step record.
+
+While nothing else of the run goes on it leaves its worker (`Execution.can_park`), and the answer finds it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import from_json
+
+from pullcord.core.question import Question
+from pullcord.core.states import StepState
+from pullcord.worker.failures import rebuild
+
+if TYPE_CHECKING:
+    from pullcord.worker.execution import Execution
+
+NAME = "ask"
+"""The name that questions are recorded under."""
+
+
+class AskCall:
+    """One question that an execution asks.
+
+    Attributes:
+        identity: what the answer is recorded under; the text counts for it, so that it is the same on a replay.
+        over: whether there is a record, or the run does not go on here.
+    """
+
+    def __init__(self, execution: Execution, question: Question) -> None:
+        self.execution = execution
+        self.question = question
+        self.identity = execution.identify(NAME, question.text.encode())
+        self.over = execution.record_of(self.identity) is not None
+        if not self.over:
+            execution.check_code("a question")
+        self._wake: list[Callable[[], None]] = []
+
+    def send(self) -> None:
+        """Ask the server."""
+        self.execution.asks[self.identity] = self
+        self.execution.report_question(self.identity, self.question)
+
+    def end(self) -> None:
+        """Wait no longer. Called on the loop's thread, or by whoever stops the run."""
+        self.over = True
+        for wake in self._wake:
+            wake()
+
+    def wait(self) -> None:
+        """Wait on this thread."""
+        event = threading.Event()
+        self._wake.append(event.set)
+        with self.execution.waiting(self.identity, None):
+            if not (self.over or self.execution.stop_requested or self.execution.stale):
+                event.wait()
+
+    async def wait_async(self) -> None:
+        """Wait on the event loop."""
+        event, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the flow's own loop may be closed
+                loop.call_soon_threadsafe(event.set)
+
+        self._wake.append(wake)
+        with self.execution.waiting(self.identity, None):
+            if not self.over:
+                await event.wait()
+
+    def conclude(self) -> Any:
+        """Return the answer as the schema's type, or raise that there was none."""
+        record = self.execution.record_of(self.identity)
+        if record is not None and record[4] == StepState.SUCCEEDED:
+            return self.question.read(record[5])
+        raise rebuild(from_json(record[6] if record is not None else "{}"))
+
+
+def ask(execution: Execution, question: Question) -> Any:
+    """Ask, and wait for the answer on this thread."""
+    call = AskCall(execution, question)
+    if not call.over:
+        execution.boundary()
+        call.send()
+        call.wait()
+        execution.boundary()
+    return call.conclude()
+
+
+async def ask_async(execution: Execution, question: Question) -> Any:
+    """Ask, and wait for the answer on the event loop."""
+    call = AskCall(execution, question)
+    if not call.over:
+        await execution.boundary_async()
+        call.send()
+        await call.wait_async()
+        await execution.boundary_async()
+    return call.conclude()
