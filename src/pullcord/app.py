@@ -33,6 +33,7 @@ from pullcord.notify.channels import Channels
 from pullcord.notify.settings import ChannelSettings
 from pullcord.services.duty import Duty
 from pullcord.services.looplag import LoopLag
+from pullcord.services.progress import ProgressSaver
 from pullcord.services.pruner import Pruner
 from pullcord.services.rescuer import Rescuer
 from pullcord.settings import default_workers
@@ -154,7 +155,7 @@ class App:
         self.outlook = Outlook(self.registry, self.kinds.schedules, self.pauses, self.clock)
         self.lag = LoopLag()
         self.pruner = Pruner(self.store, self.clock, self.retention, by_itself=not self._only_new)
-        self._services: list[Duty] = [Rescuer(self.engine), self.lag, self.pruner]
+        self._services: list[Duty] = [Rescuer(self.engine), self.lag, self.pruner, ProgressSaver(self.engine)]
         if self._reload:
             from pullcord.services.reloader import Reloader  # its library costs a server that never reloads 30 ms
 

@@ -15,8 +15,8 @@ FLOW = {
 FLOW_MORE = {"removed_at", "location", "place", "is_async"}
 
 NAMES = [
-    "add", "add-async", "echo", "facts", "fail", "flaky", "hold", "idle", "laps", "one-by-one", "order", "paged",
-    "parent", "steps", "timed",
+    "add", "add-async", "counting", "echo", "facts", "fail", "flaky", "hold", "idle", "laps", "one-by-one", "order",
+    "paged", "parent", "steps", "timed",
 ]  # fmt: skip
 
 

@@ -31,6 +31,7 @@ from pullcord.store.commands.limits import ChangeLimit, ConfigureGroups
 from pullcord.store.commands.overlap import place
 from pullcord.store.commands.pauses import PauseFlow, ResumeFlow
 from pullcord.store.commands.probe import Probe
+from pullcord.store.commands.progress import SaveProgress
 from pullcord.store.commands.prune import PruneArtifacts, PruneHistory, PruneRequests, PruneRuns
 from pullcord.store.commands.triggers import ChangeTrigger, DropEndings, FireTrigger, RegisterTriggers, TrimHistory
 from pullcord.store.connection import Connection, Failure
@@ -42,8 +43,8 @@ from pullcord.store.transaction import Command, Transaction, ignore
 log = logging.getLogger(__name__)
 
 ORDER: Sequence[type[Any]] = (
-    Start, StoreArtifacts, RecordSteps, FinishRuns, LoseRuns, SetWaiting, CancelRun, MeetDeadlines, QueueDue, PauseFlow,
-    ResumeFlow, Admit, FireTrigger, RegisterFlows, ConfigureGroups, ChangeLimit, RegisterTriggers, ChangeTrigger,
+    Start, StoreArtifacts, RecordSteps, SaveProgress, FinishRuns, LoseRuns, SetWaiting, CancelRun, MeetDeadlines,
+    QueueDue, PauseFlow, ResumeFlow, Admit, FireTrigger, RegisterFlows, ConfigureGroups, ChangeLimit, RegisterTriggers, ChangeTrigger,
     DropEndings, TrimHistory, Note, Probe, PruneRuns, PruneRequests, PruneArtifacts, PruneHistory, DropContents,
 )  # fmt: skip
 """The order of the kinds within a transaction: records before the end they belong to, ends before admissions, and

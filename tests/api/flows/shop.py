@@ -142,3 +142,10 @@ async def idle() -> None:
 @pc.flow(concurrency=None, triggers=[pc.cron("0 0 29 2 *", name="leap-day")])
 def timed() -> None:
     """Run rarely, unless a test has it otherwise."""
+
+
+@pc.flow(concurrency=None)
+def counting(said: list[tuple[float | str, float | str | None]]) -> None:
+    """Progress that may be no number."""
+    for done, total in said:
+        pc.progress(float(done), None if total is None else float(total), "a\0b")
