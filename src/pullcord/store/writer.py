@@ -44,8 +44,9 @@ log = logging.getLogger(__name__)
 
 ORDER: Sequence[type[Any]] = (
     Start, StoreArtifacts, RecordSteps, SaveProgress, FinishRuns, LoseRuns, SetWaiting, CancelRun, MeetDeadlines,
-    QueueDue, PauseFlow, ResumeFlow, Admit, FireTrigger, RegisterFlows, ConfigureGroups, ChangeLimit, RegisterTriggers, ChangeTrigger,
-    DropEndings, TrimHistory, Note, Probe, PruneRuns, PruneRequests, PruneArtifacts, PruneHistory, DropContents,
+    QueueDue, PauseFlow, ResumeFlow, Admit, FireTrigger, RegisterFlows, ConfigureGroups, ChangeLimit, RegisterTriggers,
+    ChangeTrigger, DropEndings, TrimHistory, Note, Probe, PruneRuns, PruneRequests, PruneArtifacts, PruneHistory,
+    DropContents,
 )  # fmt: skip
 """The order of the kinds within a transaction: records before the end they belong to, ends before admissions, and
 these before a registration, which gives all runs that have not ended the limits of today (design rule 8)."""
