@@ -101,18 +101,30 @@ def narrow(intent: int, pause: float = 0.0, luck: float = 1.0) -> dict[str, Any]
     return steps(pause, luck)
 
 
-@pc.flow
-def single(intent: int, pause: float = 0.0, luck: float = 1.0) -> dict[str, Any]:
-    """One at a time: another process that holds the lock is a second one."""
+@pc.step
+def work_alone(index: int, pause: float) -> int:
+    """Work under a lock. Not around the flow: a thread of a run that moved to another process keeps what it holds."""
+    note(LOG, "step", index)
     lock = os.open(f"{LOG}.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(pause)
     except BlockingIOError:
         note(LOG, "overlap")
-    try:
-        return steps(pause, luck)
     finally:
         os.close(lock)
+    return index
+
+
+@pc.flow
+def single(intent: int, pause: float = 0.0, luck: float = 1.0) -> int:
+    """One at a time: another process that holds the lock is a second one."""
+    note(LOG, "begin")
+    for index in range(3):
+        work_alone(index, pause)
+        pc.progress(index + 1, 3)
+    note(LOG, "end")
+    return GENERATION
 
 
 @pc.flow(concurrency=None, isolated=True)
