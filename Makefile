@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OLDEST := $(VENV)/oldest/.ready
 
-.PHONY: demo test check crash format bench bench-peers bench-postgres bench-history bench-prune bench-triggers bench-overlap bench-cancel serve lock schema docs clean
+.PHONY: demo test check crash day format bench bench-peers bench-postgres bench-history bench-prune bench-triggers bench-overlap bench-cancel serve lock schema docs clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pullcord needs Python 3.11 or newer")'
@@ -36,6 +36,10 @@ KILLS ?= 1000
 STORE ?= sqlite
 crash: $(READY)  ## kill processes a thousand times under load, and look whether anything was lost
 	$(BIN)/python -m tests.crash --kills $(KILLS) --store $(STORE)
+
+HOURS ?= 24
+day: $(READY)  ## a simulated day of everything at once, with kills, and look whether anything was lost
+	$(BIN)/python -m tests.day --hours $(HOURS) --store $(STORE)
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,11 @@ import pullcord
 from bench import machine
 from bench.embedded import callers
 from bench.server import proportional, serving
+from pullcord.core.figures import windows_of
 from pullcord.core.manifest import SHARED_SYNC, lane
 from pullcord.store import sqlite
 from pullcord.store.migrate import migrate
+from pullcord.store.queries.figures import flow_figures
 from pullcord.store.queries.flows import counts, last_runs
 from pullcord.store.queries.page import Page
 from pullcord.store.queries.requests import RequestFilter, get_request, list_requests
@@ -209,6 +212,10 @@ def store(data: Path) -> None:
             [(uuid, lambda uuid=uuid: get_request(connection, uuid, "owner")) for uuid in requests],
         )
         measured("flows: last runs", connection, [("all", lambda: last_runs(connection, FLOWS))])
+        for window in ("24h,7d,30d", "7d"):
+            facts = (windows_of(window), BEGAN + newest * PACE)
+            calls = [(name, partial(flow_figures, connection, name, *facts)) for name in FLOWS]
+            measured(f"figures of a flow, {window}", connection, calls)
         measured("metrics: counts", connection, [("all", lambda: counts(connection))])
     print(flush=True)
 

@@ -40,6 +40,7 @@ from pullcord.services.duty import Duty
 from pullcord.services.longruns import LongRuns
 from pullcord.services.looplag import LoopLag
 from pullcord.services.notifier import Notifier
+from pullcord.services.progress import ProgressSaver
 from pullcord.services.pruner import Pruner
 from pullcord.services.rescuer import Rescuer
 from pullcord.settings import default_workers
@@ -170,7 +171,13 @@ class App:
         self.notifications = Notifications(self.store, self.clock, self._notifying)
         self.notifier = Notifier(self.store, self.clock, self._notifying)
         self.pruner = Pruner(self.store, self.clock, self.retention, by_itself=not self._only_new)
-        self._services: list[Duty] = [Rescuer(self.engine), self.lag, self.pruner, LongRuns(self.store, self.clock)]
+        self._services: list[Duty] = [
+            Rescuer(self.engine),
+            self.lag,
+            self.pruner,
+            LongRuns(self.store, self.clock),
+            ProgressSaver(self.engine),
+        ]
         if self._reload:
             from pullcord.services.reloader import Reloader  # its library costs a server that never reloads 30 ms
 

@@ -15,8 +15,8 @@ FLOW = {
 FLOW_MORE = {"removed_at", "location", "place", "is_async"}
 
 NAMES = [
-    "add", "add-async", "asks", "echo", "facts", "fail", "flaky", "hold", "idle", "laps", "one-by-one", "order",
-    "paged", "parent", "steps", "timed",
+    "add", "add-async", "asks", "counting", "echo", "facts", "fail", "flaky", "hold", "idle", "laps", "one-by-one",
+    "order", "paged", "parent", "steps", "timed",
 ]  # fmt: skip
 
 

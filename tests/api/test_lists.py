@@ -17,7 +17,7 @@ RUN = {
 }  # fmt: skip
 """The fields of a run that the contract names."""
 
-RUN_MORE = {"priority", "not_before", "expires_at", "changes", "attempts"}
+RUN_MORE = {"priority", "not_before", "expires_at", "changes", "attempts", "progress"}
 """What we show besides."""
 
 REQUEST = {

@@ -104,6 +104,7 @@ def test_the_document_names_all_calls_of_the_contract() -> None:
         ("POST", "/v1/channels/{channel}/test"),
         ("GET", "/v1/flows"), ("GET", "/v1/code/diff"), ("POST", "/v1/hooks/{name}"),
         ("POST", "/v1/flows/{name}/pause"), ("POST", "/v1/flows/{name}/resume"),
+        ("GET", "/v1/flows/{name}/stats"), ("GET", "/v1/stats"),
         ("GET", "/v1/flows/{name}"), ("POST", "/v1/flows/{name}/validate"), ("GET", "/healthz"),
         ("GET", "/v1/runs/{run_id}/artifacts"), ("GET", "/v1/runs/{run_id}/artifacts/{name}"),
         ("GET", "/v1/retention"), ("GET", "/v1/retention/preview"), ("POST", "/v1/retention/prune"),

@@ -8,10 +8,10 @@ import subprocess
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Protocol
 from uuid import uuid4
 
 from pullcord.failpoints import NAMES
-from tests.crash.load import Load
 from tests.system.harness import Server
 from tests.system.processes import PATIENCE, await_end, kill, marked, poll
 
@@ -29,6 +29,13 @@ RELOADS = 0.1
 
 HOT = ("gate.", "writer.", "dispatch.", "journal.", "worker.")
 """Points that are passed so often that every other pass can be let go by."""
+
+
+class Load(Protocol):
+    """Who wants to know of new lives."""
+
+    def restarted(self) -> None:
+        """Take note that there is a server again."""
 
 
 class Chaos:

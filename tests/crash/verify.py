@@ -42,9 +42,9 @@ def _open(api: Api) -> list[dict[str, Any]]:
     return [run for state in OPEN for run in api.get("/v1/runs", state=state, limit="10").body["items"]]
 
 
-def every(api: Api, path: str) -> Iterator[dict[str, Any]]:
+def every(api: Api, path: str, **filters: str) -> Iterator[dict[str, Any]]:
     """Yield all items of a list."""
-    query = {"limit": "500"}
+    query = {"limit": "500"} | filters
     while True:
         page = api.get(path, **query).body
         yield from page["items"]
@@ -64,7 +64,7 @@ def problems(server: Server, given: Given, log: Path) -> list[str]:
         *_once(runs.values()),
         *_executions(runs, lines),
         *_overlaps(lines),
-        *_server_log(server),
+        *server_log(server),
         *doctor(server.data_dir),
     ]
 
@@ -160,7 +160,7 @@ def _overlaps(lines: Iterable[dict[str, Any]]) -> Iterator[str]:
             yield f"{most} runs of {flow} at once, {limit} at most"
 
 
-def _server_log(server: Server) -> Iterator[str]:
+def server_log(server: Server) -> Iterator[str]:
     """A traceback through the server's own code is a bug."""
     package = str(pullcord.__path__[0])
     said = server.says

@@ -24,7 +24,6 @@ from pullcord.store.commands.outbox import (
 )
 from pullcord.store.commands.rules import ChangeRules
 from pullcord.store.commands.triggers import ChangeTrigger, Declared, HistoryRow, RegisterTriggers
-from pullcord.store.queries.durations import running_runs, usual_duration
 from pullcord.store.queries.outbox import (
     NotificationFilter,
     digested,
@@ -222,23 +221,6 @@ def test_a_long_run_is_told_once_to_each_channel(server: Server) -> None:
     end(server, second)
     server.write(NoteLongRuns([(second.id, "free", ["c"], text)], ignore))
     assert server.count("happenings") == 3
-
-
-def test_usual_is_the_median_of_successful_runs(server: Server) -> None:
-    for took in (1, 2, 60):
-        assert usual_duration(server.connection, "free") is None
-        (run,) = runs(server)
-        server.clock.advance(took * SECOND)
-        end(server, run, state="succeeded")
-    (failed, still) = runs(server, 2)
-    end(server, failed)
-    usual = usual_duration(server.connection, "free")
-    assert usual is not None
-    assert usual // SECOND == 2
-    assert [row[:2] for row in running_runs(server.connection)] == [(still.id, "free")]
-
-
-# --- rules ---------------------------------------------------------------------------------------
 
 
 def test_rules_of_the_settings_count_for_flows_by_name_and_tag(server: Server) -> None:

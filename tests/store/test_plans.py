@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 
+from pullcord.core.figures import windows_of
 from pullcord.store.commands.admit import Admit
 from pullcord.store.commands.artifacts import DropContents, StoreArtifacts
 from pullcord.store.commands.cancelling import CancelRun
@@ -22,10 +23,12 @@ from pullcord.store.commands.keys import REQUEST_ID, Identity
 from pullcord.store.commands.ledger import Note
 from pullcord.store.commands.lifecycle import LoseRuns, QueueDue, SetWaiting, Start
 from pullcord.store.commands.overlap import place
+from pullcord.store.commands.progress import SaveProgress
 from pullcord.store.commands.prune import PruneArtifacts, PruneRequests, PruneRuns
 from pullcord.store.connection import Connection
 from pullcord.store.hints import Hints
 from pullcord.store.queries.failed import find_failed
+from pullcord.store.queries.figures import flow_figures
 from pullcord.store.queries.flows import counts, last_runs
 from pullcord.store.queries.limits import explain_waiting
 from pullcord.store.queries.origins import find_origin, inherited_child
@@ -301,6 +304,7 @@ def held(filled: Server) -> list[Claimed]:
         "unsettled",
         "anew",
         "resume",
+        "progress",
         "lose",
         "lose for good",
         "wait",
@@ -348,6 +352,8 @@ def test_writes_begin_at_an_index(recorder: Recorder, filled: Server, partial: s
         FinishRuns.apply(tx, [FinishRuns([finished(run, "failed", retry_at=NOON, anew=True) for run in runs], ignore)])
     elif kind == "resume":
         Admit.apply(tx, [admit("free", limited=False, resumed_from=run.id) for run in runs])
+    elif kind == "progress":
+        SaveProgress.apply(tx, [SaveProgress([[run.id, run.token, 1.0, None, "x"] for run in runs], ignore)])
     elif kind == "lose":
         LoseRuns.apply(tx, [LoseRuns([[run.id, run.token, 1, None] for run in runs], ignore)])
     elif kind == "wait":
@@ -411,6 +417,18 @@ def test_what_may_be_pruned_is_found_along_an_index(recorder: Recorder, partial:
 def test_counting_runs_that_have_not_ended_looks_at_no_others(recorder: Recorder, partial: set[str]) -> None:
     counts(connection_of(recorder))
     assert complaints(recorder, partial) == []
+
+
+def test_figures_are_read_from_their_index_alone(recorder: Recorder, partial: set[str]) -> None:
+    flow_figures(connection_of(recorder), "free", windows_of(None), NOON * 2)
+    plans = recorder.plans()
+    found = [line for plan in plans.values() for line in plan if " r " in line]
+    assert len(found) >= len(plans)
+    assert all("INDEX runs_ended (flow=? AND state=?" in line for line in found)
+    assert complaints(recorder, partial) == []
+    # Only the last run is looked up, for its id.
+    rows = [line for sql, plan in plans.items() for line in plan if " r " in line and "r.uuid" not in sql]
+    assert all("COVERING INDEX runs_ended" in line for line in rows)
 
 
 def test_a_bad_plan_is_noticed(recorder: Recorder, partial: set[str]) -> None:

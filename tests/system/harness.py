@@ -60,6 +60,15 @@ class Api:
         response = self._client.post(path, json=body, params=query)
         return Reply(response.status_code, response.json())
 
+    def call(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None, **query: str
+    ) -> Reply:
+        """Call by any method; a body of bytes is sent as it is."""
+        content = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+        sent = {"content-type": "application/json"} | dict(headers or {})
+        response = self._client.request(method.upper(), path, content=content, headers=sent, params=query)
+        return Reply(response.status_code, response.json())
+
     def get(self, path: str, **query: str) -> Reply:
         """Call."""
         response = self._client.get(path, params=query)
@@ -68,6 +77,11 @@ class Api:
     def text(self, path: str) -> str:
         """Return a text."""
         return self._client.get(path).text
+
+    def plain(self, path: str) -> str | None:
+        """Return a text, or None when it is not there."""
+        response = self._client.get(path)
+        return response.text if response.status_code == 200 else None
 
     def ask(
         self, flow: str, inputs: Inputs = None, *, wait: str | None = None, until: str = "ended", **more: Any

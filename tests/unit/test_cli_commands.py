@@ -247,6 +247,23 @@ def test_flows_are_listed_and_shown(served: Place) -> None:
     assert "all is well" in served.call("doctor").stdout
 
 
+def test_figures_of_one_flow_and_of_all(served: Place) -> None:
+    served.call("run", "twice", "--input", "n=2", "--wait")
+    figures = served.call_json("stats", "twice", "--window", "1h,24h")
+    assert [found["window"] for found in figures["windows"]] == ["1h", "24h"]
+    assert figures["windows"][0]["states"]["succeeded"] >= 1
+    shown = served.call("stats", "twice", "--window", "24h").stdout
+    assert "usually takes" in shown
+    assert "█" in shown
+    every = served.call_json("stats", "--all")
+    assert [item["flow"] for item in every["items"]] == sorted(item["flow"] for item in every["items"])
+    (item,) = (item for item in every["items"] if item["flow"] == "twice")
+    assert item["window"] == "7d"
+    assert "twice" in served.call("stats", "--limit", "1000").stdout
+    served.call("stats", "nobody", status=3)
+    served.call("stats", "--window", "never", status=2)
+
+
 def test_a_dry_run_makes_no_run(served: Place) -> None:
     before = [item["id"] for item in served.call_json("runs", "list")["items"]]
     assert served.call_json("run", "twice", "--input", "n=1", "--dry-run")["run_id"] is None

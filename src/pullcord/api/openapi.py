@@ -175,6 +175,8 @@ _CALLS: Final[dict[tuple[str, str], _Call]] = {
     ("post", "/v1/flows/{name}/resume"): _Call(
         {200: ("the flow as it is then", "Flow")}, (401, 403, 404, 422, 503)
     ),
+    ("get", "/v1/flows/{name}/stats"): _Call({200: ("the figures of the flow", "FlowStats")}, _LOOK),
+    ("get", "/v1/stats"): _Call({200: ("flows by name, each with the figures of one window", "StatsPage")}, _LIST),
     ("get", "/v1/triggers"): _Call({200: ("triggers by name", "TriggerPage")}, _LIST),
     ("get", "/v1/triggers/{trigger}"): _Call({200: ("the trigger", "Trigger")}, _LOOK),
     ("patch", "/v1/triggers/{trigger}"): _Call(

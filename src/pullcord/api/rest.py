@@ -43,6 +43,7 @@ from pullcord.api.pauses import add_pauses
 from pullcord.api.problems import problem, problem_of, unexpected_problem
 from pullcord.api.questions import add_questions
 from pullcord.api.retention import add_retention
+from pullcord.api.stats import add_stats
 from pullcord.api.stream import RunStream, ndjson
 from pullcord.api.traffic import LOGGED, route_of
 from pullcord.api.triggers import add_triggers
@@ -146,6 +147,7 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
     add_limits(rest, app)
     add_channels(rest, app)
     add_questions(rest, app)
+    add_stats(rest, app)
 
     @rest.get("/v1/flows", tags=["flows"], summary="List flows")
     async def flows(limit: Limit = 50, cursor: Text = None, removed: bool = False) -> Any:

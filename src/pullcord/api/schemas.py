@@ -7,7 +7,7 @@ from typing import Any, Final
 from pullcord.core.changes import ADDED, CHANGED, REMOVED
 from pullcord.core.concurrency import OnConflict
 from pullcord.core.notify import EVENTS
-from pullcord.core.states import Outcome, QuestionState, RunState, StepState
+from pullcord.core.states import ENDED, Outcome, QuestionState, RunState, StepState
 from pullcord.store.queries.outbox import STATES
 from pullcord.triggers.record import HEALTH
 
@@ -45,6 +45,8 @@ _MAYBE_ID: Final[Schema] = {"type": ["string", "null"], "format": "uuid"}
 _TIME: Final[Schema] = {"type": "string", "format": "date-time"}
 _MAYBE_TIME: Final[Schema] = {"type": ["string", "null"], "format": "date-time"}
 _NUMBER: Final[Schema] = {"type": "integer"}
+_NUMERIC: Final[Schema] = {"type": "number"}
+_MAYBE_NUMERIC: Final[Schema] = {"type": ["number", "null"]}
 _FLAG: Final[Schema] = {"type": "boolean"}
 _MAP: Final[Schema] = {"type": "object"}
 _STATE: Final = _one_of(RunState)
@@ -119,6 +121,7 @@ _SUMMARY: Final[Schema] = {
     "error": _or_null(_object({"type": _TEXT, "message": _TEXT})),
     "waiting_for": _or_null(_object({"kind": _TEXT, "text": _TEXT}, {"question_id": _ID})),
     "partial": _or_null(_object({"steps": listed(_TEXT), "text": _TEXT})),
+    "progress": _or_null(_object({"done": _NUMERIC, "total": _MAYBE_NUMERIC, "text": _MAYBE_TEXT})),
 }
 _LEDGER_ROW: Final[Schema] = {
     "request_id": _ID,
@@ -262,6 +265,32 @@ _FLOW: Final[Schema] = {
     "removed_at": _MAYBE_TIME,
     "permissions": listed(_TEXT),
 }
+_ENDS: Final = _object({"id": _ID, "ended_at": _TIME})
+_STANDING: Final[Schema] = {
+    "flow": _TEXT,
+    "since": _MAYBE_TIME,
+    "last_success": _or_null(_ENDS),
+    "last_failure": _or_null(_ENDS),
+    "streak": _or_null(_object({"state": _STATE, "count": _NUMBER})),
+    "usual_duration": _MAYBE_NUMERIC,
+}
+_COUNTS: Final[Schema] = dict.fromkeys(sorted(ENDED), _NUMBER)
+_PERCENTILES: Final[Schema] = {"median": _MAYBE_NUMERIC, "p95": _MAYBE_NUMERIC, "sample": _NUMBER}
+_WINDOW: Final[Schema] = {
+    "window": _TEXT,
+    "from": _TIME,
+    "to": _TIME,
+    "runs": _NUMBER,
+    "states": _object(_COUNTS),
+    "success_rate": _MAYBE_NUMERIC,
+    "duration": _object({**_PERCENTILES, "mean": _MAYBE_NUMERIC, "longest": _MAYBE_NUMERIC}),
+    "queue_time": _object(_PERCENTILES),
+    "records": _MAYBE_NUMERIC,
+    "retries": _NUMBER,
+    "takeovers": _NUMBER,
+    "period": _NUMBER,
+    "series": listed(_object({"at": _TIME, **_COUNTS, "median": _MAYBE_NUMERIC})),
+}
 _FAILURE: Final[Schema] = {"location": _TEXT, "place": _TEXT, "message": _TEXT, "traceback": _TEXT}
 _PAIR: Final[Schema] = _object({"before": {}, "after": {}})
 _CHANGE: Final[Schema] = {
@@ -399,6 +428,8 @@ SCHEMAS: Final[dict[str, Schema]] = {
     "FlowPage": _page("Flow", failures=listed(_object(_FAILURE))),
     "Limit": _object(_LIMIT),
     "LimitPage": _page("Limit"),
+    "FlowStats": _object({**_STANDING, "windows": listed(_object(_WINDOW))}),
+    "StatsPage": _object({"items": listed(_object({**_STANDING, **_WINDOW})), "next": _MAYBE_TEXT}),
     "Trigger": _object(_TRIGGER),
     "TriggerPage": _page("Trigger"),
     "TriggerLine": _object(_HISTORY_LINE),

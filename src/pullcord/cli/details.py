@@ -27,6 +27,7 @@ def draw_run(run: dict[str, Any]) -> None:
         ("started", when(run["started_at"])),
         ("ended", when(run["ended_at"])),
         ("took", duration(run["started_at"], run["ended_at"])),
+        ("progress", _progress(run["progress"])),
         ("attempt", str(run["attempt"]) if run["attempt"] > 1 else None),
         ("take-overs", str(run["takeovers"]) if run["takeovers"] else None),
         ("parent", run["parent_id"]),
@@ -185,6 +186,13 @@ def _concurrency(rule: dict[str, Any]) -> str:
     if limit is not None and rule.get("on_conflict") in _POLICIES:
         words += f" ({_POLICIES[rule['on_conflict']]})"
     return words if group is None else f"{words}, sharing the limit of the group {group['name']}"
+
+
+def _progress(progress: dict[str, Any] | None) -> str | None:
+    if progress is None:
+        return None
+    count = f"{progress['done']:,.15g}" + ("" if progress["total"] is None else f" of {progress['total']:,.15g}")
+    return f"{count} {progress['text'] or ''}".rstrip()
 
 
 def _cancel(cancel: dict[str, Any] | None) -> str | None:

@@ -18,6 +18,7 @@ from pullcord.cli.prune import prune
 from pullcord.cli.run import run
 from pullcord.cli.server import dev, serve
 from pullcord.cli.starter import init
+from pullcord.cli.stats import stats
 from pullcord.cli.top import top
 
 app = typer.Typer(
@@ -54,6 +55,7 @@ app.add_typer(limits.app, name="limits")
 app.add_typer(outbox.app, name="notify")
 app.add_typer(questions.app, name="questions")
 app.command("why")(why)
+app.command("stats")(stats)
 app.command("top")(top)
 app.command("init")(init)
 app.command("doctor")(doctor)

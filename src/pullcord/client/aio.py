@@ -169,6 +169,22 @@ class AsyncFlows(AsyncFlowPauses):
         """
         return await self._connection.send(calls.get_flow(name))
 
+    async def stats(self, name: str, window: str | None = None) -> dict[str, Any]:
+        """Return the figures of a flow: how its runs ended, how long they took and waited.
+
+        Args:
+            name: the flow.
+            window: such as `7d`, or several with commas; `24h,7d,30d` unless given.
+
+        Raises:
+            NotFoundError: there is no such flow.
+        """
+        return await self._connection.send(calls.flow_stats(name, window))
+
+    async def all_stats(self, window: str | None = None, *, limit: int = 50, cursor: str | None = None) -> Page:
+        """Return a page of flows by name, each with its figures of one window; `7d` unless given."""
+        return await self._connection.send(calls.stats(window, limit, cursor))
+
     async def validate(self, name: str, inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Look at inputs without asking for a run: `{"valid", "inputs", "errors"}`."""
         return await self._connection.send(calls.validate(name, inputs))

@@ -295,6 +295,16 @@ def get_flow(name: str) -> Call[dict[str, Any]]:
     return get(f"/v1/flows/{segment(name)}", item_of)
 
 
+def flow_stats(name: str, window: str | None) -> Call[dict[str, Any]]:
+    """`GET /v1/flows/{name}/stats`."""
+    return get(f"/v1/flows/{segment(name)}/stats", item_of, window=window)
+
+
+def stats(window: str | None, limit: int, cursor: str | None) -> Call[Page]:
+    """`GET /v1/stats`."""
+    return get("/v1/stats", page_of, window=window, limit=limit, cursor=cursor)
+
+
 def validate(name: str, inputs: Mapping[str, Any] | None) -> Call[dict[str, Any]]:
     """`POST /v1/flows/{name}/validate`, which records nothing."""
     body = encode({"inputs": dict(inputs or {})})

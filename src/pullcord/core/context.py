@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.errors import PullcordRuntimeError
@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from pullcord.core.flow import Flow
     from pullcord.core.question import Question
     from pullcord.core.step import Step
+
+
+MAX_AMOUNT: Final = 1e15
+"""Progress is not counted higher: whole numbers up to here are exact, also when a million of them are added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +119,9 @@ def progress(done: float, total: float | None = None, text: str | None = None) -
     """Report how far the current run is; outside a run nothing happens.
 
     Args:
-        done: how much is done, in any unit.
-        total: how much there is to do, in the same unit, when known.
+        done: how much is done, in any unit. The last value is kept with the run and counts as its records in the
+            statistics. What is no number or beyond 10¹⁵ is left out of account.
+        total: how much there is to do, in the same unit, when known; infinity stands for unknown.
         text: what is being done, a few words.
     """
     runtime = current.get()

@@ -27,6 +27,7 @@ from pullcord.engine.locations import CodeLocation
 from pullcord.engine.logfields import run_fields, worker_fields
 from pullcord.engine.logfiles import LogFiles
 from pullcord.engine.marks import Marks
+from pullcord.engine.progress import ProgressReports
 from pullcord.engine.questions import Questions
 from pullcord.engine.room import Room
 from pullcord.engine.statistics import RunStatistics
@@ -76,6 +77,7 @@ class Engine:
         uuids: ids of the runs in workers, by number.
         unplaced: claimed runs whose worker is not there yet.
         statistics: what became of runs so far.
+        progress: how far runs are, as far as it is not on disk.
         make_fleet: makes the workers of a further location.
         fleets: the workers of each location that is served, by its name.
         leaving: the workers of locations that are served no longer, until their runs have ended.
@@ -97,6 +99,7 @@ class Engine:
         self.room = Room(store.floor if only_new else 0)
         self.logs = LogFiles(store.folder / "logs")
         self.statistics = RunStatistics()
+        self.progress = ProgressReports()
         self.journal = Journal(self)
         self.deploys = Deploys(self)
         self.catalog = Catalog(locations, {})

@@ -20,6 +20,8 @@ from pullcord.failpoints import hit
 from pullcord.store.commands.artifacts import NotStored, StoreArtifacts
 from pullcord.store.commands.journal import Ended, FinishRuns, Recorded, RecordSteps
 from pullcord.store.commands.lifecycle import LoseRuns, SetWaiting
+from pullcord.store.commands.progress import SaveProgress
+from pullcord.store.transaction import ignore
 from pullcord.wire import messages as kinds
 from pullcord.wire.frames import Message
 
@@ -79,7 +81,9 @@ class Journal:
         for message in asks:  # after the records before them, which an acknowledgement of theirs speaks for too
             self._engine.questions.ask(worker, message)
         if ends:
-            self._engine.store.submit(FinishRuns(ends, lambda result: self._ended(result, ends), frozenset(unsettled)))
+            progress = self._engine.progress.take(message[1] for message in ends)
+            numbers = frozenset(unsettled)
+            self._engine.store.submit(FinishRuns(ends, lambda result: self._ended(result, ends), numbers, progress))
 
     def _finish(self, worker: WorkerHandle, message: Message) -> Assignment | None:
         """Free the room of a run that ends; add what is to be known of its next attempt to the message."""
@@ -152,7 +156,8 @@ class Journal:
         ]
         if ends:
             numbers = frozenset(end[1] for end in ends)
-            self._engine.store.submit(FinishRuns(ends, lambda result: self._ended(result, ends), numbers))
+            progress = self._engine.progress.take(numbers)
+            self._engine.store.submit(FinishRuns(ends, lambda result: self._ended(result, ends), numbers, progress))
 
     def fail(self, worker: WorkerHandle, run: int, token: int, reason: str) -> None:
         """End a run that its worker cannot even be told about."""
@@ -233,6 +238,9 @@ class Journal:
 
         for run in runs:
             self._engine.statistics.takeovers["crashed" if run[2] else "moved"] += 1
+        progress = self._engine.progress.take(run[0] for run in runs)
+        if progress:
+            self._engine.store.submit(SaveProgress(progress, ignore))
         self._engine.store.submit(LoseRuns(runs, lost))
 
     def waiting(self, worker: WorkerHandle, message: Message) -> None:
@@ -267,6 +275,7 @@ class Journal:
         assignment = worker.assigned.get(message[1])
         if assignment is not None and assignment.run.token == message[2]:
             value = {"done": message[3], "total": message[4], "text": message[5]}
+            self._engine.progress.note(*message[1:])
             self._engine.hub.progress[assignment.run.uuid] = value
             self._engine.hub.publish(assignment.run.uuid, news.PROGRESS, value)
 

@@ -12,7 +12,8 @@ from pullcord.core.notify import LONG, Rule
 from pullcord.core.rulebook import Book
 from pullcord.services.duty import Duty
 from pullcord.store.commands.outbox import NoteLongRuns
-from pullcord.store.queries.durations import running_runs, usual_duration
+from pullcord.store.queries.durations import running_runs
+from pullcord.store.queries.figures import usual_duration
 from pullcord.store.store import Store
 
 log = logging.getLogger(__name__)

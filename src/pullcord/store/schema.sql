@@ -211,7 +211,7 @@ CREATE TABLE runs (
 	error TEXT, 
 	cancel TEXT, 
 	waiting_for TEXT, 
-	partial TEXT, dedup TEXT, shared TEXT, expires_at BIGINT, attempt_started_at BIGINT, epoch INTEGER, recorded_version TEXT, parks INTEGER DEFAULT '0' NOT NULL, 
+	partial TEXT, dedup TEXT, shared TEXT, expires_at BIGINT, attempt_started_at BIGINT, epoch INTEGER, recorded_version TEXT, parks INTEGER DEFAULT '0' NOT NULL, progress_done DOUBLE, progress_total DOUBLE, progress_text TEXT, 
 	PRIMARY KEY (id)
 );
 CREATE TABLE sleeps (
@@ -310,6 +310,7 @@ CREATE INDEX requests_trigger_kind ON requests (trigger_kind, id);
 CREATE INDEX requests_uuid ON requests (uuid);
 CREATE UNIQUE INDEX runs_dedup ON runs (dedup) WHERE dedup IS NOT NULL AND state IN ('scheduled', 'queued', 'running', 'waiting', 'cancelling');
 CREATE INDEX runs_due ON runs (not_before) WHERE state = 'scheduled';
+CREATE INDEX runs_ended ON runs (flow, state, ended_at, id, started_at, queued_at, attempt, takeovers, progress_done, test) WHERE ended_at IS NOT NULL AND test = 0;
 CREATE INDEX runs_expiry ON runs (expires_at) WHERE expires_at IS NOT NULL AND started_at IS NULL AND state IN ('scheduled', 'queued');
 CREATE INDEX runs_flow ON runs (flow, id);
 CREATE INDEX runs_invoker ON runs (invoker, id);

@@ -39,6 +39,7 @@ from pullcord.store.commands.outbox import (
 from pullcord.store.commands.overlap import place
 from pullcord.store.commands.pauses import PauseFlow, ResumeFlow
 from pullcord.store.commands.probe import Probe
+from pullcord.store.commands.progress import SaveProgress
 from pullcord.store.commands.prune import PruneArtifacts, PruneHistory, PruneRequests, PruneRuns
 from pullcord.store.commands.questions import AnswerQuestion, Ask
 from pullcord.store.commands.rules import ChangeRules
@@ -53,11 +54,11 @@ from pullcord.store.transaction import Command, Transaction, ignore
 log = logging.getLogger(__name__)
 
 ORDER: Sequence[type[Any]] = (
-    Start, StoreArtifacts, RecordSteps, FinishRuns, LoseRuns, SetWaiting, Ask, AnswerQuestion, WakeDue, ParkRun,
-    CancelRun, MeetDeadlines, QueueDue, PauseFlow, ResumeFlow, Admit, FireTrigger, RegisterFlows, ConfigureGroups,
-    ChangeLimit, RegisterTriggers, ChangeTrigger, DropEndings, TrimHistory, Note, Probe, PruneRuns, PruneRequests,
-    PruneArtifacts, PruneHistory, DropContents, ChangeRules, MarkNotification, SealNotifications, RetryNotification,
-    NoteLongRuns, TrimOutbox,
+    Start, StoreArtifacts, RecordSteps, SaveProgress, FinishRuns, LoseRuns, SetWaiting, Ask, AnswerQuestion, WakeDue,
+    ParkRun, CancelRun, MeetDeadlines, QueueDue, PauseFlow, ResumeFlow, Admit, FireTrigger, RegisterFlows,
+    ConfigureGroups, ChangeLimit, RegisterTriggers, ChangeTrigger, DropEndings, TrimHistory, Note, Probe, PruneRuns,
+    PruneRequests, PruneArtifacts, PruneHistory, DropContents, ChangeRules, MarkNotification, SealNotifications,
+    RetryNotification, NoteLongRuns, TrimOutbox,
 )  # fmt: skip
 """The order of the kinds within a transaction: records before the end they belong to; the end of a wait before a run
 is parked for it, so that no run is said to be parked by the transaction that claims it again; ends before admissions,

@@ -12,6 +12,7 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 from pullcord.core.artifact import SHA256, check_name
+from pullcord.core.context import MAX_AMOUNT
 from pullcord.core.errors import UsageError
 from pullcord.core.states import RunState, StepState
 from pullcord.wire import messages as kinds
@@ -37,6 +38,14 @@ def _whole(value: Any) -> bool:
 
 def _number(value: Any) -> bool:
     return type(value) is int or type(value) is float
+
+
+def _amount(value: Any) -> bool:
+    return (type(value) is int or type(value) is float) and abs(value) <= MAX_AMOUNT  # which NaN is not
+
+
+def _words(value: Any) -> bool:
+    return type(value) is str and "\0" not in value
 
 
 def _time(value: Any) -> bool:
@@ -176,7 +185,7 @@ SHAPES: Final[Mapping[str, Sequence[Fits]]] = {
     kinds.RELEASED: (_whole, _whole),
     kinds.WAITING: (_whole, _whole, _maybe(_text), _maybe(_text)),
     kinds.CHILD: (_whole, _whole, _whole, _text, _json(_dictionary), _text),
-    kinds.PROGRESS: (_whole, _whole, _maybe(_number), _maybe(_number), _maybe(_text)),
+    kinds.PROGRESS: (_whole, _whole, _amount, _maybe(_amount), _maybe(_words)),
     kinds.LOG: (_whole, _whole, _listed(_row(_time, _text, _text, _text))),
     kinds.DOOMED: (_text, _whole, _whole, _ERROR),
     kinds.BEAT: (_whole, _number),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import to_json
 
 from pullcord.core.artifact import Artifact, Wanted
-from pullcord.core.context import RunInfo
+from pullcord.core.context import MAX_AMOUNT, RunInfo
 from pullcord.core.errors import CodeChangedError
 from pullcord.core.flow import Flow
 from pullcord.core.identity import argument_bytes, identity
@@ -150,8 +150,11 @@ class Execution:
 
     def progress(self, done: float, total: float | None, text: str | None) -> None:
         """Report how far the run is."""
-        words = None if text is None else clean(str(text))[:500]
-        self.worker.progress(self, float(done), None if total is None else float(total), words)
+        words = None if text is None else clean(str(text))[:500].replace("\0", "\N{REPLACEMENT CHARACTER}")
+        reached, whole = _amount(done), None if total is None else _amount(total)
+        # What is no number says nothing of how far the run is; no flow fails for the sake of a progress bar.
+        if reached is not None:
+            self.worker.progress(self, reached, whole, words)
 
     def sleep(self, length: float) -> None:
         """Wait durably on this thread."""
@@ -493,3 +496,8 @@ class Execution:
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _amount(value: float) -> float | None:
+    # NaN is not below anything.
+    return float(value) if abs(value) <= MAX_AMOUNT else None

@@ -148,3 +148,10 @@ def timed() -> None:
 def asks() -> bool:
     answer: bool = pc.ask(bool, "Good?", timeout=0.01, on_timeout=pc.Default(True))
     return answer
+
+
+@pc.flow(concurrency=None)
+def counting(said: list[tuple[float | str, float | str | None]]) -> None:
+    """Progress that may be no number."""
+    for done, total in said:
+        pc.progress(float(done), None if total is None else float(total), "a\0b")

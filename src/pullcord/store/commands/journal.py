@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from pullcord.core.errors import StoreError
@@ -11,6 +11,7 @@ from pullcord.core.states import StepState
 from pullcord.store.commands.attempts import follow_up
 from pullcord.store.commands.endings import note_endings
 from pullcord.store.commands.interruptions import settle_steps
+from pullcord.store.commands.progress import save_progress
 from pullcord.store.statement import dump, rows
 from pullcord.store.transaction import Transaction
 
@@ -148,6 +149,7 @@ class FinishRuns:
         messages: `finished` messages with the time of the next attempt, or None, appended; beside a time, what the
             run says that it waits for, JSON, and 1 where that attempt begins anew.
         unsettled: numbers of the runs that may have steps without an end; they cost a look at the steps.
+        progress: how far these runs were, as `SaveProgress` has it; only of those that said so.
 
     The result is one `Ended` for each message that was not stale.
     """
@@ -157,10 +159,15 @@ class FinishRuns:
     messages: list[list[Any]]
     done: Callable[[Any], None]
     unsettled: frozenset[int] = frozenset()
+    progress: list[list[Any]] = field(default_factory=list)
 
     def split(self) -> Sequence[FinishRuns]:
         """One command a run."""
-        return [FinishRuns([message], self.done, self.unsettled) for message in self.messages]
+        own = {row[0]: row for row in self.progress}
+        return [
+            FinishRuns([message], self.done, self.unsettled, [own[message[1]]] if message[1] in own else [])
+            for message in self.messages
+        ]
 
     def failure(self, error: StoreError) -> StoreError:
         """Return the result when nothing could be written."""
@@ -171,6 +178,7 @@ class FinishRuns:
         """End all runs that still hold their token; free their slots."""
         messages = [message for command in commands for message in command.messages]
         ids = dump([message[1] for message in messages])
+        save_progress(tx, [row for command in commands for row in command.progress])
         written = tx.execute(_FINISH, {"rows": dump(messages), "now": tx.now})
         stale: set[tuple[int, int]] = set()
         if written != len(messages):

@@ -17,7 +17,8 @@ from pullcord.store.statement import dump
 _COLUMNS = """t.id, t.uuid, t.flow, t.flow_version, t.state, t.inputs, t.trigger_kind, q.trigger_name, t.invoker,
     q.invoker_kind, q.on_behalf_of, q.source, q.note, q.uuid, p.uuid, o.uuid, t.scheduled_for, t.queued_at,
     t.started_at, t.ended_at, t.attempt, t.takeovers, f.uuid, t.test, t.cancel, t.result, t.error, t.waiting_for,
-    t.partial, t.priority, t.not_before, t.expires_at, q.origin, t.attempt_started_at"""
+    t.partial, t.priority, t.not_before, t.expires_at, q.origin, t.attempt_started_at, t.progress_done,
+    t.progress_total, t.progress_text"""
 _FROM = """FROM runs t LEFT JOIN requests q ON q.id = t.id LEFT JOIN runs p ON p.id = t.parent_id
     LEFT JOIN runs o ON o.id = t.rerun_of LEFT JOIN runs f ON f.id = t.resumed_from"""
 _ITEMS = f"SELECT EACH[{_COLUMNS}] {_FROM} WHERE t.uuid IN VALUES[uuids]"
@@ -139,6 +140,7 @@ def _summary(row: Any) -> dict[str, Any]:
         "error": None if error is None else {"type": error["type"], "message": error["message"]},
         "waiting_for": parsed(row[27]),
         "partial": parsed(row[28]),
+        "progress": None if row[34] is None else {"done": row[34], "total": row[35], "text": row[36]},
     }
 
 
