@@ -19,6 +19,7 @@ from pullcord.core.errors import (
 )
 from pullcord.store.commands.claim import Claimed
 from pullcord.store.commands.journal import Ended, FinishRuns
+from pullcord.store.commands.prune import PruneRuns
 from pullcord.store.commands.questions import AnswerQuestion, Ask, Asked
 from pullcord.store.commands.waits import ParkRun, Settled, WakeDue, Woken
 from pullcord.store.queries.invariants.examine import examine
@@ -308,6 +309,16 @@ def test_what_waits_without_an_owner_is_only_what_was_parked(server: Server) -> 
     server.wait(run, '{"kind":"time","text":"a late word of its worker"}')
     assert server.run(run.id)["state"] == "running"
     assert len(server.claim()) == 1
+
+
+def test_questions_are_deleted_with_their_run(server: Server, parked: tuple[Claimed, str]) -> None:
+    run, uuid = parked
+    server.write(PruneRuns([run.id], 0, ignore))
+    assert question(server, uuid)["state"] == "open", "a run that waits is not deleted"
+    server.cancel(run.uuid)
+    server.write(PruneRuns([run.id], 0, ignore))
+    assert server.count("runs") == server.count("questions") == server.count("steps") == 0
+    assert broken(server) == []
 
 
 def test_no_question_has_an_id_that_was_made_up(server: Server) -> None:
