@@ -28,7 +28,7 @@ def list_questions(
     as_json: Json = False,
 ) -> None:
     """List questions, newest first: the open ones unless told otherwise."""
-    from pullcord.cli.output import ago, draw, emit, table
+    from pullcord.cli.output import draw, emit, table, when
     from pullcord.cli.runs import fetch, say_more
 
     filters = {"flow": flow, "state": None if state == "all" else state, "to": to}
@@ -41,7 +41,7 @@ def list_questions(
         typer.echo("no questions" if state == "all" else f"no {clean(state)} questions")
         return
     rows = [
-        [item["id"], item["flow"], _line(item), item["state"], ", ".join(item["to"]), ago(item["asked_at"])]
+        [item["id"], item["flow"], _line(item), item["state"], ", ".join(item["to"]), when(item["asked_at"])]
         for item in page["items"]
     ]
     draw(table("question", "flow", "text", "state", "to", "asked", rows=rows, whole=("question", "state", "asked")))
