@@ -292,6 +292,21 @@ def test_an_open_question_outlives_an_attempt(server: Server) -> None:
     assert broken(server) == []
 
 
+def test_an_attempt_that_begins_anew_withdraws_what_the_one_before_has_asked(server: Server) -> None:
+    (run,) = server.begin(admit())
+    old = ask(server, run)
+    server.finish(finished(run, "failed", error="{}", retry_at=server.clock.now(), anew=True))
+    assert question(server, old)["state"] == "cancelled"
+    assert isinstance(answer(server, old), QuestionCancelledError)
+    server.queue_due()
+    (again,) = server.claim()
+    new = ask(server, again, "another epoch's", seq=6)
+    assert isinstance(answer(server, new), Settled)
+    server.finish(finished(again))
+    assert [row["state"] for row in server.rows("SELECT state FROM steps ORDER BY seq")] == ["interrupted", "succeeded"]
+    assert broken(server) == []
+
+
 def test_a_run_that_is_cancelled_while_it_leaves_has_ended(server: Server) -> None:
     (run,) = server.begin(admit(), admit())
     ask(server, run)

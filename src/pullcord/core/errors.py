@@ -121,7 +121,7 @@ class QuestionExpiredError(PullcordError):
 
 
 class QuestionCancelledError(PullcordError):
-    """The run that asked has ended without the answer."""
+    """Nobody waits for the answer any more: the run that asked has ended, or has begun anew."""
 
     code = "question_cancelled"
 

@@ -33,7 +33,7 @@ class StepState(StrEnum):
 
 
 class QuestionState(StrEnum):
-    """Where a question to a person is. `cancelled`: the run ended before there was an answer."""
+    """Where a question to a person is. `cancelled`: the run ended, or began anew, before there was one."""
 
     OPEN = "open"
     ANSWERED = "answered"

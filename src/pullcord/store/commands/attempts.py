@@ -18,6 +18,12 @@ _SET_ASIDE = """
 UPDATE steps SET set_aside = r.attempt - 1 FROM runs r
 WHERE r.id = steps.run_id AND steps.run_id IN VALUES[ids:int] AND steps.set_aside IS NULL
 AND r.state || '' = 'scheduled'"""
+# Nobody reads what is answered to a beginning that does not count any longer: it is asked anew.
+_BEGUN_ANEW = "run_id IN (SELECT id FROM runs WHERE state || '' = 'scheduled' AND id IN VALUES[ids:int])"
+_CUT_OFF = f"""
+UPDATE steps SET state = 'interrupted', ended_at = :now WHERE state = 'running' AND {_BEGUN_ANEW} AND EXISTS (
+    SELECT 1 FROM questions q WHERE q.run_id = steps.run_id AND q.identity = steps.identity AND q.state = 'open')"""
+_WITHDRAW = f"UPDATE questions SET state = 'cancelled' WHERE state = 'open' AND {_BEGUN_ANEW}"
 _REOPEN = """
 UPDATE steps SET state = 'retrying' WHERE state = 'failed' AND set_aside IS NULL
 AND run_id IN (SELECT id FROM runs WHERE state || '' = 'scheduled' AND id IN VALUES[ids:int])"""
@@ -32,7 +38,7 @@ def follow_up(tx: Transaction, messages: Sequence[list[Any]]) -> None:
     """Keep what is known of attempts that another one follows, in the transaction that schedules it.
 
     Steps that failed are tried again. Where the next attempt begins anew, no record counts any longer: they stay for
-    history.
+    history, and open questions are withdrawn.
 
     Args:
         tx: the transaction.
@@ -45,6 +51,9 @@ def follow_up(tx: Transaction, messages: Sequence[list[Any]]) -> None:
     anew = [message[1] for message in retried if len(message) > 8 and message[8]]
     if anew:
         tx.execute(_SET_ASIDE, {"ids": dump(anew)})
+        if tx.hints.parked:
+            tx.execute(_CUT_OFF, {"ids": dump(anew), "now": tx.now})
+            tx.execute(_WITHDRAW, {"ids": dump(anew)})
     tx.execute(_REOPEN, {"ids": dump([message[1] for message in retried])})
 
 
