@@ -201,7 +201,8 @@ def _answer(tx: Transaction, command: AnswerQuestion) -> Settled | Exception | N
         moment = rfc3339(at)
         return AlreadyAnsweredError(f"{by} answered this question at {moment}", answered_by=by, answered_at=moment)
     if state == QuestionState.CANCELLED:
-        return QuestionCancelledError(f"nobody waits for this answer any more: run {uuid} has ended, or has begun anew", run_id=uuid)
+        why = f"nobody waits for this answer any more: run {uuid} has ended, or has begun anew"
+        return QuestionCancelledError(why, run_id=uuid)
     if state == QuestionState.EXPIRED or (expires is not None and expires <= command.at):
         moment = rfc3339(expires)
         return QuestionExpiredError(f"the time for an answer was over at {moment}", expired_at=moment)
