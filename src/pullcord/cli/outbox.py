@@ -27,7 +27,7 @@ def list_notifications(
     as_json: Json = False,
 ) -> None:
     """List notifications, newest first: what was told to whom, and what was not."""
-    from pullcord.cli.output import ago, coloured, draw, emit, table
+    from pullcord.cli.output import coloured, draw, emit, table, when
 
     with connect(data_dir) as client:
         filters = {"state": state, "channel": channel, "flow": flow}
@@ -36,8 +36,8 @@ def list_notifications(
         emit(page)
         return
     rows = [
-        [item["id"], coloured(item["state"]), item["channel"], item["title"], ago(item["created_at"]), _what_next(item)]
-        for item in page["items"]
+        [each["id"], coloured(each["state"]), each["channel"], each["title"], when(each["created_at"]), _what_next(each)]
+        for each in page["items"]
     ]
     if rows:
         draw(table("notification", "state", "channel", "what", "when", "", rows=rows, whole=("notification",)))
