@@ -36,8 +36,8 @@ def list_notifications(
         emit(page)
         return
     rows = [
-        [each["id"], coloured(each["state"]), each["channel"], each["title"], when(each["created_at"]), _what_next(each)]
-        for each in page["items"]
+        [it["id"], coloured(it["state"]), it["channel"], it["title"], when(it["created_at"]), _what_next(it)]
+        for it in page["items"]
     ]
     if rows:
         draw(table("notification", "state", "channel", "what", "when", "", rows=rows, whole=("notification",)))
