@@ -89,13 +89,22 @@ def _shape(schema: dict[str, Any], name: str) -> Any:
 
 
 def _settings(old: FlowSpec, new: FlowSpec) -> dict[str, tuple[Any, Any]]:
-    before = {**old.settings, "async": old.is_async}
-    after = {**new.settings, "async": new.is_async}
+    before = _parts({**old.settings, "async": old.is_async})
+    after = _parts({**new.settings, "async": new.is_async})
     return {
         name: (before.get(name), after.get(name))
         for name in sorted({*before, *after})
         if before.get(name) != after.get(name)
     }
+
+
+def _parts(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the parts of how runs are limited as settings of their own, for they change one by one."""
+    rule = settings.get("concurrency")
+    if not isinstance(rule, dict):
+        return settings
+    named = {"concurrency" if name == "limit" else f"concurrency {name}": value for name, value in rule.items()}
+    return {name: value for name, value in settings.items() if name != "concurrency"} | named
 
 
 def _word(value: Any) -> str:
