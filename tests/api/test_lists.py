@@ -65,7 +65,7 @@ def test_the_item_of_a_run(api: Api) -> None:
         "source": "http", "reason": "to see it", "parent_id": None, "rerun_of": None, "scheduled_for": None,
         "attempt": 1, "takeovers": 0, "resumed_from": None, "test": False, "cancel": None, "steps": [], "result": 12,
         "error": None, "waiting_for": None, "partial": None, "priority": 0, "not_before": None,
-        "expires_at": None, "changes": None, "attempts": [],
+        "expires_at": None, "changes": None, "attempts": [], "progress": {"done": 1.0, "total": 2.0, "text": "half"},
     }  # fmt: skip
     assert run["flow_version"]
     times = [run["queued_at"], run["started_at"], run["ended_at"]]
