@@ -134,7 +134,7 @@ def _as_of(item: dict[str, Any], state: str) -> dict[str, Any]:
     past = item | {"state": state, "ended_at": None, "result": None, "error": None, "steps": [], "attempts": []}
     if state != RunState.CANCELLING:
         past["cancel"] = None
-    past["partial"] = None
+    past["partial"] = past["waiting_for"] = None
     if _RANK[state] < _RANK[RunState.RUNNING]:
         past["started_at"] = None
     return past

@@ -33,7 +33,7 @@ def list_limits(data_dir: DataDir = None, as_json: Json = False) -> None:
         table(
             "limit", "at once", "active", "queued", "for each", "said by",
             rows=[
-                [item["name"], _limit(item), item["held"], item["queued"], item["key"] or "", _by(item)]
+                [item["name"], _limit(item), str(item["held"]), str(item["queued"]), item["key"] or "", _by(item)]
                 for item in page["items"]
             ],
         )
