@@ -131,8 +131,8 @@ class Overlap:
         outcome, code, rule = means
         found = self._tx.array(_FIRST_IN_THE_WAY, {"key": run.slot})
         holder = f" (run {found[0][1]} is {found[0][2]})" if found else ""
-        runs = "1 run has" if taken == 1 else f"{taken} runs have"
-        reason = f"{runs} not ended of {run.slot}{holder}, with a limit of {capacity}: {rule}"
+        runs = f"1 run of {run.slot} has" if taken == 1 else f"{taken} runs of {run.slot} have"
+        reason = f"{runs} not ended{holder}, with a limit of {capacity}: {rule}"
         if taken < room:
             reason = f"the limit of {run.shared}, which other flows share, is reached: {rule}"
         return Refused(outcome, code, reason, found[0][0] if found else None)
