@@ -30,7 +30,7 @@ check: $(READY)  ## types, style, layers
 	$(BIN)/lint-imports --no-cache
 
 test: check $(OLDEST)  ## everything
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile
 
 KILLS ?= 1000
 STORE ?= sqlite
