@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from uuid_utils import uuid7
 
+from pullcord.core import notify
 from pullcord.core.errors import (
     AlreadyAnsweredError,
     NotFoundError,
@@ -466,3 +467,30 @@ def test_in_any_order_nothing_is_lost_and_one_answer_counts(server: Server, even
     row = server.run(run.id)
     if answers and row["owner"] is None:
         assert [claimed.id for claimed in server.claim() if claimed.id == run.id] == [run.id]
+
+
+# --- people are told ---------------------------------------------------------------------------------
+
+
+def test_who_asked_for_it_is_told_of_a_question_once_and_never_of_a_test_run(server: Server) -> None:
+    rule = notify.on_question("ops").as_json()
+    server.register(spec("free", None, settings={"concurrency": None, "notify": [rule]}), complete=False)
+    quiet, run = server.begin(admit("free", test=True, **FREE), admit("free", **FREE))
+    ask(server, quiet)
+    uuid = ask(server, run)
+    ask(server, run)
+    (happening,) = server.rows("SELECT event, flow, run_id, detail FROM happenings")
+    assert (happening["event"], happening["flow"], happening["run_id"]) == ("question.asked", "free", run.id)
+    text = json.loads(happening["detail"])["text"]
+    assert text == f"Release?\nAnswer with `pullcord questions answer {uuid}`"
+
+
+def test_who_asked_for_it_is_told_of_a_suspended_flow(server: Server) -> None:
+    rule = notify.on_suspended("ops").as_json()
+    settings = {"concurrency": None, "notify": [rule], "suspend_after": 1}
+    server.register(spec("free", None, settings=settings), complete=False)
+    (run,) = server.begin(admit("free", **FREE))
+    server.finish(finished(run, "failed", error='{"type":"OSError","message":"closed"}'))
+    (happening,) = server.rows("SELECT event, flow, detail FROM happenings")
+    assert (happening["event"], happening["flow"]) == ("flow.suspended", "free")
+    assert "OSError: closed" in happening["detail"]
