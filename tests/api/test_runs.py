@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import uuid4
+from uuid import UUID
 
 import pytest
 
@@ -103,7 +103,7 @@ def test_a_cancel_that_makes_no_sense_changes_nothing(api: Api, body: Any, wrong
     api.post(f"/v1/runs/{run_id}/cancel")
 
 
-@pytest.mark.parametrize("run_id", [str(uuid4()), "x", "'; DROP TABLE runs; --", "%00", "\N{SNOWMAN}", "%ff"])
+@pytest.mark.parametrize("run_id", [str(UUID(int=4)), "x", "'; DROP TABLE runs; --", "%00", "\N{SNOWMAN}", "%ff"])
 @pytest.mark.parametrize("action", ["cancel", "rerun", "resume", "events", "logs", ""])
 def test_nothing_can_be_done_with_an_unknown_run(api: Api, run_id: str, action: str) -> None:
     path = f"/v1/runs/{run_id}/{action}".rstrip("/")
