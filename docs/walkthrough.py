@@ -65,6 +65,7 @@ _VARYING: Final = [
     (re.compile(r"\b(20\d\d-\d\d-\d\d )?\d\d:\d\d (?=admitted|missed|skipped)"), "<tick> "),
     (re.compile(r"\b\d\d:\d\d:\d\d\b"), "<time>"),
     (re.compile(r"\b20\d\d-\d\d-\d\d\b"), "<date>"),
+    (re.compile(r"(?<=  )now(?=  )"), "<ago>"),
     (re.compile(r"^(now\b|in \d+ \w+|\d+ \w+ ago)|\bin \d+ (s|min|h|d)\b|\b\d+ (s|min|h|d) ago\b"), "<ago>"),
     (re.compile(r"\b\d+ min \d+ s\b|\b\d+(\.\d+)? ?m?s\b"), "<duration>"),
     (re.compile(r"\b\d+(\.\d+)? [GMK]B\b"), "<size>"),

@@ -18,7 +18,7 @@ from uuid import uuid4
 
 import httpx2
 
-from tests.system.processes import PATIENCE, await_end, kill, marked, parent, tree
+from tests.system.processes import PATIENCE, alive, await_end, kill, marked, parent, poll, tree
 
 HERE = Path(__file__).parent
 FLOWS = HERE / "flows"
@@ -255,13 +255,13 @@ class Server:
 
     @property
     def template(self) -> int:
-        """Process id of the first location's template."""
-        return next(process.pid for process in tree(self.pid) if parent(process) == self.pid)
+        """Process id of the first location's template; a new one takes a moment after the last one's death."""
+        return poll(lambda: [pid for pid in self.templates if alive(pid)])[0]
 
     @property
     def templates(self) -> list[int]:
         """Process ids of all templates."""
-        return [process.pid for process in tree(self.pid) if process.ppid() == self.pid]
+        return [process.pid for process in tree(self.pid) if parent(process) == self.pid]
 
     def workers_alive(self) -> list[int]:
         """Return the process ids of the workers: the grandchildren."""

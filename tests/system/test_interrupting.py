@@ -197,7 +197,7 @@ def test_an_async_step_that_finishes_first_is_not_interrupted(
     assert ended["state"] == "cancelled"
     assert ended["steps"][0] | {"started_at": 0, "ended_at": 0} == {
         "seq": 1, "name": "commit_async", "attempt": 1, "state": "succeeded", "started_at": 0, "ended_at": 0,
-        "result": "wait", "error": None,
+        "result": "wait", "error": None, "kept": False, "set_aside": None,
     }  # fmt: skip
     assert (ended["partial"] or {"steps": []})["steps"] == (["store_async"] if "store" in guests else [])
     assert lines_of(log) == []
