@@ -190,6 +190,39 @@ async def test_a_commit_that_never_came_is_found_out(store: Store, monkeypatch: 
     assert (await store.write(lambda done: admit(uuid=run, done=done))).run_uuid == run
 
 
+async def test_a_commit_that_a_crash_undid_is_not_taken_for_a_strangers(
+    postgres_server: PostgresServer, tmp_path: Path, clock: DrivenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a crash PostgreSQL gives the number of a transaction that left no trace to another one."""
+    url = postgres_server.url(postgres_server.create())
+    store = PostgresTestDatabase(tmp_path, url).store(clock)
+    store.start()
+    await store.write(lambda done: admit(done=done))
+    run = str(uuid7())
+    whole = postgres.PostgresConnection.commit
+
+    def commit(self: Any) -> None:
+        if self.execute("SELECT id FROM runs WHERE uuid = :run", {"run": run}).fetchone() is None:
+            return whole(self)
+        monkeypatch.undo()
+        self.close()
+        postgres_server.stop("immediate")
+        postgres_server.start()
+        with postgres_server.administrator() as stranger:
+            for _ in range(20):
+                stranger.execute("SELECT pg_current_xact_id()")
+        raise Cut("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(postgres.PostgresConnection, "commit", commit)
+    try:
+        with pytest.raises(StoreError, match="lost before this was written; ask again"):
+            await store.write(lambda done: admit(uuid=run, done=done))
+        assert await store.read(load_runs, [run]) == {}
+        assert (await store.write(lambda done: admit(uuid=run, done=done))).run_uuid == run
+    finally:
+        await store.stop()
+
+
 class Away:
     """A server that goes away over a commit that it has made, and comes back when it is told to."""
 
