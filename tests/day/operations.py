@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from tests.day.pace import MINUTE
 from tests.day.world import World
+from tests.system.harness import Reply
 
 Act = Callable[[World, random.Random], None]
 
@@ -143,7 +144,13 @@ def rerun(world: World, chance: random.Random) -> None:
         changed = {"intent": -next(world.intents)} if flow in FLOWS else {}
         reply = world.ask("post", f"/v1/runs/{known}/rerun", {"inputs": changed})
         if reply is not None:
-            world.took(None, reply)
+            again(world, known, reply)
+
+
+def again(world: World, known: str, reply: Reply) -> None:
+    """Note what a run that was asked for again became; of a forgotten one there is nothing to do again."""
+    if reply.status != 404 or known not in world.facts.brief:
+        world.took(None, reply)
 
 
 def resume(world: World, chance: random.Random) -> None:
@@ -152,7 +159,7 @@ def resume(world: World, chance: random.Random) -> None:
     if known is not None:
         reply = world.ask("post", f"/v1/runs/{known}/resume", {"force": chance.random() < 0.5})
         if reply is not None and reply.body.get("code") not in ("not_resumable", "code_changed"):
-            world.took(None, reply)
+            again(world, known, reply)
 
 
 def retry_failed(world: World, chance: random.Random) -> None:
@@ -274,7 +281,7 @@ def artifacts(world: World, chance: random.Random) -> None:
     listed = world.insist("get", f"/v1/runs/{known}/artifacts")
     for item in listed.body.get("items", []):
         found = world.text(f"/v1/runs/{known}/artifacts/{item['name']}")
-        if found is not None and found != f"of {known}":
+        if found is not None and found != f"of {item['name']}":
             world.facts.wrong.append(f"the artifact of run {known} is {found[:100]!r}")
 
 

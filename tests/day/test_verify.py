@@ -112,6 +112,9 @@ def test_executions() -> None:
     assert list(executed(1, 2))
     assert not list(executed(1, 2, resumed_from="run0"))
     assert list(verify._executions({}, noted(1, 0)))
+    assert not list(verify._executions({}, noted(1, 2, flow="brief"))), (
+        "it is forgotten, and went on with another's steps"
+    )
 
 
 def test_overlaps() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -63,7 +63,7 @@ def problems(world: World, log: Path, began: int, ended: int) -> list[str]:
         *_ticks(requests, began, ended),
         *_followers(runs.values()),
         *_answers(world, runs.values()),
-        *_executions(runs, lines, facts.brief),
+        *_executions(runs, lines),
         *_overlaps(lines),
         *_figures(world, runs.values()),
         *_told(world, runs.values()),
@@ -178,10 +178,11 @@ def _answers(world: World, runs: Iterable[dict[str, Any]]) -> Iterator[str]:
             yield f"run {run['id']} went on with {result}, and was answered {answer}"
 
 
-def _executions(runs: Runs, lines: Iterable[dict[str, Any]], brief: Set[str] = frozenset()) -> Iterator[str]:
+def _executions(runs: Runs, lines: Iterable[dict[str, Any]]) -> Iterator[str]:
     """A step whose record was acknowledged never runs again: once the next one has begun, it is seen no more.
 
-    And a step is executed again only where a worker or a server was lost.
+    And a step is executed again only where a worker or a server was lost. Of a run of `brief` that is forgotten,
+    nobody knows whether it went on with steps of another.
     """
     latest: dict[str, int] = {}
     counts: dict[str, Counter[int]] = defaultdict(Counter)
@@ -189,6 +190,8 @@ def _executions(runs: Runs, lines: Iterable[dict[str, Any]], brief: Set[str] = f
         if line["kind"] != "step":
             continue
         run, step = line["run"], line["what"]
+        if run not in runs and line["flow"] == "brief":
+            continue
         goes_on = run in runs and runs[run]["resumed_from"] is not None and run not in latest
         before = step if goes_on else latest.get(run, -1)
         if step not in (before, before + 1):
@@ -197,8 +200,6 @@ def _executions(runs: Runs, lines: Iterable[dict[str, Any]], brief: Set[str] = f
         counts[run][step] += 1
     for run_id, steps in counts.items():
         known = runs.get(run_id)
-        if known is None and run_id in brief:
-            continue
         if known is None:
             yield f"run {run_id} was executed, and nobody knows it"
             continue

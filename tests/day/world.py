@@ -166,6 +166,8 @@ class World:
 
     def saw(self, run: dict[str, Any]) -> None:
         """Compare a run with what was seen of it before: an ended one stays as it is."""
+        if run["flow"] == "brief":
+            self.facts.brief.add(run["id"])
         if run["state"] in ENDED:
             shown = {name: run[name] for name in ("state", "ended_at", "started_at", "attempt")}
             first = self.facts.ended.setdefault(run["id"], shown)

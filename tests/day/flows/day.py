@@ -60,11 +60,17 @@ def unsteady(index: int, pause: float) -> int:
     return index
 
 
+@pc.step
+def storing() -> str:
+    """Decide what to store under which name: recorded, as a run that is resumed has another id."""
+    return pc.run().id if hasattr(pc, "artifact") and pc.run().id[-1] in "048" else ""
+
+
 def keep() -> None:
     """Store something that a reader recognises, where that can be done."""
-    # Storing is a step: a run that goes on must decide as before.
-    if hasattr(pc, "artifact") and pc.run().id[-1] in "048":
-        pc.artifact(content=f"of {pc.run().id}", name="said.txt")
+    name = storing()
+    if name:
+        pc.artifact(content=f"of {name}", name=name)
 
 
 def steps(pause: float, luck: float, key: str = "") -> dict[str, Any]:
