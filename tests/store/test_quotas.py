@@ -106,12 +106,68 @@ def test_a_fire_that_is_too_much_is_held_back_whole(server: Server) -> None:
     server.write(RegisterTriggers("etl", None, [declared(2)], [], [], [], ignore))
     seen = {"trigger_kind": "event", "trigger_name": "inbox"}
     asked = [free(quotas=TWO, ledger=seen, dedup=str(number)) for number in range(3)]
-    fired = server.write(fire(*asked, number=2, cursor='"after"'))
-    assert (fired.held.code, server.count("runs"), server.count("rate_uses")) == ("rate_limited", 0, 0)
-    one, other = fire(*asked[:2], number=2), fire(*asked[2:], number=2)
+    one, other = fire(*asked[:1], number=2), fire(*asked[1:], number=2, cursor='"after"')
     results, _ = server.transact(one, other)
     assert [result.held is None for result in results] == [True, False], "each stands for itself"
-    assert server.count("runs") == 2
+    held = results[1].held
+    assert (held.code, held.final, held.room) == ("rate_limited", False, 1)
+    assert (server.count("runs"), server.count("rate_uses")) == (1, 1)
+    server.clock.advance(MINUTE)
+    assert server.write(fire(*asked[1:], number=2)).held is None
+    assert server.count("runs") == 3
+
+
+def reasons(server: Server) -> list[tuple[str, str | None, int]]:
+    rows = server.rows("SELECT code, reason, count FROM requests WHERE outcome = 'rejected' ORDER BY id")
+    return [(row["code"], row["reason"], row["count"]) for row in rows]
+
+
+def test_what_a_poll_asks_for_beyond_a_rate_is_refused_for_good(server: Server) -> None:
+    """It would hold the rest back for ever."""
+    server.write(RegisterTriggers("etl", None, [declared(2)], [], [], [], ignore))
+    seen = {"trigger_kind": "event", "trigger_name": "inbox"}
+    asked = [free(quotas=TWO, ledger={**seen, "inputs": f'{{"n":{number}}}'}) for number in range(4)]
+    server.admit(free(quotas=TWO))
+    held = server.write(fire(*asked, number=2)).held
+    assert (held.code, held.room) == ("rate_limited", 1), "what fits waits till it does"
+    server.clock.advance(MINUTE)
+    fired = server.write(fire(*asked, number=2, cursor='"after"'))
+    assert [decision.outcome for _, decision in fired.admitted] == ["admitted"] * 2 + ["rejected"] * 2
+    why = "more is asked for at once than the rate of free ever admits: 2 in 1 min for everybody together"
+    assert [reason for _, reason, _ in reasons(server)[-2:]] == [
+        f"{why}; ask for fewer at once, or let it take more"
+    ] * 2
+    assert fired.line[1:] == ("fired", f"2 admitted, 2 rejected: {why}; ask for fewer at once, or let it take more")
+    assert server.rows("SELECT cursor FROM trigger_state WHERE trigger_id = 2") == [{"cursor": '"after"'}]
+    server.clock.advance(MINUTE)
+    again = [free(quotas=TWO, ledger={**seen, "inputs": f'{{"n":{number}}}'}) for number in range(4)]
+    server.write(fire(*again, number=2))
+    assert [count for _, _, count in reasons(server)[-2:]] == [2, 2], "equal ones share a row, and others do not"
+
+
+def test_what_a_poll_asks_for_beyond_a_queue_is_refused_for_good(server: Server) -> None:
+    server.write(RegisterTriggers("etl", None, [declared(2)], [], [], [], ignore))
+    seen = {"trigger_kind": "event", "trigger_name": "inbox"}
+    one, slowly = Quotas(max_queued=1), Quotas(rate=Rate(1, "1m", on_limit="delay"), max_queued=1)
+    for make in (lambda: admit("f", quotas=one, ledger=seen), lambda: free(quotas=slowly, ledger=seen)):
+        fired = server.write(fire(*[make() for _ in range(3)], number=2))
+        assert [decision.code or decision.outcome for _, decision in fired.admitted] == [
+            "admitted", "admitted", "queue_full",
+        ]  # fmt: skip
+        assert "ever lets wait (max_queued=1)" in fired.admitted[2][1].reason
+        assert server.write(fire(make(), number=2)).held.code == "queue_full", "one fits, and waits for room"
+
+
+def test_each_tick_is_asked_for_by_itself(server: Server) -> None:
+    """More ticks than a rate ever admits at once come one after the other; how many fit is told."""
+    server.write(RegisterTriggers("etl", None, [declared(2)], [], [], [], ignore))
+    asked = [free(quotas=TWO, scheduled_for=tick) for tick in range(3)]
+    held = server.write(fire(*asked, number=2)).held
+    assert (held.code, held.room, server.count("runs")) == ("rate_limited", 2, 0)
+    assert server.write(fire(*asked[:2], number=2)).held is None
+    one = {"invoker_rate": Rate(1, "1m")}
+    both = [free(**one, invoker="eve", scheduled_for=9), admit("g", **one, invoker="eve", scheduled_for=9)]
+    assert [decision.code for _, decision in server.write(fire(*both, number=2)).admitted] == [None, "rate_limited"]
 
 
 @settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=25)

@@ -14,11 +14,12 @@ import pytest
 
 from pullcord.clock import rfc3339
 from pullcord.core.errors import UsageError
+from pullcord.core.quotas import Rate
 from pullcord.core.timetable import Schedule, at, cron, interval
 from pullcord.store.commands.triggers import FireTrigger, TriggerState
 from pullcord.triggers import schedules
-from tests.store.harness import NOON, Database, DrivenClock
-from tests.store.timekeeping import HOUR, Life
+from tests.store.harness import NOON, Database, DrivenClock, spec
+from tests.store.timekeeping import FLOWS, HOUR, Life
 
 MINUTE = HOUR // 60
 YEAR = 365 * 24 * HOUR
@@ -318,6 +319,52 @@ async def test_what_cannot_run_now_runs_when_it_can(live: Lives, clock: DrivenCl
     clock.advance(5 * MINUTE)
     await life.until(lambda: record.id not in life.schedules._refusals)
     assert await life.admitted("hourly") == hours(1, 1)
+
+
+async def test_ticks_beyond_a_rate_run_one_after_the_other(
+    live: Lives, clock: DrivenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More were missed than the rate admits at once: those that fit run, the others when there is room."""
+    rate = Rate(2, "10m").as_json()
+    monkeypatch.setitem(FLOWS, "f", spec("f", None, settings={"concurrency": None, "rate": rate}))
+    life = await live(HOURLY)
+    record = life.registry.find("hourly")
+    clock.advance(5 * HOUR)
+    for ran in (2, 4, 5):
+        await life.until(lambda: life.done(record) or record.id in life.schedules._refusals)
+        assert await life.admitted("hourly") == hours(1, ran)
+        assert record.state.cursor == str(NOON + ran * HOUR)
+        assert life.done(record) == (ran == 5)
+        life.schedules._refusals.pop(record.id, None)
+        clock.advance(11 * MINUTE)
+    outcomes = [(outcome, reason) for outcome, reason, _ in await life.history("hourly")]
+    held = ("refused", "tried again: the rate of f is used up: 2 in 10 min for everybody together")
+    assert outcomes == [("fired", "2 admitted"), held, ("fired", "2 admitted"), held, ("fired", "1 admitted")]
+
+
+async def test_a_part_of_what_is_due_settles_each_tick_once(
+    live: Lives, clock: DrivenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is missed, and what a blackout leaves out, is told with the ticks that it is next to."""
+    rate = Rate(1, "10m").as_json()
+    monkeypatch.setitem(FLOWS, "f", spec("f", None, settings={"concurrency": None, "rate": rate}))
+    options = {"catch_up": "all", "max_catch_up": 3, "blackout": ["2027-01-16"]}
+    life = await live({"f": [cron("0 */6 * * *", name="part", **options)]})
+    record = life.registry.find("part")
+    clock.advance(48 * HOUR)
+    for _ in range(3):
+        await life.until(lambda: life.done(record) or record.id in life.schedules._refusals)
+        life.schedules._refusals.pop(record.id, None)
+        clock.advance(11 * MINUTE)
+    await life.settled()
+    rows = [(row["outcome"], row["scheduled_for"]) for row in await life.ledger("part") if row["outcome"] != "rejected"]
+    assert sorted(rows, key=lambda row: row[1]) == [
+        ("missed", NOON + 4 * HOUR),
+        ("admitted", NOON + 10 * HOUR),
+        *[("skipped", NOON + number * HOUR) for number in (16, 22, 28, 34)],
+        ("admitted", NOON + 40 * HOUR),
+        ("admitted", NOON + 46 * HOUR),
+    ]
 
 
 @pytest.mark.parametrize("cursor", ["tomorrow", "2027-01-15T08:00:00", 7, "2999-01-01T00:00:00Z"])

@@ -654,3 +654,60 @@ async def test_one_that_left_the_code_keeps_its_history_and_goes_on_when_it_come
     await until(lambda: served.trigger("counting")["cursor"] > cursor)
     rows = await served.rows("SELECT inputs FROM requests WHERE trigger_name = 'counting' ORDER BY id")
     assert [row[0] for row in rows] == [f'{{"n":{n}}}' for n in range(1, len(rows) + 1)]
+
+
+# --- more than a flow takes ----------------------------------------------------------------------------
+
+TOO_MUCH = """
+@pc.flow(concurrency=None, rate=pc.Rate(2, "1h"))
+def rated(n: int = 0) -> None: ...
+
+
+@pc.flow(max_queued=1)
+async def small(n: int = 0) -> None:
+    await told("small")
+
+
+@pc.event(flow=rated, every="50ms")
+def rates(state: pc.Cursor):
+    state.value = (state.value or 0) + 1
+    return [pc.Fire({"n": n}) for n in range(3)] if state.value == 1 else pc.Skip("done")
+
+
+@pc.event(flow=small, every="50ms")
+def files(state: pc.Cursor):
+    state.value = (state.value or 0) + 1
+    return [pc.Fire({"n": n}) for n in range(3)] if state.value == 1 else pc.Skip("done")
+
+
+@pc.event(flow=rated, every="50ms")
+def later(state: pc.Cursor):
+    if not (HERE / "later").exists() or state.value:
+        return pc.Skip("not yet")
+    state.value = 1
+    return pc.Fire({"n": 9})
+"""
+
+
+async def test_a_poll_that_asks_for_more_than_its_flow_ever_takes_gets_what_fits(serve: Serve) -> None:
+    served: Served = await serve(TOO_MUCH, names=("rates", "files", "later"))
+    for name, flow in (("rates", "rated"), ("files", "small")):
+        await until(lambda name=name: (served.trigger(name)["cursor"] or 0) > 1)
+        assert [inputs["n"] for _, _, inputs in await served.runs(flow)] == [0, 1]
+        assert await served.outcomes(name) == {"admitted": 2, "rejected": 1}
+        rejected = await served.rows(
+            f"SELECT inputs, reason FROM requests WHERE trigger_name = '{name}' AND outcome = 'rejected'"
+        )
+        ((inputs, reason),) = rejected
+        assert '"n":2' in inputs and reason.startswith("more is asked for at once than ")
+        (line,) = [line for line in await served.history(name) if line["outcome"] == "fired"]
+        assert line["reason"].startswith("2 admitted, 1 rejected: more is asked for at once")
+    served.say("later")
+
+    async def told() -> bool:
+        return (await served.told("later"))["refused"] > 0
+
+    await until(told)
+    (line,) = [line for line in await served.history("later") if line["outcome"] == "refused"]
+    assert line["reason"] == "tried again: the rate of rated is used up: 2 in 1 h for everybody together"
+    assert served.trigger("later")["cursor"] is None, "what passes is waited for"

@@ -175,11 +175,16 @@ class DisabledError(PullcordError):
 
 
 class HeldBackError(PullcordError):
-    """What a trigger has seen is not taken now, and will be when it has passed; `code` says what is in the way."""
+    """What a trigger has seen is not taken now, and will be when it has passed; `code` says what is in the way.
 
-    def __init__(self, code: str, message: str) -> None:
+    Attributes:
+        room: so many of what was asked for, from the first on, could have been taken.
+    """
+
+    def __init__(self, code: str, message: str, room: int = 0) -> None:
         super().__init__(message)
         self.code = code  # type: ignore[misc]
+        self.room = room
 
 
 class TooLargeError(PullcordError):

@@ -182,7 +182,7 @@ class Gate:
         if fired.held is not None:
             first = command.admits[0].entry
             self._count(first, fired.held.outcome, fired.held.code)
-            raise HeldBackError(fired.held.code or "", fired.held.reason or "")
+            raise HeldBackError(fired.held.code or "", fired.held.reason or "", fired.held.room)
         for note in command.notes:
             self._count(note, note.outcome, note.code, note.times)
         for admit, decision in fired.admitted:

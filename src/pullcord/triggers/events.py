@@ -317,7 +317,12 @@ class Events:
         elif seen.outcome == "skip":
             self._skipped(watched, seen.detail, now)
         notes = [refusal.entry for refusal in refusals if refusal.entry is not None]
-        if not await self._write(watched, list(admits), notes, history, state):
+        try:
+            written = await self._write(watched, list(admits), notes, history, state)
+        except HeldBackError as error:
+            await self._write_line(record, HistoryRow(REFUSED, f"tried again: {error.message}", now, now))
+            raise
+        if not written:
             return None
         if passing is None:
             watched.refusals = 0

@@ -77,6 +77,10 @@ class Due:
     history: HistoryRow
     prepared: list[Admit | Refusal]
 
+    def admits(self) -> list[Admit]:
+        """Return those that the gate takes."""
+        return [item for item in self.prepared if isinstance(item, Admit)]
+
 
 class Schedules:
     """Keeps the times of all schedules; a `Trigger`.
@@ -256,13 +260,18 @@ class Schedules:
 
     async def _deal_with(self, record: TriggerRecord) -> None:
         try:
-            due = self._plan(record, self._clock.now())
-            if due is not None:
+            now = self._clock.now()
+            before: int | None = None
+            while (due := self._plan(record, now, before)) is not None:
                 due.prepared = [await self._gate.prepare(request) for request in due.requests]
-                await self._write(due)
-        except HeldBackError as error:
-            log.info("%s cannot run now, and tries again: %s", record.name, error)
-            self._later(record)
+                try:
+                    await self._write(due)
+                    break
+                except HeldBackError as error:
+                    before = due.admits()[error.room].run.scheduled_for
+                    if before is None or before <= due.plan.run[0]:
+                        await self._wait(due, error.message)
+                        break
         except PullcordError as error:
             log.warning("the ticks of %s could not be written: %s", record.name, error)
             self._later(record)
@@ -273,7 +282,8 @@ class Schedules:
         finally:
             del self._dealing[record.id]
 
-    def _plan(self, record: TriggerRecord, now: int) -> Due | None:
+    def _plan(self, record: TriggerRecord, now: int, before: int | None = None) -> Due | None:
+        """Return what is to be done with the ticks that are due; only with those before a time, where one is given."""
         schedule = self.schedule(record)
         cursor = _cursor(record)
         if cursor is None:
@@ -288,6 +298,8 @@ class Schedules:
             if what.next_due is not None:
                 self._arm(record, what.next_due)
             return None
+        if before is not None:
+            what = what.before(before)
         on = [tick for tick in what.run if record.enabled(tick)]
         flows = [flow for flow in record.spec.flows if self._pauses.get(flow) is None]
         requests = [self._request(record, flow, tick) for tick in on for flow in flows]
@@ -380,9 +392,11 @@ class Schedules:
         refusals = [item for item in due.prepared if isinstance(item, Refusal)]
         passing = next((refusal for refusal in refusals if refusal.transient), None)
         if passing is not None:
-            await self._wait(due, passing)
+            if passing.entry is not None:
+                passing.entry.repeat_key = f"waits:{record.name}:{passing.entry.flow}:{due.plan.cursor}"
+            await self._wait(due, passing.reason, passing.entry)
             return
-        admits = [item for item in due.prepared if isinstance(item, Admit)]
+        admits = due.admits()
         notes = [*due.notes, *(refusal.entry for refusal in refusals if refusal.entry is not None)]
         if refusals:
             words = [f"{len(refusals)} rejected: {refusals[0].reason}", *filter(None, [due.history.reason])]
@@ -405,15 +419,12 @@ class Schedules:
         if what.next_due is not None:
             self._arm(record, what.next_due)
 
-    async def _wait(self, due: Due, refusal: Refusal) -> None:
+    async def _wait(self, due: Due, reason: str, entry: LedgerEntry | None = None) -> None:
         """Try again later, and say so: what the ledger and the history say of one tick shares a row and a line."""
         record, now = due.record, self._clock.now()
-        log.info("%s cannot run now, and tries again: %s", record.name, refusal.reason)
-        notes = []
-        if refusal.entry is not None:
-            refusal.entry.repeat_key = f"waits:{record.name}:{refusal.entry.flow}:{due.plan.cursor}"
-            notes.append(refusal.entry)
-        history = HistoryRow(REFUSED, f"tried again: {refusal.reason}", now, now, previous=record.line)
+        log.info("%s cannot run now, and tries again: %s", record.name, reason)
+        notes = [] if entry is None else [entry]
+        history = HistoryRow(REFUSED, f"tried again: {reason}", now, now, previous=record.line)
         fired = await self._gate.write(
             FireTrigger(record.id, record.generation, replace(record.state), ignore, [], notes, history)
         )

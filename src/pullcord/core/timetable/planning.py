@@ -69,6 +69,15 @@ class Plan:
     next_due: int | None
     reset: bool = False
 
+    def before(self, tick: int) -> Plan:
+        """Return the part that is before a tick that runs, but not the first; the rest is planned again."""
+        run = tuple(one for one in self.run if one < tick)
+        skipped = tuple(omitted for omitted in self.skipped if omitted.last < tick)
+        cursor = max(run[-1], *(omitted.last for omitted in skipped)) if skipped else run[-1]
+        return replace(
+            self, run=run, late=min(self.late, len(run)), skipped=skipped, cursor=cursor, next_tick=tick, next_due=tick
+        )
+
 
 def plan(schedule: Schedule, name: str, cursor: int, now: int) -> Plan:
     """Settle all ticks after the cursor that are due.

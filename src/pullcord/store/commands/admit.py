@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from pullcord.clock import rfc3339
+from pullcord.core.canonical import fingerprint
 from pullcord.core.concurrency import OnConflict
 from pullcord.core.errors import StoreError
 from pullcord.core.quotas import Quotas, Rate
@@ -19,7 +20,7 @@ from pullcord.store.commands.journal import Ended
 from pullcord.store.commands.keys import Claimant, Identity, Original, claim_keys, known_original, release_keys
 from pullcord.store.commands.ledger import LedgerEntry, insert_requests
 from pullcord.store.commands.overlap import DEADLOCK, Overlap, Refused, full, place, supersede
-from pullcord.store.commands.quotas import PASSING, Allowance, expiry
+from pullcord.store.commands.quotas import PASSING, Allowance, Instant, expiry
 from pullcord.store.statement import dump, names, rows
 from pullcord.store.transaction import Transaction
 
@@ -110,6 +111,8 @@ class Decision:
         id: number of the run.
         superseded: runs that are cancelled for it, `(id, Ended)`.
         retry_at: when asking again makes sense, microseconds, where that is known of a refusal.
+        final: it was refused for what passes, but is too much at once and would be whenever it is asked for again.
+        room: of a refusal that holds a group back, how many requests of the group come before it.
     """
 
     outcome: Outcome
@@ -122,6 +125,8 @@ class Decision:
     id: int = 0
     superseded: list[tuple[str, Ended]] = field(default_factory=list)
     retry_at: int | None = None
+    final: bool = False
+    room: int = 0
 
 
 @dataclass(slots=True)
@@ -197,19 +202,26 @@ class _Decided:
 def admit_together(tx: Transaction, groups: Sequence[Sequence[Admit]]) -> list[list[Decision] | Decision]:
     """Admit groups of requests, each whole or not at all.
 
+    What is asked for of one instant (a poll, or a tick of a schedule) and is more than its flow ever takes at once is
+    refused for good beyond that: it would hold the rest of its group back for ever.
+
     Returns:
-        For each group its decisions; or the one that a request of it was refused with for what passes, and then nothing
-        of the group was written.
+        For each group its decisions; or the first one that a request of it was refused with for what passes, and then
+        nothing of the group was written.
     """
     held: dict[int, Decision] = {}
     while True:
         asked = [(index, admit) for index, group in enumerate(groups) if index not in held for admit in group]
-        decided = _decide(tx, [admit for _, admit in asked])
-        passing = {
-            index: decision
-            for (index, _), decision in zip(reversed(asked), reversed(decided.decisions), strict=True)
-            if decision.code in PASSING
-        }
+        decided = _decide(
+            tx, [admit for _, admit in asked], [(index, admit.run.scheduled_for) for index, admit in asked]
+        )
+        passing: dict[int, Decision] = {}
+        before = Counter[int]()
+        for (index, _), decision in zip(asked, decided.decisions, strict=True):
+            if decision.code in PASSING and not decision.final and index not in passing:
+                decision.room = before[index]
+                passing[index] = decision
+            before[index] += 1
         if not passing:
             break
         decided.withdraw(tx)
@@ -218,7 +230,7 @@ def admit_together(tx: Transaction, groups: Sequence[Sequence[Admit]]) -> list[l
     return [held[index] if index in held else [next(decisions) for _ in group] for index, group in enumerate(groups)]
 
 
-def _decide(tx: Transaction, commands: Sequence[Admit]) -> _Decided:
+def _decide(tx: Transaction, commands: Sequence[Admit], instants: Sequence[Instant | None] | None = None) -> _Decided:
     base = tx.next_id("requests")
     numbered = [(base + offset, command) for offset, command in enumerate(commands)]
     claimants = {
@@ -232,7 +244,7 @@ def _decide(tx: Transaction, commands: Sequence[Admit]) -> _Decided:
     refusals: defaultdict[int, Refused] = defaultdict(lambda: DEADLOCK)
     overlap = Overlap(tx, [command.run for command in commands])
     decided = _Decided(commands, allowance := Allowance.of(tx, commands), claimants)
-    for number, command in numbered:
+    for (number, command), instant in zip(numbered, instants or [None] * len(numbered), strict=True):
         entry, run = command.entry, command.run
         original = losers.get(number)
         if command.dry_run and command.identities:
@@ -246,7 +258,7 @@ def _decide(tx: Transaction, commands: Sequence[Admit]) -> _Decided:
             decided.stuck.add(number)
             entry, decision = _duplicate(entry, holders[run.dedup])
         elif (
-            refusal := _refusal(allowance, overlap, entry, run) if original is None else refusals[original.id]
+            refusal := _refusal(allowance, overlap, entry, run, instant) if original is None else refusals[original.id]
         ) is not None:
             decided.stuck.add(number)
             refusals[number] = refusal
@@ -255,7 +267,7 @@ def _decide(tx: Transaction, commands: Sequence[Admit]) -> _Decided:
             decision = _foresee(tx, entry, allowance.start(entry, run))
         else:
             run = allowance.start(entry, run)
-            allowance.take(number, entry, run)
+            allowance.take(number, entry, run, instant)
             state = run.first_state
             decision = Decision(Outcome.ADMITTED, entry.uuid, run.uuid, state, id=number)
             if run is not command.run:
@@ -277,9 +289,11 @@ def _decide(tx: Transaction, commands: Sequence[Admit]) -> _Decided:
     return decided
 
 
-def _refusal(allowance: Allowance, overlap: Overlap, entry: LedgerEntry, run: NewRun) -> Refused | None:
+def _refusal(
+    allowance: Allowance, overlap: Overlap, entry: LedgerEntry, run: NewRun, instant: Instant | None
+) -> Refused | None:
     """Say why a run cannot be made. An overlap goes before a rate: it does not pass by itself."""
-    return allowance.paused_by(entry, run) or overlap.refusal(run) or allowance.refusal(entry, run)
+    return allowance.paused_by(entry, run) or overlap.refusal(run) or allowance.refusal(entry, run, instant)
 
 
 def _row(number: int, entry: LedgerEntry, run: NewRun, state: RunState, expires_at: int | None) -> list[Any]:
@@ -341,15 +355,14 @@ def _duplicate(entry: LedgerEntry, holder: tuple[int, str, str]) -> tuple[Ledger
 def _refused(entry: LedgerEntry, refusal: Refused) -> tuple[LedgerEntry, Decision]:
     """Return the ledger row and the decision for a request that finds all slots taken."""
     # A machine that asks every second is told once, until what is in its way has ended.
-    repeated = refusal.holder is not None and entry.trigger_kind == EVENT
-    entry = entry.become(
-        refusal.outcome,
-        code=refusal.code,
-        reason=refusal.reason,
-        repeat_key=f"overlap:{entry.trigger_name}:{entry.flow}:{refusal.holder}" if repeated else None,
-    )
+    repeat_key = None
+    if entry.trigger_kind == EVENT and refusal.final:
+        repeat_key = f"over:{entry.trigger_name}:{entry.flow}:{refusal.code}:{fingerprint(entry.inputs or '')[:32]}"
+    elif entry.trigger_kind == EVENT and refusal.holder is not None:
+        repeat_key = f"overlap:{entry.trigger_name}:{entry.flow}:{refusal.holder}"
+    entry = entry.become(refusal.outcome, code=refusal.code, reason=refusal.reason, repeat_key=repeat_key)
     decision = Decision(refusal.outcome, entry.uuid, None, None, code=refusal.code, reason=refusal.reason)
-    decision.retry_at = refusal.retry_at
+    decision.retry_at, decision.final = refusal.retry_at, refusal.final
     return entry, decision
 
 

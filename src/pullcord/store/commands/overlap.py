@@ -72,6 +72,7 @@ class Refused:
         reason: for people.
         holder: number of a run that is in the way, where there is one.
         retry_at: when asking again makes sense, microseconds, where that is known.
+        final: it would be refused whenever it is asked for again together with the same others.
     """
 
     outcome: Outcome
@@ -79,6 +80,7 @@ class Refused:
     reason: str
     holder: int | None = None
     retry_at: int | None = None
+    final: bool = False
 
 
 DEADLOCK: Final = Refused(

@@ -28,8 +28,14 @@ QUEUE_FULL: Final = "queue_full"
 PASSING: Final = frozenset({FLOW_PAUSED, RATE_LIMITED, QUEUE_FULL})
 """Codes of refusals that pass: what was refused is worth asking for again."""
 
+MEND: Final = "; ask for fewer at once, or let it take more"
+"""What to do about that."""
+
 ENOUGH: Final = 10_000
 """So many queued runs beyond the limit are counted at most, for those that free slots will take."""
+
+Instant = tuple[int, int | None]
+"""What stands for requests that are asked for as one: those of a poll, or of a tick of a schedule."""
 
 LAST: Final = 253_402_300_799_999_999
 """The last moment of the calendar, microseconds."""
@@ -51,6 +57,7 @@ class Allowance:
     _queued: Counter[str] = field(default_factory=Counter)
     _aside: set[str] = field(default_factory=set)
     _later: dict[str, int] = field(default_factory=dict)
+    _together: Counter[tuple[Instant, str]] = field(default_factory=Counter)
 
     @classmethod
     def of(cls, tx: Transaction, commands: Iterable[Admit]) -> Allowance:
@@ -66,24 +73,37 @@ class Allowance:
         pause = None if run.parent_id is not None else self.paused.get(entry.flow or "")
         return None if pause is None else _rejected(FLOW_PAUSED, pause.explain(), pause.until)
 
-    def refusal(self, entry: LedgerEntry, run: NewRun) -> Refused | None:
-        """Say why a request is too much, or nothing."""
+    def refusal(self, entry: LedgerEntry, run: NewRun, instant: Instant | None = None) -> Refused | None:
+        """Say why a request is too much, or nothing.
+
+        Args:
+            entry: its ledger row.
+            run: the run that it would become.
+            instant: what it belongs to, where it is only admitted together with others.
+        """
         if run.parent_id is not None:
             return None
         most = None if run.quotas is None else run.quotas.max_queued
         no_room = _rejected(QUEUE_FULL, f"as many runs of {entry.flow} wait as may (max_queued={most})")
+        never = f"more is asked for at once than {entry.flow} ever lets wait (max_queued={most}){MEND}"
         if most is not None and run.slot is not None and self._waiting(run, run.slot, most) >= most:
-            return no_room
+            over = self._over(instant, f"slot:{run.slot}", capacity_of(self.tx, run.slot) + most)
+            return _final(QUEUE_FULL, never) if over else no_room
         for key, rate in _rates(entry, run):
             free = self._free(key, rate)
             if free <= self.tx.now:
                 continue
             if rate.on_limit == DELAY:
                 if most is not None and sum(at > self.tx.now for at in self.uses[key]) >= most:
-                    return no_room
+                    return _final(QUEUE_FULL, never) if self._over(instant, key, rate.limit + most) else no_room
                 continue
             who = entry.invoker if key.startswith("invoker:") or rate.by == INVOKER else "everybody together"
             what = "any flow" if key.startswith("invoker:") else entry.flow
+            if self._over(instant, key, rate.limit):
+                return _final(
+                    RATE_LIMITED,
+                    f"more is asked for at once than the rate of {what} ever admits: {rate} for {who}{MEND}",
+                )
             reason = f"the rate of {what} is used up: {rate} for {who}"
             return _rejected(RATE_LIMITED, reason, free)
         return None
@@ -98,10 +118,12 @@ class Allowance:
             return run
         return replace(run, not_before=max(at, run.not_before or 0))
 
-    def take(self, number: int, entry: LedgerEntry, run: NewRun) -> None:
+    def take(self, number: int, entry: LedgerEntry, run: NewRun, instant: Instant | None = None) -> None:
         """Note an admitted request."""
         if run.slot is not None and run.quotas is not None and run.quotas.max_queued is not None:
             self._queued[run.slot] += run.not_before is None
+            if instant is not None:
+                self._together[instant, f"slot:{run.slot}"] += 1
         if run.parent_id is not None:
             if entry.flow in self.paused:
                 self._aside.add(entry.flow or "")
@@ -109,6 +131,8 @@ class Allowance:
         for key, rate in _rates(entry, run):
             at = max(self.tx.now, self._free(key, rate)) if rate.on_limit == DELAY else self.tx.now
             insort(self.uses[key], at)
+            if instant is not None:
+                self._together[instant, key] += 1
             self._used.append([key, at, number])
             if at > self.tx.now:
                 self._later[key] = at + rate.span
@@ -125,6 +149,10 @@ class Allowance:
         uses = self.uses[key]
         return 0 if len(uses) < rate.limit else uses[-rate.limit] + rate.span
 
+    def _over(self, instant: Instant | None, key: str, most: int) -> bool:
+        """Say whether what belongs together has taken as much by itself as anybody ever may."""
+        return instant is not None and self._together[instant, key] >= max(1, most)
+
     def _waiting(self, run: NewRun, slot: str, most: int) -> int:
         """Return how many runs of a slot would wait before a new one; less than nothing where it would not wait."""
         held, queued = waiting_in(self.tx, slot, most + ENOUGH)
@@ -137,6 +165,10 @@ class Allowance:
 
 def _rejected(code: str, reason: str, retry_at: int | None = None) -> Refused:
     return Refused(Outcome.REJECTED, code, reason, retry_at=retry_at)
+
+
+def _final(code: str, reason: str) -> Refused:
+    return Refused(Outcome.REJECTED, code, reason, final=True)
 
 
 def expiry(run: NewRun, now: int) -> int | None:
