@@ -711,3 +711,36 @@ async def test_a_poll_that_asks_for_more_than_its_flow_ever_takes_gets_what_fits
     (line,) = [line for line in await served.history("later") if line["outcome"] == "refused"]
     assert line["reason"] == "tried again: the rate of rated is used up: 2 in 1 h for everybody together"
     assert served.trigger("later")["cursor"] is None, "what passes is waited for"
+
+
+PAIR = """
+@pc.flow(concurrency=None)
+def first(n: int = 0) -> None: ...
+
+
+@pc.flow(concurrency=None)
+def second(n: int = 0) -> None: ...
+
+
+@pc.event(flow=[first, second], every="50ms")
+def both(state: pc.Cursor):
+    if not (HERE / "now").exists() or state.value:
+        return pc.Skip("not yet")
+    state.value = 1
+    return [pc.Fire({"n": 1}), pc.Fire({"n": 2})]
+"""
+
+
+async def test_an_event_of_several_flows_waits_for_all_of_them_and_says_so_of_each(serve: Serve) -> None:
+    served: Served = await serve(PAIR, names=("both",))
+    await served.app.flows.pause("first", "new law")
+    served.say("now")
+    await until(lambda: served.rows("SELECT 1 FROM requests WHERE flow = 'second'"))
+    rows = await served.rows("SELECT flow, outcome, code, reason FROM requests ORDER BY flow")
+    assert [row[:3] for row in rows] == [("first", "rejected", "flow_paused"), ("second", "rejected", "flow_paused")]
+    assert rows[1][3] == f"both waits until it can ask for first too: {rows[0][3]}"
+    assert served.trigger("both")["cursor"] is None
+    await served.app.flows.resume("first")
+    await until(lambda: served.trigger("both")["cursor"])
+    for flow in ("first", "second"):
+        assert [inputs["n"] for _, _, inputs in await served.runs(flow)] == [1, 2]

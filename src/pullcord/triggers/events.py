@@ -17,6 +17,7 @@ from pullcord.clock import Clock
 from pullcord.core.canonical import canonical_json
 from pullcord.core.errors import HeldBackError, PullcordError, UnavailableError, UsageError
 from pullcord.core.event import SHORTEST
+from pullcord.core.states import Outcome
 from pullcord.core.trigger import EVENT
 from pullcord.engine.engine import Engine
 from pullcord.engine.polls import Poll, Seen
@@ -24,7 +25,8 @@ from pullcord.gate.gate import Gate, Refusal
 from pullcord.gate.request import TriggerRequest
 from pullcord.histogram import Histogram
 from pullcord.store.commands.admit import Admit
-from pullcord.store.commands.triggers import REFUSED, Fired, FireTrigger, HistoryRow, TriggerState
+from pullcord.store.commands.ledger import LedgerEntry
+from pullcord.store.commands.triggers import HOUR, REFUSED, Fired, FireTrigger, HistoryRow, TriggerState
 from pullcord.store.transaction import ignore
 from pullcord.triggers.backoff import after_errors, after_refusals
 from pullcord.triggers.record import Override, TriggerRecord
@@ -317,6 +319,8 @@ class Events:
         elif seen.outcome == "skip":
             self._skipped(watched, seen.detail, now)
         notes = [refusal.entry for refusal in refusals if refusal.entry is not None]
+        if passing is not None:
+            notes += self._held(record, passing, prepared, now)
         try:
             written = await self._write(watched, list(admits), notes, history, state)
         except HeldBackError as error:
@@ -329,6 +333,23 @@ class Events:
             return watched.every
         watched.refusals += 1
         return after_refusals(watched.every, watched.refusals)
+
+    def _held(
+        self, record: TriggerRecord, passing: Refusal, prepared: list[Admit | Refusal], now: int
+    ) -> list[LedgerEntry]:
+        """Return what the ledger says of the other flows, which wait for the one that is refused for what passes."""
+        entries = {item.entry.flow: item.entry for item in reversed(prepared) if item.entry is not None}
+        flow = None if passing.entry is None else passing.entry.flow
+        return [
+            entry.become(
+                Outcome.REJECTED,
+                code=passing.code,
+                reason=f"{record.name} waits until it can ask for {flow} too: {passing.reason}",
+                repeat_key=f"held:{record.id}:{entry.flow}:{passing.code}:{now // HOUR}",
+            )
+            for name, entry in entries.items()
+            if name != flow
+        ]
 
     def request(self, record: TriggerRecord, context: str, key: str | None, flow: str) -> TriggerRequest:
         """Return the request that a fire makes."""
