@@ -215,6 +215,37 @@ def test_a_child_that_failed_goes_on_where_it_failed(
     healthy(server)
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_child_that_an_earlier_attempt_tried_again_is_not_run_once_more(
+    late: bool, serve: Start, meeting: Meeting
+) -> None:
+    """It succeeds, before or while its parent has a third attempt, after the second one failed beside it."""
+    server = serve(TRYING)
+    run = server.api.run("sides", {"port": meeting.port})
+    for guest in meeting.guests(2).values():
+        guest.go("fail")
+    guests = meeting.guests(2)
+    guests["b"].go("fail")
+    poll(lambda: [it["state"] for it in server.api.look(run)["attempts"]][1] == "failed")
+    if not late:
+        guests["a"].go("done")
+        server.api.end(guests["a"].run)
+    third = meeting.guest()
+    if late:
+        assert server.api.look(run)["attempt"] == 3
+        guests["a"].go("done")
+    assert third.text == "b"
+    third.go("well")
+    ended = server.api.end(run)
+    assert (ended["state"], ended["result"], ended["attempt"]) == ("succeeded", ["done", "well"], 3)
+    meeting.nobody()
+    children = server.api.get("/v1/runs", flow="side").body["items"]
+    assert Counter((child["inputs"]["name"], child["state"]) for child in children) == {
+        ("a", "failed"): 1, ("a", "succeeded"): 1, ("b", "failed"): 2, ("b", "succeeded"): 1,
+    }  # fmt: skip
+    healthy(server)
+
+
 def test_a_child_that_goes_on_without_its_parent_is_waited_for(serve: Start, meeting: Meeting) -> None:
     server = serve(TRYING)
     run = server.api.run("both", {"port": meeting.port})

@@ -72,8 +72,15 @@ class ChildRuns:
         hit("gate.after_child")
         if receipt.replayed and parent.attempt > 1 and receipt.state in RESUMABLE:
             # A new attempt of the parent tries the child again, once, whatever happens to its worker.
+            arguments = (parent.id, parent.uuid, identity, parent.attempt - 1)
+            earlier = await self._store.read(last_child, *arguments)
+            if earlier is not None and earlier.state not in RESUMABLE:
+                # The attempt before tried it again, and failed for something else.
+                answer = await self._await(earlier.id)
+                if answer["state"] == RunState.SUCCEEDED:
+                    return answer
+                earlier = await self._store.read(last_child, *arguments)
             request.request_id = child_request(parent.uuid, identity, parent.attempt)
-            earlier = await self._store.read(last_child, parent.id, parent.uuid, identity, parent.attempt - 1)
             request.origin = _resumable(earlier)
             receipt = await self._submit(request)
         if receipt.run_id is None:

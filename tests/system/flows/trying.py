@@ -112,6 +112,24 @@ async def both(port: int) -> list[str]:
     return list(await asyncio.gather(long_child(port), told(port)))
 
 
+@pc.flow(concurrency=None)
+async def side(port: int, name: str) -> str:
+    word = await meet_async(port, name)
+    if word == "fail":
+        raise Outage(name)
+    return word
+
+
+@pc.flow(concurrency=None, retries=pc.Retry(limit=2, delay=1, jitter=False, backoff=1))
+async def sides(port: int) -> list[str]:
+    """Have two children; only the first attempt waits for both when one fails."""
+    first = pc.run().attempt == 1
+    words = await asyncio.gather(side(port, "a"), side(port, "b"), return_exceptions=first)
+    if first:
+        raise Outage("the first attempt")
+    return list(words)
+
+
 @pc.flow(concurrency=None, timeout=0.3, retries=pc.Retry(limit=1, delay=0, retry_on="run_timeout"))
 def slow(port: int) -> str:
     if pc.run().attempt == 1:
