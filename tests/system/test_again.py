@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 from collections import Counter
@@ -13,7 +14,9 @@ from typing import Any
 
 import httpx2
 import pytest
+from typer.testing import CliRunner
 
+from pullcord.cli.main import app
 from tests.system.harness import FLOWS, STEADY, Reply, Server, Start
 from tests.system.meeting import Meeting
 from tests.system.processes import poll
@@ -382,6 +385,32 @@ def test_a_resume_is_one_run_whatever_dies(
 
 
 # --- all that failed -------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_is_lost_meanwhile_is_said_and_what_was_admitted_too(
+    serve: Start, inputs: dict[str, str], mended: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker = tmp_path / "marker"
+    marker.touch()
+    server = serve(TRYING, environment={"PULLCORD_FAILPOINTS": f"gate.after_write@{marker}:50"})
+    for number in range(20):
+        server.api.end(server.api.run("once", inputs | {"mended": f"{mended}-{number}"}))
+        mended.with_name(f"mended-{number}").touch()
+    marker.unlink()
+    for name in [name for name in os.environ if name.startswith("PULLCORD_")]:
+        monkeypatch.delenv(name)
+    command = ["runs", "retry-failed", "--since", "1h", "--rate", "1000", "--yes", "--data-dir", str(server.data_dir)]
+    done = CliRunner().invoke(app, command)
+    assert server.died() == -signal.SIGKILL
+    assert done.exit_code == 5, done.output
+    assert re.search("stopped after [0-9]+ of 20; the same command goes on with the others", done.stderr)
+    assert "error: " in done.stderr
+    server.start()
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    poll(lambda: not server.api.get("/v1/runs", flow="once", state="running").body["items"])
+    runs = server.api.get("/v1/runs", flow="once", limit="1000").body["items"]
+    assert Counter(run["resumed_from"] is None for run in runs) == {True: 20, False: 20}
 
 
 @pytest.mark.parametrize("name", ["retry.before_ask", "gate.after_write", "writer.after_commit"])

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from pullcord.cli import retrying
 from pullcord.cli.main import app
 
 FLOWS = '''
@@ -176,6 +177,26 @@ def test_all_that_failed_is_shown_and_asked_for_once(served: Place, tmp_path: Pa
         served.call("runs", "retry-failed", "--since", "1h", "--flow", "nothing").stdout
         == "no run failed in that time\n"
     )
+
+
+def test_a_failed_run_that_cannot_be_asked_for_stops_no_other(
+    served: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mended = tmp_path / "mended"
+    for n in range(3):
+        served.call("run", "shaky", "--input", f"mended={mended}", "--input", f"n={n}", "--wait", status=1)
+    mended.touch()
+    wanted = ["runs", "retry-failed", "--since", "1h", "--flow", "shaky", "--yes"]
+    gone, ask = served.call_json(*wanted[:-1])["runs"][0], retrying._one
+    asked_for = len(served.call_json(*wanted[:-1])["runs"])
+    monkeypatch.setattr(
+        retrying, "_one", lambda client, run, how: client.runs.get("pruned") if run == gone else ask(client, run, how)
+    )
+    done = served.call(*wanted, status=3)
+    assert f"{asked_for - 1} admitted" in done.stdout
+    assert "error: " in done.stderr and "pruned" in done.stderr
+    done = served.call_json(*wanted, status=3)
+    assert (done["receipts"], [(it["origin"], it["code"]) for it in done["errors"]]) == ([], [(gone, "not_found")])
 
 
 def test_json_is_the_receipt_and_with_wait_the_ended_run(served: Place) -> None:

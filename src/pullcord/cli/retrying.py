@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from pullcord.cli.failing import FAILED, INTERRUPTED, clean, say
+from pullcord.cli.failing import FAILED, INTERRUPTED, UNREACHABLE, clean, complain, say, status_of
 from pullcord.cli.options import DataDir, Json, Reason
+from pullcord.core.errors import PullcordError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 AT_A_TIME: Final = 8
 """So many requests are on their way at once."""
+
+SHOWN: Final = 5
+"""So many kinds of refusals and errors are shown at most."""
 
 WHY: Final = {
     "already_retried": "already asked for again",
@@ -97,15 +101,27 @@ async def _retry(
                 say("nothing was done; --yes does it")
             return 0
         receipts: dict[str, Receipt] = {}
-        whole = await _ask_for(client, runs, wanted, rate, receipts, quiet=as_json)
+        errors: dict[str, PullcordError] = {}
+        whole = await _ask_for(client, runs, wanted, rate, receipts, errors, quiet=as_json)
     if as_json:
-        emit(plan | {"dry_run": False, "receipts": [{"origin": run} | it.as_json() for run, it in receipts.items()]})
+        asked = [{"origin": run} | receipt.as_json() for run, receipt in receipts.items()]
+        failed = [{"origin": run, "code": error.code, "detail": error.message} for run, error in errors.items()]
+        emit(plan | {"dry_run": False, "receipts": asked, "errors": failed})
     else:
         _draw_outcome(receipts, plan["more"] or len(runs) < len(plan["runs"]))
+    for error in list({error.message: error for error in errors.values()}.values())[:SHOWN]:
+        complain(error, as_json)
     if not whole:
-        say(f"interrupted after {len(receipts)} of {len(runs)}; the same command goes on with the others")
-        return INTERRUPTED
-    return FAILED if any(receipt.refused for receipt in receipts.values()) else 0
+        ended = "stopped" if _lost(errors) else "interrupted"
+        say(f"{ended} after {len(receipts)} of {len(runs)}; the same command goes on with the others")
+        return UNREACHABLE if _lost(errors) else INTERRUPTED
+    refused = any(receipt.refused for receipt in receipts.values())
+    return FAILED if refused else max((status_of(error.code) for error in errors.values()), default=0)
+
+
+def _lost(errors: dict[str, PullcordError]) -> bool:
+    """Say whether no server answers any more."""
+    return any(status_of(error.code) == UNREACHABLE for error in errors.values())
 
 
 async def _agreed(count: int, from_beginning: bool, as_json: bool) -> bool:
@@ -128,9 +144,13 @@ async def _ask_for(
     wanted: dict[str, Any],
     rate: float,
     receipts: dict[str, Receipt],
+    errors: dict[str, PullcordError],
     quiet: bool,
 ) -> bool:
-    """Ask for runs again, no faster than wanted; say whether all of them were asked for."""
+    """Ask for runs again, no faster than wanted; say whether all of them were asked for.
+
+    One that cannot be asked for does not stop the others, unless no server answers any more.
+    """
     import asyncio
     import signal
 
@@ -140,7 +160,12 @@ async def _ask_for(
 
     async def one(run: str, shown: Callable[[], None]) -> None:
         async with slots:
-            receipts[run] = await _one(client, run, wanted)
+            try:
+                receipts[run] = await _one(client, run, wanted)
+            except PullcordError as error:
+                errors[run] = error
+                if status_of(error.code) == UNREACHABLE:
+                    stopped.set()
             shown()
 
     try:
@@ -157,7 +182,7 @@ async def _ask_for(
                     group.create_task(one(run, shown))
     finally:
         loop.remove_signal_handler(signal.SIGINT)
-    return True
+    return not _lost(errors)
 
 
 async def _pause(stopped: Any, seconds: float) -> None:
@@ -222,7 +247,7 @@ def _draw_outcome(receipts: dict[str, Receipt], more: bool) -> None:
         typer.echo(f"{count} {outcome}")
     left = [receipt for receipt in receipts.values() if receipt.refused]
     refused = Counter((receipt.code or str(receipt.outcome), receipt.reason) for receipt in left)
-    for (code, text), count in refused.most_common(5):
+    for (code, text), count in refused.most_common(SHOWN):
         say(f"{count} refused, {code}: {clean(text)}")
     if more:
         say("… there are more: the same command goes on with them")
