@@ -53,8 +53,8 @@ class Shell:
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
     """A file of flows that a test may change."""
-    path = tmp_path / "asking.py"
-    path.write_text((FLOWS / "asking.py").read_text())
+    path = tmp_path / "triggered.py"
+    path.write_text((FLOWS / "triggered.py").read_text())
     return path
 
 
