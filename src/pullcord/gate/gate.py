@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -172,6 +172,7 @@ class Gate:
 
         def answered(done: Callable[[Any], None]) -> FireTrigger:
             command.done = done
+            self._go_by_today(command.admits)
             return command
 
         hit("fire.before_write")
@@ -273,6 +274,18 @@ class Gate:
             invoker_rate=self._invoker_rate,
             expires_in=request.expires_in,
         )
+
+    def _go_by_today(self, admits: Sequence[Admit]) -> None:
+        """Count runs that were prepared by the limits that hold now: they may have changed since (design rule 8)."""
+        catalog = self._engine.catalog
+        for flow in {admit.entry.flow for admit in admits}:
+            spec = catalog.get(flow or "")
+            if spec is None:
+                continue
+            rule, limited = spec.concurrency, spec.name in catalog.limited
+            for run in [admit.run for admit in admits if admit.entry.flow == flow]:
+                run.lane, run.quotas, run.on_conflict = spec.lane, spec.quotas, rule.on_conflict
+                run.slot, run.shared = rule.slot(spec.name, run.inputs, limited), rule.shared
 
     def _expect(self, run: NewRun, decision: Decision) -> None:
         """Have the times looked at that an admitted run brings along."""
