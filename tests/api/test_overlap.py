@@ -47,6 +47,19 @@ def test_each_key_has_its_own_limit_and_the_queue_says_so(crowded: Api, hold: Ho
         assert crowded.ended(run_id)["state"] == "succeeded"
 
 
+def test_a_key_may_have_a_value_that_no_database_holds(crowded: Api, hold: Hold) -> None:
+    inputs = [{"port": hold.port, "region": region} for region in ("a\0b", "a\0b", "a\0c", "a" * 201, "")]
+    runs = [crowded.submit("each-region", given)["run_id"] for given in inputs]
+    holds = [hold.begun() for _ in range(4)]
+    second = crowded.get(f"/v1/runs/{runs[1]}")
+    assert second["inputs"] == inputs[1]
+    assert second["waiting_for"]["text"].startswith("waits for a slot of each-region/")
+    for held in holds:
+        held.release()
+    hold.begun().release()
+    assert {crowded.ended(run)["state"] for run in runs} == {"succeeded"}
+
+
 def test_what_is_too_much_is_skipped_or_refused_and_in_the_ledger(crowded: Api, hold: Hold) -> None:
     runs, holds = [], []
     for flow in ("skipping", "rejecting"):
