@@ -92,7 +92,10 @@ def test_the_newest_takes_the_place_of_the_one_that_runs(crowded: Api, hold: Hol
 
 
 def test_a_limit_is_changed_while_runs_wait_for_it(crowded: Api, hold: Hold) -> None:
-    runs = [crowded.submit("together", {"port": hold.port})["run_id"] for _ in range(3)]
+    receipts = [crowded.submit("together", {"port": hold.port}) for _ in range(3)]
+    words = "queued at position 2: the limit of group:shared, which other flows share, is reached"
+    assert (receipts[2]["reason"], receipts[2]["position"]) == (words, 2)
+    runs = [receipt["run_id"] for receipt in receipts]
     holds = [hold.begun()]
     limit = crowded.get("/v1/limits/group:shared")
     assert (limit["limit"], limit["held"], limit["queued"], limit["flows"]) == (1, 1, 2, ["together"])

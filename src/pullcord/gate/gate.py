@@ -14,6 +14,7 @@ from uuid_utils import uuid7
 
 from pullcord.clock import Clock, rfc3339
 from pullcord.core.canonical import canonical_json, fingerprint, parse_json
+from pullcord.core.concurrency import group_key
 from pullcord.core.errors import (
     FieldError,
     HeldBackError,
@@ -490,8 +491,11 @@ def _receipt_of(decision: Decision, flow: str) -> Receipt:
         reason = f"asked before: this is the receipt of request {decision.request_uuid}"
     elif decision.reason is not None:
         reason = decision.reason
-    elif decision.position is not None:
-        reason = f"queued at position {decision.position}: the flow's concurrency limit is reached"
+    elif decision.reached is not None:
+        at = "beyond the first 1,000" if decision.position is None else f"at position {decision.position}"
+        shared = decision.reached.startswith(group_key(""))
+        limit = f"the limit of {decision.reached}, which other flows share," if shared else "the flow's concurrency limit"
+        reason = f"queued {at}: {limit} is reached"
     elif decision.state == RunState.QUEUED:
         reason = "queued until a worker is free"
     else:

@@ -383,4 +383,4 @@ def _settle(tx: Transaction, admitted: list[tuple[Admit, Decision]], claimed: li
             decision.state = RunState.RUNNING
         elif command.run.slot is not None:
             run = command.run
-            decision.position = place(tx, decision.id, command.run.slot, run.shared, run.priority)
+            decision.position, decision.reached = place(tx, decision.id, command.run.slot, run.shared, run.priority)

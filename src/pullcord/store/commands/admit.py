@@ -107,6 +107,7 @@ class Decision:
         run_uuid: the run's id; the original's when replayed or in conflict.
         state: the run's state when the transaction ended.
         position: how many runs wait before it, plus one; None when it does not wait or more than 1000 do.
+        reached: the slot, or the group as `group:NAME`, whose limit it waits for; None when it waits for none.
         id: number of the run.
         superseded: runs that are cancelled for it, `(id, Ended)`.
         retry_at: when asking again makes sense, microseconds, where that is known of a refusal.
@@ -119,6 +120,7 @@ class Decision:
     code: str | None = None
     reason: str | None = None
     position: int | None = None
+    reached: str | None = None
     id: int = 0
     superseded: list[tuple[str, Ended]] = field(default_factory=list)
     retry_at: int | None = None
@@ -384,9 +386,10 @@ def _late(entry: LedgerEntry, original: Original) -> tuple[LedgerEntry, Decision
 
 def _foresee(tx: Transaction, entry: LedgerEntry, run: NewRun) -> Decision:
     """Say what would happen to a dry run."""
-    state, position = RunState.RUNNING, None
+    state, position, reached = RunState.RUNNING, None, None
     if run.not_before is not None:
         state = RunState.SCHEDULED
     elif run.slot is not None and full(tx, run.slot, run.shared):
-        state, position = RunState.QUEUED, place(tx, 2**62, run.slot, run.shared, run.priority)
-    return Decision(Outcome.ADMITTED, entry.uuid, None, state, position=position)
+        state = RunState.QUEUED
+        position, reached = place(tx, 2**62, run.slot, run.shared, run.priority)
+    return Decision(Outcome.ADMITTED, entry.uuid, None, state, position=position, reached=reached)

@@ -173,10 +173,12 @@ def capacity_of(tx: Transaction, key: str) -> int:
     return int(tx.value(_CAPACITY, {"key": flow_of(key)}) or 0)
 
 
-def waiting_in(tx: Transaction, slot: str, most: int) -> tuple[int, int]:
-    """Return how many runs hold a slot, and how many are queued for it, counted up to `most`."""
-    queued = tx.value(_QUEUED, {"key": slot, "most": most})
-    return int(tx.value(_HELD, {"key": slot})), int(queued)
+def waiting_in(tx: Transaction, slot: str, group: str | None, most: int) -> tuple[int, int]:
+    """Return how many more runs of a slot may start, and how many are queued for it, counted up to `most`."""
+    free = capacity_of(tx, slot) - int(tx.value(_HELD, {"key": slot}))
+    if group is not None:
+        free = min(free, capacity_of(tx, group) - int(tx.value(_HELD_IN_GROUP, {"key": group})))
+    return max(0, free), int(tx.value(_QUEUED, {"key": slot, "most": most}))
 
 
 def full(tx: Transaction, slot: str, group: str | None) -> bool:
@@ -186,16 +188,21 @@ def full(tx: Transaction, slot: str, group: str | None) -> bool:
     return group is not None and bool(tx.value(_HELD_IN_GROUP, {"key": group}) >= capacity_of(tx, group))
 
 
-def place(tx: Transaction, run_id: int, slot: str, group: str | None, priority: int) -> int | None:
-    """Return a queued run's place in its queue, from 1; None beyond 1000, and when only a worker is missing."""
+def place(
+    tx: Transaction, run_id: int, slot: str, group: str | None, priority: int
+) -> tuple[int | None, str | None]:
+    """Return a queued run's place in its queue, from 1, None beyond 1000; and the slot or group that it waits for.
+
+    Both are None when only a worker is missing.
+    """
     where = {"id": run_id, "priority": priority}
     if tx.value(_HELD, {"key": slot}) >= capacity_of(tx, slot):
-        ahead = int(tx.value(_AHEAD, where | {"key": slot}))
+        key, ahead = slot, int(tx.value(_AHEAD, where | {"key": slot}))
     elif group is not None and tx.value(_HELD_IN_GROUP, {"key": group}) >= capacity_of(tx, group):
-        ahead = int(tx.value(_AHEAD_IN_GROUP, where | {"key": group}))
+        key, ahead = group, int(tx.value(_AHEAD_IN_GROUP, where | {"key": group}))
     else:
-        return None
-    return None if ahead > MOST_AHEAD else ahead + 1
+        return None, None
+    return None if ahead > MOST_AHEAD else ahead + 1, key
 
 
 def supersede(tx: Transaction, slot: str, uuid: str, invoker: str) -> list[tuple[str, Ended]]:
