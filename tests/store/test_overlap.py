@@ -260,6 +260,48 @@ def test_an_event_that_fires_again_and_again_is_told_once(server: Server) -> Non
     assert row["count"] == 5
 
 
+@pytest.mark.parametrize("state", ["queued", "scheduled", "in the group"])
+def test_an_event_is_told_once_whatever_is_in_its_way(server: Server, state: str) -> None:
+    rule = Concurrency(1, on_conflict="skip", group=Group("db", 1))
+    server.register(ruled("f", rule), ruled("g", Concurrency(1, group=Group("db", 1))))
+    if state == "in the group":
+        server.begin(admit("g", shared="group:db"))
+    else:
+        server.admit(asked(OnConflict.SKIP))
+    if state == "scheduled":
+        (run,) = server.claim()
+        server.finish(finished(run, "failed", retry_at=server.clock.now() + 60 * SECOND))
+    event = {"trigger_kind": "event", "trigger_name": "inbox", "invoker_kind": "trigger"}
+    for _ in range(3):
+        server.admit(asked(OnConflict.SKIP, shared="group:db", ledger=event))
+    (row,) = server.rows("SELECT count, reason FROM requests WHERE outcome = 'skipped'")
+    assert row["count"] == 3
+    assert (f"is {state})" in row["reason"]) == (state != "in the group")
+    if state == "in the group":
+        server.clock.advance(3600 * SECOND)
+        server.admit(asked(OnConflict.SKIP, shared="group:db", ledger=event))
+        assert len(server.rows("SELECT id FROM requests WHERE outcome = 'skipped'")) == 2, "once an hour"
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_one_run_is_buffered_while_other_flows_fill_the_group(server: Server, together: bool) -> None:
+    rule = Concurrency(1, on_conflict="buffer_one", group=Group("db", 1))
+    server.register(ruled("f", rule), ruled("g", Concurrency(1, group=Group("db", 1))))
+    (other,) = server.begin(admit("g", shared="group:db"))
+    commands = [asked(OnConflict.BUFFER_ONE, shared="group:db") for _ in range(2)]
+    first, second = server.admit(*commands) if together else [server.admit(one)[0] for one in commands]
+    assert (first.outcome, second.outcome) == (Outcome.ADMITTED, Outcome.SKIPPED)
+    words = "the limit of group:db, which other flows share, is reached: one waits already, and the flow skips others"
+    assert second.reason == words
+    server.finish(finished(other))
+    (run,) = server.claim()
+    assert run.uuid == first.run_uuid
+    outcomes = [decision.outcome for one in range(2) for decision in server.admit(asked(OnConflict.BUFFER_ONE))]
+    assert outcomes == [Outcome.ADMITTED, Outcome.SKIPPED]
+    server.finish(finished(run, "failed", retry_at=server.clock.now() + 60 * SECOND))
+    assert server.admit(asked(OnConflict.BUFFER_ONE))[0].outcome == Outcome.SKIPPED
+
+
 def test_a_dry_run_says_what_would_become_of_it(server: Server) -> None:
     with_policy(server, OnConflict.REJECT)
     server.begin(asked(OnConflict.REJECT))

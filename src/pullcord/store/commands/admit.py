@@ -342,13 +342,13 @@ def _duplicate(entry: LedgerEntry, holder: tuple[int, str, str]) -> tuple[Ledger
 
 def _refused(entry: LedgerEntry, refusal: Refused) -> tuple[LedgerEntry, Decision]:
     """Return the ledger row and the decision for a request that finds all slots taken."""
-    # A machine that asks every second is told once, until what is in its way has ended.
-    repeated = refusal.holder is not None and entry.trigger_kind == EVENT
+    # A machine that asks every second is told once, until what is in its way has ended; of a full group each hour.
+    repeated = refusal.mark is not None and entry.trigger_kind == EVENT
     entry = entry.become(
         refusal.outcome,
         code=refusal.code,
         reason=refusal.reason,
-        repeat_key=f"overlap:{entry.trigger_name}:{entry.flow}:{refusal.holder}" if repeated else None,
+        repeat_key=f"overlap:{entry.trigger_name}:{entry.flow}:{refusal.mark}" if repeated else None,
     )
     decision = Decision(refusal.outcome, entry.uuid, None, None, code=refusal.code, reason=refusal.reason)
     decision.retry_at = refusal.retry_at

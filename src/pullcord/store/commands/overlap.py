@@ -18,6 +18,9 @@ from pullcord.store.transaction import Transaction
 MOST_AHEAD: Final = 1000
 """Beyond this nobody is told a place in the queue: counting costs time."""
 
+HOUR: Final = 3_600_000_000
+"""Microseconds."""
+
 _CAPACITY = "SELECT capacity FROM slots WHERE key = :key"
 _HELD = f"SELECT count(*) FROM runs INDEXED BY runs_slot_held WHERE slot = :key AND {ACTIVE}"
 _HELD_IN_GROUP = f"SELECT count(*) FROM runs INDEXED BY runs_shared_held WHERE shared = :key AND {ACTIVE}"
@@ -52,6 +55,13 @@ SELECT EACH[id, uuid, state] FROM (SELECT id, uuid, state FROM runs
     WHERE slot = :key AND {ACTIVE} ORDER BY id LIMIT 1) AS found"""
 
 
+_FIRST_OF_THOSE_THAT_WAIT = """
+SELECT EACH[id, uuid, state] FROM (SELECT id, uuid, state FROM runs WHERE id IN (
+    SELECT min(id) FROM runs WHERE slot = :key AND state = 'queued'
+    UNION ALL SELECT min(id) FROM runs WHERE slot = :key AND state = 'scheduled' AND attempt > 1)
+    ORDER BY id LIMIT 1) AS found"""
+
+
 class Run(Protocol):
     """What has to be known of a run that is asked for."""
 
@@ -70,14 +80,14 @@ class Refused:
         outcome: `skipped` or `rejected`.
         code: for programs.
         reason: for people.
-        holder: number of a run that is in the way, where there is one.
+        mark: what is in the way: as long as it is the same, a machine that asks again is told nothing new.
         retry_at: when asking again makes sense, microseconds, where that is known.
     """
 
     outcome: Outcome
     code: str
     reason: str
-    holder: int | None = None
+    mark: str | None = None
     retry_at: int | None = None
 
 
@@ -122,20 +132,22 @@ class Overlap:
         # What is asked for at a later time overlaps with nothing yet; it queues when its time has come.
         if means is None or run.slot is None or run.not_before is not None:
             return None
-        taken, capacity = self._unended(run.slot), self._capacity(run.slot)
-        room = capacity + (1 if run.on_conflict is OnConflict.BUFFER_ONE else 0)
-        if taken < room and not (
-            run.shared is not None and self._group_taken(run.shared) >= self._capacity(run.shared)
-        ):
-            return None
+        (held, waiting), capacity = self._unended(run.slot), self._capacity(run.slot)
+        taken, buffered = held + waiting, run.on_conflict is OnConflict.BUFFER_ONE
         outcome, code, rule = means
-        found = self._tx.array(_FIRST_IN_THE_WAY, {"key": run.slot})
-        holder = f" (run {found[0][1]} is {found[0][2]})" if found else ""
-        runs = f"1 run of {run.slot} has" if taken == 1 else f"{taken} runs of {run.slot} have"
-        reason = f"{runs} not ended{holder}, with a limit of {capacity}: {rule}"
-        if taken < room:
-            reason = f"the limit of {run.shared}, which other flows share, is reached: {rule}"
-        return Refused(outcome, code, reason, found[0][0] if found else None)
+        if taken >= capacity + buffered:
+            key = {"key": run.slot}
+            found = self._tx.array(_FIRST_IN_THE_WAY, key) or self._tx.array(_FIRST_OF_THOSE_THAT_WAIT, key)
+            holder = f" (run {found[0][1]} is {found[0][2]})" if found else ""
+            runs = f"1 run of {run.slot} has" if taken == 1 else f"{taken} runs of {run.slot} have"
+            reason = f"{runs} not ended{holder}, with a limit of {capacity}: {rule}"
+            return Refused(outcome, code, reason, str(found[0][0]) if found else None)
+        if run.shared is None or self._group_taken(run.shared) < self._capacity(run.shared):
+            return None
+        if buffered and not waiting:
+            return None
+        reason = f"the limit of {run.shared}, which other flows share, is reached: {rule}"
+        return Refused(outcome, code, reason, f"{run.shared}:{self._tx.now // HOUR}")
 
     def admitted(self, run: Run) -> None:
         """A run is made by this transaction; its row is not there yet."""
@@ -155,10 +167,11 @@ class Overlap:
                 return True
         return False
 
-    def _unended(self, slot: str) -> int:
-        """Count the runs of a slot that have begun or could begin, and have not ended."""
+    def _unended(self, slot: str) -> tuple[int, int]:
+        """Count the runs of a slot that have begun, and those that could begin, and have not ended."""
         most = {"key": slot, "most": self._capacity(slot) + 1}
-        return self._before[slot] + sum(int(self._tx.value(sql, most)) for sql in (_HELD, _QUEUED, _RETRYING))
+        held, queued, retrying = (int(self._tx.value(sql, most)) for sql in (_HELD, _QUEUED, _RETRYING))
+        return held, self._before[slot] + queued + retrying
 
     def _group_taken(self, group: str) -> int:
         most = {"key": group, "most": self._capacity(group) + 1}
