@@ -114,10 +114,15 @@ def test_a_limit_is_changed_while_runs_wait_for_it(crowded: Api, hold: Hold) -> 
 
 
 @pytest.mark.parametrize(
-    "body", [{"limit": 0}, {"limit": True}, {"limit": "2"}, {"limit": 2**31}, {"limits": 2}, [], 3]
-)
+    "body",
+    [
+        {"limit": 0}, {"limit": True}, {"limit": "2"}, {"limit": 2**31}, {"limits": 2}, [], 3,
+        {}, {"reason": "just a word"}, {"reset": False}, {"limit": 5, "reset": True}, {"limit": None, "reset": True},
+    ],
+)  # fmt: skip
 def test_a_limit_that_is_none_is_refused(crowded: Api, body: Any) -> None:
     problem_of(crowded.http.patch("/v1/limits/skipping", json=body), 422, "invalid_request")
+    assert crowded.get("/v1/limits/skipping")["override"] is None
 
 
 def test_the_clients_speak_of_limits(crowded_server: Server) -> None:
