@@ -113,6 +113,20 @@ def test_a_limit_is_changed_while_runs_wait_for_it(crowded: Api, hold: Hold) -> 
         assert crowded.ended(run_id)["state"] == "succeeded"
 
 
+def test_a_run_does_not_wait_for_its_parent_when_the_limit_is_lowered(crowded: Api, hold: Hold) -> None:
+    parent = crowded.submit("nested", {"port": hold.port})["run_id"]
+    held = hold.begun()
+    checked(crowded.http.patch("/v1/limits/nested", json={"limit": 1}), 200)
+    held.release("try again")
+    assert crowded.ended(parent)["state"] == "failed"
+    (child,) = [run for run in crowded.get("/v1/runs", flow="nested")["items"] if run["parent_id"] == parent]
+    run = crowded.get(f"/v1/runs/{child['id']}")
+    assert (run["state"], run["attempt"], run["error"]["type"]) == ("failed", 2, "would_deadlock")
+    assert "an ancestor of this run holds the slot" in run["error"]["message"]
+    reasons = [row["code"] for row in crowded.get("/v1/requests", flow="nested", outcome="rejected")["items"]]
+    assert reasons == ["would_deadlock"], "the parent's next attempt asks in vain"
+
+
 @pytest.mark.parametrize(
     "body",
     [

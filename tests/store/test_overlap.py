@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic_core import from_json
 
 from pullcord.core.concurrency import Concurrency, Group, OnConflict
 from pullcord.core.errors import NotFoundError
@@ -13,7 +14,7 @@ from pullcord.store.commands.admit import Admit
 from pullcord.store.commands.limits import ChangeLimit, ConfigureGroups
 from pullcord.store.queries.limits import changed_limits, list_limits
 from pullcord.store.transaction import ignore
-from tests.store.harness import LANE, NOON, ROOM, SECOND, Server, admit, finished, spec
+from tests.store.harness import LANE, NOON, ROOM, SECOND, Server, admit, finished, spec, step
 
 
 def ruled(name: str, rule: Concurrency) -> Any:
@@ -345,3 +346,95 @@ def test_a_flow_without_a_limit_is_given_one_under_its_runs(server: Server) -> N
 
 def test_a_limit_that_nobody_knows_cannot_be_changed(server: Server) -> None:
     assert isinstance(override(server, "nothing", 3), NotFoundError)
+
+
+# --- what would wait for ever ------------------------------------------------------------------------------------
+
+
+def called(parent: Any, flow: str = "f", **changes: Any) -> Admit:
+    """Ask for a run as a flow does."""
+    return admit(flow, parent_id=parent.id, ledger={"trigger_kind": "flow"}, **changes)
+
+
+def try_again(server: Server, *runs: Any) -> None:
+    """Have runs fail, and wait for their next attempt."""
+    at = server.clock.now() + SECOND
+    server.finish(*[finished(run, "failed", error='{"type":"ValueError"}', retry_at=at) for run in runs])
+
+
+def why(server: Server, number: int) -> tuple[str, str | None]:
+    run = server.run(number)
+    return run["state"], None if run["error"] is None else from_json(run["error"])["type"]
+
+
+def lower(server: Server, how: str, limit: int) -> None:
+    """Lower the limit of the flow, or of its group."""
+    group = Group("db", limit)
+    if how == "a person":
+        override(server, "f", limit)
+    elif how == "a deploy":
+        server.register(ruled("f", Concurrency(limit)), spec("g"), spec("free", None))
+    elif how == "a group":
+        override(server, "group:db", limit)
+    elif how == "settings":
+        server.write(ConfigureGroups({"db": limit}, ignore))
+    elif how == "a deployed group":
+        server.register(ruled("f", Concurrency(None, group=group)), spec("g"), spec("free", None))
+
+
+WAYS = ["a person", "a deploy", "a group", "settings", "a deployed group"]
+
+
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("state", ["queued", "scheduled"])
+def test_no_run_waits_for_the_slot_of_its_ancestor_when_a_limit_is_lowered(
+    server: Server, how: str, state: str
+) -> None:
+    rule = Concurrency(None, group=Group("db", 3)) if "group" in how or how == "settings" else Concurrency(3)
+    server.register(ruled("f", rule), spec("g"), spec("free", None))
+    shared = rule.shared
+    (parent,) = server.begin(admit(shared=shared))
+    (between,) = server.begin(called(parent, "free", limited=False))
+    (decision,) = server.admit(called(between, shared=shared))
+    (other,) = server.admit(admit(shared=shared))
+    if state == "scheduled":
+        (child,) = server.claim({LANE: 1})
+        server.record(step(child, state="retrying"))
+        try_again(server, child)
+    lower(server, how, 1)
+    if state == "scheduled":
+        assert server.run(decision.id)["state"] == "scheduled", "it does not wait for a slot yet"
+        server.clock.advance(2 * SECOND)
+        server.queue_due()
+        assert server.rows("SELECT state FROM steps") == [{"state": "failed"}]
+    assert why(server, decision.id) == ("failed", "would_deadlock")
+    assert [(uuid, ended.state) for uuid, ended in server.hints.failed] == [(decision.run_uuid, "failed")]
+    assert server.run(other.id)["state"] == "queued"
+    server.finish(finished(between), finished(parent))
+    assert [run.id for run in server.claim()] == [other.id]
+
+
+def test_none_of_several_families_waits_for_the_other_for_ever(server: Server) -> None:
+    server.register(spec("f", 4))
+    parents = server.begin(admit(), admit())
+    children = server.begin(*map(called, parents))
+    override(server, "f", 2)
+    try_again(server, *children)
+    server.clock.advance(2 * SECOND)
+    server.queue_due()
+    assert [why(server, child.id) for child in children] == [("failed", "would_deadlock")] * 2
+
+
+def test_a_child_waits_for_a_slot_that_somebody_else_gives_back(server: Server) -> None:
+    server.register(spec("f", 3))
+    (parent,) = server.begin(admit())
+    (child,) = server.begin(called(parent))
+    (other,) = server.begin(admit())
+    try_again(server, child)
+    override(server, "f", 2)
+    server.clock.advance(2 * SECOND)
+    server.queue_due()
+    assert server.claim() == []
+    assert server.run(child.id)["state"] == "queued"
+    server.finish(finished(other))
+    assert [run.id for run in server.claim()] == [child.id]

@@ -494,7 +494,9 @@ def _receipt_of(decision: Decision, flow: str) -> Receipt:
     elif decision.reached is not None:
         at = "beyond the first 1,000" if decision.position is None else f"at position {decision.position}"
         shared = decision.reached.startswith(group_key(""))
-        limit = f"the limit of {decision.reached}, which other flows share," if shared else "the flow's concurrency limit"
+        limit = (
+            f"the limit of {decision.reached}, which other flows share," if shared else "the flow's concurrency limit"
+        )
         reason = f"queued {at}: {limit} is reached"
     elif decision.state == RunState.QUEUED:
         reason = "queued until a worker is free"

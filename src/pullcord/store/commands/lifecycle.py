@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 from pullcord.core.errors import StoreError
 from pullcord.core.manifest import ISOLATED
 from pullcord.core.states import RunState
+from pullcord.store.commands.deadlocks import fail_deadlocked_of
 from pullcord.store.commands.endings import note_endings
 from pullcord.store.commands.interruptions import settle_steps
 from pullcord.store.commands.journal import IN_WORKER, Ended
@@ -41,8 +42,8 @@ UPDATE runs SET state = CASE WHEN s.text IS NULL THEN 'running' ELSE 'waiting' E
 FROM {rows("run:int token:int text")} AS s
 WHERE runs.id = s.run AND runs.token = s.token AND {IN_WORKER} AND runs.state != 'cancelling' AND owner IS NOT NULL"""
 _DUE = """
-SELECT EACH[id, lane, slot, priority] FROM (
-    SELECT id, lane, slot, priority FROM runs INDEXED BY runs_due
+SELECT EACH[id, lane, slot, priority, parent_id] FROM (
+    SELECT id, lane, slot, priority, parent_id FROM runs INDEXED BY runs_due
     WHERE state = 'scheduled' AND not_before <= :at ORDER BY not_before LIMIT 1000) AS found"""
 _BACK = "UPDATE runs SET not_before = not_before - :back WHERE state = 'scheduled' AND attempt > 1"
 _NEXT_DUE = "SELECT min(not_before) FROM runs INDEXED BY runs_due WHERE state = 'scheduled'"
@@ -158,8 +159,9 @@ class QueueDue:
                 "WHERE id IN VALUES[ids:int]",
                 {"ids": dump([row[0] for row in due]), "now": tx.now},
             )
-            for _, lane, slot, priority in due:
+            for _, lane, slot, priority, _ in due:
                 tx.hints.queued(lane, slot, priority)
+            fail_deadlocked_of(tx, [run for run, _, _, _, parent in due if parent is not None])
             if tx.hints.paused:
                 set_aside(tx, list(pauses(tx).values()))
         following = tx.value(_NEXT_DUE, {})

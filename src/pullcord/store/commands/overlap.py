@@ -201,9 +201,7 @@ def full(tx: Transaction, slot: str, group: str | None) -> bool:
     return group is not None and bool(tx.value(_HELD_IN_GROUP, {"key": group}) >= capacity_of(tx, group))
 
 
-def place(
-    tx: Transaction, run_id: int, slot: str, group: str | None, priority: int
-) -> tuple[int | None, str | None]:
+def place(tx: Transaction, run_id: int, slot: str, group: str | None, priority: int) -> tuple[int | None, str | None]:
     """Return a queued run's place in its queue, from 1, None beyond 1000; and the slot or group that it waits for.
 
     Both are None when only a worker is missing.
