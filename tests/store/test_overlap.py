@@ -12,6 +12,7 @@ from pullcord.core.errors import NotFoundError
 from pullcord.core.states import Outcome, RunState
 from pullcord.store.commands.admit import Admit
 from pullcord.store.commands.limits import ChangeLimit, ConfigureGroups
+from pullcord.store.commands.pauses import PauseFlow, ResumeFlow
 from pullcord.store.queries.limits import changed_limits, list_limits
 from pullcord.store.transaction import ignore
 from tests.store.harness import LANE, NOON, ROOM, SECOND, Server, admit, finished, spec, step
@@ -241,6 +242,18 @@ def test_the_newest_takes_the_place_of_the_oldest(server: Server) -> None:
     assert [(uuid, ended.state) for uuid, ended in fifth.superseded] == [(third.run_uuid, "cancelled")]
     server.finish(finished(first, "cancelled"), finished(second, "cancelled"))
     assert [run.uuid for run in server.claim()] == [fourth.run_uuid, fifth.run_uuid]
+
+
+def test_a_run_that_cannot_start_takes_nobodys_place(server: Server) -> None:
+    with_policy(server, OnConflict.CANCEL_RUNNING)
+    first, caller = server.begin(asked(OnConflict.CANCEL_RUNNING), admit("free", limited=False))
+    server.write(PauseFlow("f", "owner", "a test", None, ignore))
+    (child,) = server.admit(called(caller, on_conflict=OnConflict.CANCEL_RUNNING))
+    assert (child.state, child.superseded) == (RunState.QUEUED, [])
+    server.write(ResumeFlow("f", "owner", ignore))
+    assert (server.run(first.id)["state"], server.claim()) == ("running", [])
+    (latest,) = server.admit(asked(OnConflict.CANCEL_RUNNING))
+    assert [uuid for uuid, _ in latest.superseded] == [child.run_uuid, first.uuid]
 
 
 def test_of_those_at_one_instant_the_last_runs(server: Server) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -187,7 +187,7 @@ class _Decided:
             tx.execute(_INSERT_AUDIT, {"rows": dump(self.audit), "now": tx.now, "base": tx.next_id("audit")})
             for run in self.queued:
                 tx.hints.queued(run.lane, run.slot, run.priority)
-            _supersede(tx, list(zip(self.commands, self.decisions, strict=True)))
+            _supersede(tx, list(zip(self.commands, self.decisions, strict=True)), self.allowance.paused)
         self.allowance.write()
         return self.decisions
 
@@ -355,8 +355,8 @@ def _refused(entry: LedgerEntry, refusal: Refused) -> tuple[LedgerEntry, Decisio
     return entry, decision
 
 
-def _supersede(tx: Transaction, decided: list[tuple[Admit, Decision]]) -> None:
-    """Cancel what new runs take the place of."""
+def _supersede(tx: Transaction, decided: list[tuple[Admit, Decision]], paused: Collection[str]) -> None:
+    """Cancel what new runs take the place of. A run that cannot start, as its flow is paused, takes no place."""
     made = [
         (command, decision)
         for command, decision in decided
@@ -364,6 +364,7 @@ def _supersede(tx: Transaction, decided: list[tuple[Admit, Decision]]) -> None:
         and command.run.on_conflict is OnConflict.CANCEL_RUNNING
         and decision.state == RunState.QUEUED
         and not command.dry_run
+        and command.entry.flow not in paused
     ]
     states = {decision.run_uuid: decision for _, decision in made}
     for command, decision in made:
