@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 from pullcord.core.errors import StoreError
 from pullcord.core.manifest import ISOLATED
 from pullcord.core.states import RunState
+from pullcord.store.commands.attempts import RETRY_TEXT
 from pullcord.store.commands.deadlocks import fail_deadlocked_of
 from pullcord.store.commands.endings import note_endings
 from pullcord.store.commands.interruptions import settle_steps
@@ -22,9 +23,6 @@ from pullcord.store.transaction import Transaction
 
 MAX_LOSSES: Final = 3
 """After so many losses without a new record a run fails with `worker_lost` (design rule 6)."""
-
-RETRY_TEXT: Final = '{"kind":"retry"'
-"""What `waiting_for` begins with while a run waits for its next attempt."""
 
 _LOSE = f"""
 UPDATE runs SET
