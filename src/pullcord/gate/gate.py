@@ -479,10 +479,10 @@ def _repeated(request: TriggerRequest, refusal: Refusal) -> str:
 
 def _receipt(decision: Decision, request: TriggerRequest) -> Receipt:
     receipt = _receipt_of(decision, request.flow)
+    if decision.state == RunState.SCHEDULED and decision.reason is None and not receipt.replayed:
+        receipt.reason = f"scheduled for {rfc3339(request.not_before)}"
     if request.dry_run and decision.outcome is Outcome.ADMITTED:
         receipt.reason = f"dry run: it would be admitted ({receipt.reason})"
-    elif decision.state == RunState.SCHEDULED and decision.reason is None and not receipt.replayed:
-        receipt.reason = f"scheduled for {rfc3339(request.not_before)}"
     return receipt
 
 

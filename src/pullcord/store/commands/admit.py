@@ -254,14 +254,17 @@ def _decide(tx: Transaction, commands: Sequence[Admit]) -> _Decided:
             refusals[number] = refusal
             entry, decision = _refused(entry, refusal)
         elif command.dry_run:
-            decision = _foresee(tx, entry, allowance.start(entry, run))
+            run = allowance.start(entry, run)
+            decision = _foresee(tx, entry, run)
+            if run is not command.run:
+                decision.reason = _delayed(entry, run)
         else:
             run = allowance.start(entry, run)
             allowance.take(number, entry, run)
             state = run.first_state
             decision = Decision(Outcome.ADMITTED, entry.uuid, run.uuid, state, id=number)
             if run is not command.run:
-                decision.reason = f"delayed by the rate of {entry.flow} until {rfc3339(run.not_before)}"
+                decision.reason = _delayed(entry, run)
                 entry = entry.become(Outcome.ADMITTED, reason=decision.reason)
             expires_at = expiry(run, tx.now)
             tx.hints.expires = tx.hints.expires or expires_at is not None
@@ -383,6 +386,10 @@ def _late(entry: LedgerEntry, original: Original) -> tuple[LedgerEntry, Decision
     code, reason = original.conflict, original.explain()
     row = entry.become(Outcome.REJECTED, code=code, reason=reason, original_id=original.id)
     return row, Decision(Outcome.REJECTED, row.uuid, original.run_uuid, original.state, code=code, reason=reason)
+
+
+def _delayed(entry: LedgerEntry, run: NewRun) -> str:
+    return f"delayed by the rate of {entry.flow} until {rfc3339(run.not_before)}"
 
 
 def _foresee(tx: Transaction, entry: LedgerEntry, run: NewRun) -> Decision:
