@@ -451,3 +451,25 @@ def test_a_child_waits_for_a_slot_that_somebody_else_gives_back(server: Server) 
     assert server.run(child.id)["state"] == "queued"
     server.finish(finished(other))
     assert [run.id for run in server.claim()] == [child.id]
+
+
+def test_no_run_waits_for_those_that_nobody_executes_here(server: Server) -> None:
+    server.register(ruled("f", Concurrency(2, group=Group("db", 2))), ruled("g", Concurrency(2, group=Group("db", 2))))
+    (left,) = server.begin(admit(shared="group:db"))
+    server.restart()
+    assert len(server.transact(admit(shared="group:db", floor=left.id), room=ROOM, floor=left.id)[1]) == 1
+    (waits,) = server.admit(admit("g", shared="group:db", floor=left.id))
+    assert waits.outcome == Outcome.ADMITTED, "one slot is given back"
+    override(server, "group:db", 1)
+    (refused,) = server.admit(admit("g", shared="group:db", floor=left.id))
+    assert (refused.code, refused.state) == ("overlap_rejected", None)
+    assert refused.reason == (
+        f"run {left.uuid} of an earlier command has a slot of group:db, and `pullcord serve` finishes it"
+    )
+    override(server, "group:db", 9)
+    override(server, "f", 1)
+    (refused,) = server.admit(admit(shared="group:db", floor=left.id))
+    assert (refused.code, "a slot of f," in (refused.reason or "")) == ("overlap_rejected", True)
+    (newest,) = server.admit(asked(OnConflict.CANCEL_RUNNING, shared="group:db", floor=left.id))
+    assert (left.uuid, "cancelled") in [(uuid, ended.state) for uuid, ended in newest.superseded]
+    assert server.admit(admit(shared="group:db", floor=left.id))[0].outcome == Outcome.ADMITTED

@@ -10,8 +10,8 @@ import pytest
 from pullcord.core.errors import NotFoundError
 from pullcord.core.manifest import PAUSED, lane
 from pullcord.core.states import Outcome
-from pullcord.store.commands.deadlines import MeetDeadlines
 from pullcord.store.commands.attempts import RETRY_TEXT
+from pullcord.store.commands.deadlines import MeetDeadlines
 from pullcord.store.commands.pauses import PauseFlow, ResumeFlow
 from pullcord.store.commands.triggers import RegisterTriggers
 from pullcord.store.transaction import ignore

@@ -274,6 +274,7 @@ class Gate:
             quotas=spec.quotas,
             invoker_rate=self._invoker_rate,
             expires_in=request.expires_in,
+            floor=self._engine.room.floor,
         )
 
     def _go_by_today(self, admits: Sequence[Admit]) -> None:

@@ -66,6 +66,7 @@ class NewRun:
         quotas: what its flow takes at most.
         invoker_rate: how many requests its invoker may make, of all flows together.
         expires_in: how long it may wait to start, microseconds.
+        floor: runs with this number or a lower one are executed by nobody here; 0 where all are.
     """
 
     uuid: str
@@ -88,6 +89,7 @@ class NewRun:
     quotas: Quotas | None = None
     invoker_rate: Rate | None = None
     expires_in: int | None = None
+    floor: int = 0
 
     @property
     def first_state(self) -> RunState:

@@ -55,6 +55,12 @@ SELECT EACH[id, uuid, state] FROM (SELECT id, uuid, state FROM runs
     WHERE slot = :key AND {ACTIVE} ORDER BY id LIMIT 1) AS found"""
 
 
+_LEFT_BEHIND = f"""
+SELECT EACH[id, uuid] FROM runs INDEXED BY runs_slot_held
+WHERE slot = :key AND {ACTIVE} AND owner IS NULL AND id <= :floor"""
+_LEFT_BEHIND_IN_GROUP = f"""
+SELECT EACH[id, uuid] FROM runs INDEXED BY runs_shared_held
+WHERE shared = :key AND {ACTIVE} AND owner IS NULL AND id <= :floor"""
 _FIRST_OF_THOSE_THAT_WAIT = """
 SELECT EACH[id, uuid, state] FROM (SELECT id, uuid, state FROM runs WHERE id IN (
     SELECT min(id) FROM runs WHERE slot = :key AND state = 'queued'
@@ -70,6 +76,7 @@ class Run(Protocol):
     on_conflict: OnConflict
     parent_id: int | None
     not_before: int | None
+    floor: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +135,10 @@ class Overlap:
         """Say why a run cannot be made, or None when it can."""
         if run.parent_id is not None and self._would_deadlock(run, run.parent_id):
             return DEADLOCK
+        if run.floor:
+            left = self._left_behind(run)
+            if left is not None:
+                return left
         means = _MEANS.get(run.on_conflict)
         # What is asked for at a later time overlaps with nothing yet; it queues when its time has come.
         if means is None or run.slot is None or run.not_before is not None:
@@ -148,6 +159,17 @@ class Overlap:
             return None
         reason = f"the limit of {run.shared}, which other flows share, is reached: {rule}"
         return Refused(outcome, code, reason, f"{run.shared}:{self._tx.now // HOUR}")
+
+    def _left_behind(self, run: Run) -> Refused | None:
+        """Refuse a run that would wait for ever for runs which nobody executes here."""
+        own = None if run.on_conflict is OnConflict.CANCEL_RUNNING else run.slot
+        for key, sql in ((own, _LEFT_BEHIND), (run.shared, _LEFT_BEHIND_IN_GROUP)):
+            found = [] if key is None else self._tx.array(sql, {"key": key, "floor": run.floor})
+            if found and len(found) >= self._capacity(key or ""):
+                holder = min(found)[1]
+                reason = f"run {holder} of an earlier command has a slot of {key}, and `pullcord serve` finishes it"
+                return Refused(Outcome.REJECTED, "overlap_rejected", reason, str(min(found)[0]))
+        return None
 
     def admitted(self, run: Run) -> None:
         """A run is made by this transaction; its row is not there yet."""
