@@ -187,6 +187,16 @@ def test_what_would_happen_is_said_without_using_anything_up(api: Api) -> None:
     refusal_of(api.http.post("/v1/runs", json={"flow": "rare", "dry_run": True}), 429, "rate_limited")
 
 
+def test_what_would_be_admitted_for_later_says_for_when(api: Api) -> None:
+    later = api.submit("plain", dry_run=True, not_before="2099-01-01T00:00:00Z")
+    words = "dry run: it would be admitted (scheduled for 2099-01-01T00:00:00.000000Z)"
+    assert (later["state"], later["reason"]) == ("scheduled", words)
+    api.submit("late")
+    delayed = api.submit("late", dry_run=True)
+    assert delayed["state"] == "scheduled"
+    assert delayed["reason"].startswith("dry run: it would be admitted (delayed by the rate of late until ")
+
+
 def test_a_flows_settings_are_shown(api: Api) -> None:
     settings = api.get("/v1/flows/late")["settings"]
     assert settings["rate"] == {"limit": 1, "per": 3600.0, "by": "invoker", "on_limit": "delay"}

@@ -47,6 +47,19 @@ def test_each_key_has_its_own_limit_and_the_queue_says_so(crowded: Api, hold: Ho
         assert crowded.ended(run_id)["state"] == "succeeded"
 
 
+def test_a_key_may_have_a_value_that_no_database_holds(crowded: Api, hold: Hold) -> None:
+    inputs = [{"port": hold.port, "region": region} for region in ("a\0b", "a\0b", "a\0c", "a" * 201, "")]
+    runs = [crowded.submit("each-region", given)["run_id"] for given in inputs]
+    holds = [hold.begun() for _ in range(4)]
+    second = crowded.get(f"/v1/runs/{runs[1]}")
+    assert second["inputs"] == inputs[1]
+    assert second["waiting_for"]["text"].startswith("waits for a slot of each-region/")
+    for held in holds:
+        held.release()
+    hold.begun().release()
+    assert {crowded.ended(run)["state"] for run in runs} == {"succeeded"}
+
+
 def test_what_is_too_much_is_skipped_or_refused_and_in_the_ledger(crowded: Api, hold: Hold) -> None:
     runs, holds = [], []
     for flow in ("skipping", "rejecting"):
@@ -79,7 +92,10 @@ def test_the_newest_takes_the_place_of_the_one_that_runs(crowded: Api, hold: Hol
 
 
 def test_a_limit_is_changed_while_runs_wait_for_it(crowded: Api, hold: Hold) -> None:
-    runs = [crowded.submit("together", {"port": hold.port})["run_id"] for _ in range(3)]
+    receipts = [crowded.submit("together", {"port": hold.port}) for _ in range(3)]
+    words = "queued at position 2: the limit of group:shared, which other flows share, is reached"
+    assert (receipts[2]["reason"], receipts[2]["position"]) == (words, 2)
+    runs = [receipt["run_id"] for receipt in receipts]
     holds = [hold.begun()]
     limit = crowded.get("/v1/limits/group:shared")
     assert (limit["limit"], limit["held"], limit["queued"], limit["flows"]) == (1, 1, 2, ["together"])
@@ -97,11 +113,30 @@ def test_a_limit_is_changed_while_runs_wait_for_it(crowded: Api, hold: Hold) -> 
         assert crowded.ended(run_id)["state"] == "succeeded"
 
 
+def test_a_run_does_not_wait_for_its_parent_when_the_limit_is_lowered(crowded: Api, hold: Hold) -> None:
+    parent = crowded.submit("nested", {"port": hold.port})["run_id"]
+    held = hold.begun()
+    checked(crowded.http.patch("/v1/limits/nested", json={"limit": 1}), 200)
+    held.release("try again")
+    assert crowded.ended(parent)["state"] == "failed"
+    (child,) = [run for run in crowded.get("/v1/runs", flow="nested")["items"] if run["parent_id"] == parent]
+    run = crowded.get(f"/v1/runs/{child['id']}")
+    assert (run["state"], run["attempt"], run["error"]["type"]) == ("failed", 2, "would_deadlock")
+    assert "an ancestor of this run holds the slot" in run["error"]["message"]
+    reasons = [row["code"] for row in crowded.get("/v1/requests", flow="nested", outcome="rejected")["items"]]
+    assert reasons == ["would_deadlock"], "the parent's next attempt asks in vain"
+
+
 @pytest.mark.parametrize(
-    "body", [{"limit": 0}, {"limit": True}, {"limit": "2"}, {"limit": 2**31}, {"limits": 2}, [], 3]
-)
+    "body",
+    [
+        {"limit": 0}, {"limit": True}, {"limit": "2"}, {"limit": 2**31}, {"limits": 2}, [], 3,
+        {}, {"reason": "just a word"}, {"reset": False}, {"limit": 5, "reset": True}, {"limit": None, "reset": True},
+    ],
+)  # fmt: skip
 def test_a_limit_that_is_none_is_refused(crowded: Api, body: Any) -> None:
     problem_of(crowded.http.patch("/v1/limits/skipping", json=body), 422, "invalid_request")
+    assert crowded.get("/v1/limits/skipping")["override"] is None
 
 
 def test_the_clients_speak_of_limits(crowded_server: Server) -> None:

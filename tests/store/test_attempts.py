@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from pullcord.store.commands.attempts import RETRY_TEXT
 from pullcord.store.commands.claim import Claimed
 from pullcord.store.commands.journal import RecordSteps
-from pullcord.store.commands.lifecycle import RETRY_TEXT
 from pullcord.store.queries.failed import CHILD, RETRIED, SUCCEEDED, TEST, Failures, find_failed
 from pullcord.store.queries.origins import find_origin
 from pullcord.store.queries.runs import load_runs

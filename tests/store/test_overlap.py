@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic_core import from_json
 
 from pullcord.core.concurrency import Concurrency, Group, OnConflict
 from pullcord.core.errors import NotFoundError
 from pullcord.core.states import Outcome, RunState
 from pullcord.store.commands.admit import Admit
 from pullcord.store.commands.limits import ChangeLimit, ConfigureGroups
+from pullcord.store.commands.pauses import PauseFlow, ResumeFlow
 from pullcord.store.queries.limits import changed_limits, list_limits
 from pullcord.store.transaction import ignore
-from tests.store.harness import LANE, NOON, ROOM, SECOND, Server, admit, finished, spec
+from tests.store.harness import LANE, NOON, ROOM, SECOND, Server, admit, finished, spec, step
 
 
 def ruled(name: str, rule: Concurrency) -> Any:
@@ -242,6 +244,18 @@ def test_the_newest_takes_the_place_of_the_oldest(server: Server) -> None:
     assert [run.uuid for run in server.claim()] == [fourth.run_uuid, fifth.run_uuid]
 
 
+def test_a_run_that_cannot_start_takes_nobodys_place(server: Server) -> None:
+    with_policy(server, OnConflict.CANCEL_RUNNING)
+    first, caller = server.begin(asked(OnConflict.CANCEL_RUNNING), admit("free", limited=False))
+    server.write(PauseFlow("f", "owner", "a test", None, ignore))
+    (child,) = server.admit(called(caller, on_conflict=OnConflict.CANCEL_RUNNING))
+    assert (child.state, child.superseded) == (RunState.QUEUED, [])
+    server.write(ResumeFlow("f", "owner", ignore))
+    assert (server.run(first.id)["state"], server.claim()) == ("running", [])
+    (latest,) = server.admit(asked(OnConflict.CANCEL_RUNNING))
+    assert [uuid for uuid, _ in latest.superseded] == [child.run_uuid, first.uuid]
+
+
 def test_of_those_at_one_instant_the_last_runs(server: Server) -> None:
     with_policy(server, OnConflict.CANCEL_RUNNING)
     decisions = server.admit(*[asked(OnConflict.CANCEL_RUNNING) for _ in range(3)])
@@ -258,6 +272,48 @@ def test_an_event_that_fires_again_and_again_is_told_once(server: Server) -> Non
         assert decision.outcome == Outcome.SKIPPED
     (row,) = server.rows("SELECT count FROM requests WHERE outcome = 'skipped'")
     assert row["count"] == 5
+
+
+@pytest.mark.parametrize("state", ["queued", "scheduled", "in the group"])
+def test_an_event_is_told_once_whatever_is_in_its_way(server: Server, state: str) -> None:
+    rule = Concurrency(1, on_conflict="skip", group=Group("db", 1))
+    server.register(ruled("f", rule), ruled("g", Concurrency(1, group=Group("db", 1))))
+    if state == "in the group":
+        server.begin(admit("g", shared="group:db"))
+    else:
+        server.admit(asked(OnConflict.SKIP))
+    if state == "scheduled":
+        (run,) = server.claim()
+        server.finish(finished(run, "failed", retry_at=server.clock.now() + 60 * SECOND))
+    event = {"trigger_kind": "event", "trigger_name": "inbox", "invoker_kind": "trigger"}
+    for _ in range(3):
+        server.admit(asked(OnConflict.SKIP, shared="group:db", ledger=event))
+    (row,) = server.rows("SELECT count, reason FROM requests WHERE outcome = 'skipped'")
+    assert row["count"] == 3
+    assert (f"is {state})" in row["reason"]) == (state != "in the group")
+    if state == "in the group":
+        server.clock.advance(3600 * SECOND)
+        server.admit(asked(OnConflict.SKIP, shared="group:db", ledger=event))
+        assert len(server.rows("SELECT id FROM requests WHERE outcome = 'skipped'")) == 2, "once an hour"
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_one_run_is_buffered_while_other_flows_fill_the_group(server: Server, together: bool) -> None:
+    rule = Concurrency(1, on_conflict="buffer_one", group=Group("db", 1))
+    server.register(ruled("f", rule), ruled("g", Concurrency(1, group=Group("db", 1))))
+    (other,) = server.begin(admit("g", shared="group:db"))
+    commands = [asked(OnConflict.BUFFER_ONE, shared="group:db") for _ in range(2)]
+    first, second = server.admit(*commands) if together else [server.admit(one)[0] for one in commands]
+    assert (first.outcome, second.outcome) == (Outcome.ADMITTED, Outcome.SKIPPED)
+    words = "the limit of group:db, which other flows share, is reached: one waits already, and the flow skips others"
+    assert second.reason == words
+    server.finish(finished(other))
+    (run,) = server.claim()
+    assert run.uuid == first.run_uuid
+    outcomes = [decision.outcome for one in range(2) for decision in server.admit(asked(OnConflict.BUFFER_ONE))]
+    assert outcomes == [Outcome.ADMITTED, Outcome.SKIPPED]
+    server.finish(finished(run, "failed", retry_at=server.clock.now() + 60 * SECOND))
+    assert server.admit(asked(OnConflict.BUFFER_ONE))[0].outcome == Outcome.SKIPPED
 
 
 def test_a_dry_run_says_what_would_become_of_it(server: Server) -> None:
@@ -303,3 +359,117 @@ def test_a_flow_without_a_limit_is_given_one_under_its_runs(server: Server) -> N
 
 def test_a_limit_that_nobody_knows_cannot_be_changed(server: Server) -> None:
     assert isinstance(override(server, "nothing", 3), NotFoundError)
+
+
+# --- what would wait for ever ------------------------------------------------------------------------------------
+
+
+def called(parent: Any, flow: str = "f", **changes: Any) -> Admit:
+    """Ask for a run as a flow does."""
+    return admit(flow, parent_id=parent.id, ledger={"trigger_kind": "flow"}, **changes)
+
+
+def try_again(server: Server, *runs: Any) -> None:
+    """Have runs fail, and wait for their next attempt."""
+    at = server.clock.now() + SECOND
+    server.finish(*[finished(run, "failed", error='{"type":"ValueError"}', retry_at=at) for run in runs])
+
+
+def why(server: Server, number: int) -> tuple[str, str | None]:
+    run = server.run(number)
+    return run["state"], None if run["error"] is None else from_json(run["error"])["type"]
+
+
+def lower(server: Server, how: str, limit: int) -> None:
+    """Lower the limit of the flow, or of its group."""
+    group = Group("db", limit)
+    if how == "a person":
+        override(server, "f", limit)
+    elif how == "a deploy":
+        server.register(ruled("f", Concurrency(limit)), spec("g"), spec("free", None))
+    elif how == "a group":
+        override(server, "group:db", limit)
+    elif how == "settings":
+        server.write(ConfigureGroups({"db": limit}, ignore))
+    elif how == "a deployed group":
+        server.register(ruled("f", Concurrency(None, group=group)), spec("g"), spec("free", None))
+
+
+WAYS = ["a person", "a deploy", "a group", "settings", "a deployed group"]
+
+
+@pytest.mark.parametrize("how", WAYS)
+@pytest.mark.parametrize("state", ["queued", "scheduled"])
+def test_no_run_waits_for_the_slot_of_its_ancestor_when_a_limit_is_lowered(
+    server: Server, how: str, state: str
+) -> None:
+    rule = Concurrency(None, group=Group("db", 3)) if "group" in how or how == "settings" else Concurrency(3)
+    server.register(ruled("f", rule), spec("g"), spec("free", None))
+    shared = rule.shared
+    (parent,) = server.begin(admit(shared=shared))
+    (between,) = server.begin(called(parent, "free", limited=False))
+    (decision,) = server.admit(called(between, shared=shared))
+    (other,) = server.admit(admit(shared=shared))
+    if state == "scheduled":
+        (child,) = server.claim({LANE: 1})
+        server.record(step(child, state="retrying"))
+        try_again(server, child)
+    lower(server, how, 1)
+    if state == "scheduled":
+        assert server.run(decision.id)["state"] == "scheduled", "it does not wait for a slot yet"
+        server.clock.advance(2 * SECOND)
+        server.queue_due()
+        assert server.rows("SELECT state FROM steps") == [{"state": "failed"}]
+    assert why(server, decision.id) == ("failed", "would_deadlock")
+    assert [(uuid, ended.state) for uuid, ended in server.hints.failed] == [(decision.run_uuid, "failed")]
+    assert server.run(other.id)["state"] == "queued"
+    server.finish(finished(between), finished(parent))
+    assert [run.id for run in server.claim()] == [other.id]
+
+
+def test_none_of_several_families_waits_for_the_other_for_ever(server: Server) -> None:
+    server.register(spec("f", 4))
+    parents = server.begin(admit(), admit())
+    children = server.begin(*map(called, parents))
+    override(server, "f", 2)
+    try_again(server, *children)
+    server.clock.advance(2 * SECOND)
+    server.queue_due()
+    assert [why(server, child.id) for child in children] == [("failed", "would_deadlock")] * 2
+
+
+def test_a_child_waits_for_a_slot_that_somebody_else_gives_back(server: Server) -> None:
+    server.register(spec("f", 3))
+    (parent,) = server.begin(admit())
+    (child,) = server.begin(called(parent))
+    (other,) = server.begin(admit())
+    try_again(server, child)
+    override(server, "f", 2)
+    server.clock.advance(2 * SECOND)
+    server.queue_due()
+    assert server.claim() == []
+    assert server.run(child.id)["state"] == "queued"
+    server.finish(finished(other))
+    assert [run.id for run in server.claim()] == [child.id]
+
+
+def test_no_run_waits_for_those_that_nobody_executes_here(server: Server) -> None:
+    server.register(ruled("f", Concurrency(2, group=Group("db", 2))), ruled("g", Concurrency(2, group=Group("db", 2))))
+    (left,) = server.begin(admit(shared="group:db"))
+    server.restart()
+    assert len(server.transact(admit(shared="group:db", floor=left.id), room=ROOM, floor=left.id)[1]) == 1
+    (waits,) = server.admit(admit("g", shared="group:db", floor=left.id))
+    assert waits.outcome == Outcome.ADMITTED, "one slot is given back"
+    override(server, "group:db", 1)
+    (refused,) = server.admit(admit("g", shared="group:db", floor=left.id))
+    assert (refused.code, refused.state) == ("overlap_rejected", None)
+    assert refused.reason == (
+        f"run {left.uuid} of an earlier command has a slot of group:db, and `pullcord serve` finishes it"
+    )
+    override(server, "group:db", 9)
+    override(server, "f", 1)
+    (refused,) = server.admit(admit(shared="group:db", floor=left.id))
+    assert (refused.code, "a slot of f," in (refused.reason or "")) == ("overlap_rejected", True)
+    (newest,) = server.admit(asked(OnConflict.CANCEL_RUNNING, shared="group:db", floor=left.id))
+    assert (left.uuid, "cancelled") in [(uuid, ended.state) for uuid, ended in newest.superseded]
+    assert server.admit(admit(shared="group:db", floor=left.id))[0].outcome == Outcome.ADMITTED

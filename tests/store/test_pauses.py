@@ -10,6 +10,7 @@ import pytest
 from pullcord.core.errors import NotFoundError
 from pullcord.core.manifest import PAUSED, lane
 from pullcord.core.states import Outcome
+from pullcord.store.commands.attempts import RETRY_TEXT
 from pullcord.store.commands.deadlines import MeetDeadlines
 from pullcord.store.commands.pauses import PauseFlow, ResumeFlow
 from pullcord.store.commands.triggers import RegisterTriggers
@@ -78,6 +79,25 @@ def test_what_runs_goes_on_and_its_next_attempt_waits(server: Server) -> None:
     assert server.run(run.id)["state"] == "queued"
     assert server.claim() == []
     resume(server, "free")
+    assert [again.attempt for again in server.claim()] == [2]
+
+
+@pytest.mark.parametrize("limited", [True, False])
+def test_what_waits_for_its_next_attempt_says_so_before_and_after_a_pause(server: Server, limited: bool) -> None:
+    flow, words = ("f" if limited else "free"), RETRY_TEXT + ',"text":"waits 10 min before attempt 2 of 4"}'
+    (run,) = server.begin(admit(flow, limited=limited))
+    at = server.clock.now() + 60 * SECOND
+    server.finish(finished(run, "failed", error=ERROR, retry_at=at, why=words))
+    pause(server, flow)
+    assert server.run(run.id)["waiting_for"] == words
+    resume(server, flow)
+    assert server.run(run.id)["waiting_for"] == words
+    pause(server, flow)
+    server.clock.advance(60 * SECOND)
+    server.queue_due()
+    assert json.loads(server.run(run.id)["waiting_for"])["kind"] == "pause"
+    resume(server, flow)
+    assert server.run(run.id)["waiting_for"] is None
     assert [again.attempt for again in server.claim()] == [2]
 
 

@@ -18,6 +18,7 @@ from pullcord.store.commands.admit import Admit
 from pullcord.store.commands.artifacts import DropContents, StoreArtifacts
 from pullcord.store.commands.cancelling import CancelRun
 from pullcord.store.commands.claim import Claimed, claim
+from pullcord.store.commands.deadlocks import fail_deadlocked_of
 from pullcord.store.commands.journal import FinishRuns, RecordSteps
 from pullcord.store.commands.keys import REQUEST_ID, Identity
 from pullcord.store.commands.ledger import Note
@@ -280,6 +281,9 @@ def test_due_runs_are_found_by_their_time(recorder: Recorder, filled: Server, pa
     assert complaints(recorder, partial) == []
 
 
+UUID_OF_21 = "SELECT uuid FROM runs WHERE id = 21 AND state = 'failed'"
+
+
 def held(filled: Server) -> list[Claimed]:
     """Return some runs that are active."""
     rows = filled.rows("SELECT id, token, uuid FROM runs WHERE state = 'running' LIMIT 3")
@@ -294,6 +298,7 @@ def held(filled: Server) -> list[Claimed]:
     [
         "admit",
         "child",
+        "deadlock",
         "place",
         "dry run",
         "note",
@@ -322,6 +327,13 @@ def test_writes_begin_at_an_index(recorder: Recorder, filled: Server, partial: s
         filled.connection.execute("UPDATE runs SET slot = 'f' WHERE id = :id", {"id": runs[0].id})
         Admit.apply(tx, [admit(parent_id=runs[0].id)])
         assert not any("runs_state" in line for plan in recorder.plans().values() for line in plan)
+    elif kind == "deadlock":
+        filled.connection.execute("INSERT INTO slots (key, capacity) VALUES ('f', 1)")
+        filled.connection.execute("UPDATE runs SET slot = 'f' WHERE id = :id", {"id": runs[0].id})
+        filled.connection.execute("UPDATE runs SET slot = 'f', parent_id = :id WHERE id = 21", {"id": runs[0].id})
+        filled.connection.execute("UPDATE runs SET state = 'queued' WHERE id = 21")
+        fail_deadlocked_of(tx, [21])
+        assert [uuid for uuid, _ in tx.hints.failed] == [row["uuid"] for row in filled.rows(UUID_OF_21)]
     elif kind == "place":
         place(tx, runs[0].id, "f", "group:db", 0)
         explain_waiting(connection_of(recorder), [{"id": runs[0].uuid, "state": "queued", "waiting_for": None}])

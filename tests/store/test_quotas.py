@@ -8,12 +8,14 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pullcord.core.concurrency import Concurrency, Group
 from pullcord.core.quotas import LONGEST, Quotas, Rate
 from pullcord.core.states import Outcome
 from pullcord.store.commands.deadlines import AT_A_TIME, MeetDeadlines
 from pullcord.store.commands.triggers import RegisterTriggers
 from pullcord.store.transaction import ignore
 from tests.store.harness import DAY, SECOND, Server, admit, finished, spec
+from tests.store.test_overlap import ruled
 from tests.store.test_triggers import declared, fire
 
 TWO = Quotas(rate=Rate(2, "1m"))
@@ -224,6 +226,19 @@ def test_a_queue_may_take_none(server: Server) -> None:
     assert outcomes(server, admit("f", quotas=none)) == ["queue_full"]
     server.finish(finished(run))
     assert outcomes(server, admit("f", quotas=none)) == ["admitted"]
+
+
+def test_a_queue_for_a_group_that_other_flows_fill_takes_so_many_and_no_more(server: Server) -> None:
+    server.register(*(ruled(name, Concurrency(None, group=Group("db", 2))) for name in "fg"))
+    one, none = Quotas(max_queued=1), Quotas(max_queued=0)
+    other, also = server.begin(admit("g", shared="group:db"), admit("g", shared="group:db"))
+    assert outcomes(server, admit("f", shared="group:db", quotas=none)) == ["queue_full"]
+    asked = [admit("f", shared="group:db", quotas=one) for _ in range(3)]
+    assert outcomes(server, *asked) == ["admitted", "queue_full", "queue_full"]
+    server.finish(finished(other))
+    assert outcomes(server, *asked[1:]) == ["admitted", "queue_full"], "there is room for one, and one waits"
+    server.finish(finished(also))
+    assert len(server.claim()) == 2
 
 
 # --- expiry ----------------------------------------------------------------------------------------

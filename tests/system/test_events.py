@@ -747,3 +747,46 @@ async def test_an_event_of_several_flows_waits_for_all_of_them_and_says_so_of_ea
     await until(lambda: served.trigger("both")["cursor"])
     for flow in ("first", "second"):
         assert [inputs["n"] for _, _, inputs in await served.runs(flow)] == [1, 2]
+
+
+# --- limits (design rule 8) --------------------------------------------------------------------------
+
+LIMITED_LATER = """
+from typing import Annotated
+from pydantic import AfterValidator
+
+
+def slowly(value: int) -> int:
+    note("validates", value)
+    while not (HERE / "valid").exists():
+        time.sleep(0.01)
+    return value
+
+
+@pc.flow(concurrency=None)
+def quick(n: int) -> None: ...
+
+
+@pc.flow(concurrency=None)
+def slow(n: Annotated[int, AfterValidator(slowly)]) -> None: ...
+
+
+@pc.event(flow=[quick, slow], every="50ms")
+def burst(state: pc.Cursor):
+    if state.value:
+        return pc.Skip("all fired")
+    state.value = True
+    return [pc.Fire({"n": n}) for n in range(3)]
+"""
+
+
+async def test_what_an_event_has_prepared_is_counted_by_a_limit_that_came_meanwhile(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "AT_A_TIME", 1)
+    served: Served = await serve(LIMITED_LATER, names=("burst",))
+    await until(lambda: served.notes("validates"))
+    await served.app.limits.change("quick", 1, None, OWNER)
+    served.say("valid")
+    await until(lambda: served.runs("quick"))
+    assert set(await served.rows("SELECT flow, slot FROM runs")) == {("quick", "quick"), ("slow", None)}

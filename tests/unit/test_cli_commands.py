@@ -329,6 +329,49 @@ def test_a_second_command_joins_and_is_waited_for(alone: Place) -> None:
     assert first.returncode == 0
 
 
+ONE_AT_A_TIME = """
+import time
+from pathlib import Path
+import pullcord as pc
+
+@pc.flow
+def job() -> str:
+    while Path("hold").exists():
+        time.sleep(0.02)
+    return "done"
+
+@pc.flow(concurrency=None)
+def asks() -> str:
+    return job()
+"""
+
+
+def test_a_command_does_not_wait_for_what_a_killed_one_has_left(alone: Place) -> None:
+    (alone.folder / "flows.py").write_text(ONE_AT_A_TIME)
+    hold = alone.folder / "hold"
+    hold.touch()
+    process = alone.start("run", "job", "--idempotency-key", "k")
+    assert process.stderr is not None
+    while "running" not in process.stderr.readline():
+        pass
+    process.kill()
+    process.communicate(timeout=30)
+    hold.unlink()
+    words = "of an earlier command has a slot of job, and `pullcord serve` finishes it"
+    assert words in alone.run("run", "job", status=1).stderr
+    assert words in alone.run("run", "job", "--dry-run", status=1).stderr
+    assert words in alone.run("run", "asks", status=1).stderr
+    same = alone.run("run", "job", "--idempotency-key", "k", status=1).stderr
+    assert "of an earlier command that did not finish it; `pullcord serve` does" in same
+    with alone.start("serve", "--port", "0") as server:
+        assert server.stdout is not None and server.stdout.readline()
+        done = [alone.start("run", "job", "--wait", *more) for more in (("--idempotency-key", "k"), ())]
+        outputs = [one.communicate(timeout=30) for one in done]
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=30)
+    assert [(one.returncode, json.loads(out)) for one, (out, _) in zip(done, outputs, strict=True)] == [(0, "done")] * 2
+
+
 def test_nobody_answers_at_a_wrong_address(alone: Place) -> None:
     alone.environment["PULLCORD_URL"] = "http://127.0.0.1:9"
     assert "no server answers" in alone.call("run", "twice", status=5).stderr

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pullcord.clock import microseconds
 from pullcord.core.errors import UsageError
@@ -220,11 +220,26 @@ class ValidateRequest(Strict):
 
 
 class LimitChange(Strict):
-    """Another limit, null for none; `reset` for that of code and settings again."""
+    """Another limit, null for none; or `reset` for that of code and settings again."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": ["limit"], "properties": {"reset": {"const": False}}},
+                {"required": ["reset"], "properties": {"reset": {"const": True}}, "not": {"required": ["limit"]}},
+            ]
+        }
+    )
 
     limit: Annotated[int, Field(ge=1, lt=2**31 - 1)] | None = None
     reset: bool = False
     reason: Words | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if ("limit" in self.model_fields_set) == self.reset:
+            raise ValueError("must have either limit, which may be null for none, or reset: true")
+        return self
 
 
 class TriggerChange(Strict):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import typer
 
 from pullcord.cli.failing import FAILED, clean, complain, say, status_of
 from pullcord.cli.options import DataDir, Inputs, InputsFile, Json, Reason, Wait
-from pullcord.core.errors import NotFoundError
+from pullcord.core.errors import NotFoundError, PullcordError
+from pullcord.core.states import ENDED
 
 if TYPE_CHECKING:
     from pullcord.cli.session import Session
@@ -121,6 +123,11 @@ async def _with_session(wanted: Wanted, data_dir: Path | None, flows: list[str] 
     return FAILED
 
 
+def _made_at(run_id: str) -> datetime:
+    """Return when a run was made, which its id says (UUIDv7)."""
+    return datetime.fromtimestamp(int.from_bytes(UUID(run_id).bytes[:6]) / 1000, UTC)
+
+
 async def _gather(session: Session, wanted: Wanted) -> dict[str, Any]:
     """Return the inputs, asking for what is missing where there is a person to ask."""
     from pullcord.cli import asking
@@ -154,6 +161,15 @@ async def _see_through(session: Session, wanted: Wanted, receipt: Receipt) -> in
         return 0
     if receipt.replayed and not wanted.as_json:
         say(clean(receipt.reason))
+    if session.own and receipt.state not in ENDED and _made_at(receipt.run_id) < session.began:
+        if wanted.as_json:
+            emit(receipt.as_json())
+        complain(
+            PullcordError(
+                f"run {receipt.run_id} is of an earlier command that did not finish it; `pullcord serve` does"
+            )
+        )
+        return FAILED
     item = await watch(session, receipt.run_id, wanted.as_json)
     if item is None:
         return 130

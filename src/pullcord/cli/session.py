@@ -97,5 +97,6 @@ async def _serve_here(settings: Settings, data_dir: Path | None) -> AsyncIterato
     from pullcord.cli.logs import log_of_command
 
     log_of_command(settings)
+    began = datetime.now(UTC)
     async with LocalServer(replace(settings, workers=min(settings.workers, 2))), connect_async(data_dir) as client:
-        yield Session(client, True, datetime.now(UTC))
+        yield Session(client, True, began)

@@ -17,7 +17,7 @@ from pullcord.core.errors import DefinitionError
 from pullcord.core.trigger import NAME_RULE
 
 LONGEST_KEY: Final = 200
-"""Characters; of a longer key its digest is used."""
+"""Characters; of a longer key, and of one with a NUL in it, its digest is used."""
 
 _PATH: Final = re.compile(r"\.([^.\[\]]+)|\[([^\[\]]+)\]")
 
@@ -129,7 +129,8 @@ class Concurrency:
         if self.key is None:
             return flow if limited or self.counted else None
         value = _Values().vformat(self.key, (), from_json(inputs))
-        if len(value) > LONGEST_KEY:
+        # JSON may speak of NULs, a text in the database has none.
+        if len(value) > LONGEST_KEY or "\0" in value:
             value = sha256(value.encode()).hexdigest()
         return f"{flow}/{value}"
 

@@ -60,7 +60,7 @@ _S = RunState
 
 TRANSITIONS: Final[dict[RunState, frozenset[RunState]]] = {
     _S.SCHEDULED: frozenset({_S.QUEUED, _S.CANCELLED}),
-    _S.QUEUED: frozenset({_S.RUNNING, _S.CANCELLED}),
+    _S.QUEUED: frozenset({_S.RUNNING, _S.CANCELLED, _S.FAILED}),
     _S.RUNNING: frozenset({_S.WAITING, _S.SCHEDULED, _S.CANCELLING, _S.CANCELLED, _S.SUCCEEDED, _S.FAILED}),
     _S.WAITING: frozenset({_S.RUNNING, _S.SCHEDULED, _S.CANCELLING, _S.CANCELLED, _S.SUCCEEDED, _S.FAILED}),
     _S.CANCELLING: frozenset({_S.CANCELLED}),
@@ -70,7 +70,8 @@ TRANSITIONS: Final[dict[RunState, frozenset[RunState]]] = {
 }
 """From each state, the states a run may go to next.
 
-`running → scheduled` is a retry's back-off; `running → cancelled` directly is a run that has no worker at the moment.
+`queued → failed` is a run that would wait for ever, as its ancestors hold the slot. `running → scheduled` is a retry's
+back-off; `running → cancelled` directly is a run that has no worker at the moment.
 """
 
 ENDED: Final = frozenset(state for state, following in TRANSITIONS.items() if not following)

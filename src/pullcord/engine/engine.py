@@ -141,6 +141,7 @@ class Engine:
             )
         for fleet in self.fleets.values():
             fleet.start()
+        self.store.watch_failed(lambda failed: self._spawn_task(self.cancelled(failed, force=False)))
         self.store.serve(self.room, self._dispatch)
         self.due.wake_at(due)
         self.deadlines.look()

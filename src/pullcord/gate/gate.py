@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from uuid_utils import uuid7
 
 from pullcord.clock import Clock, rfc3339
 from pullcord.core.canonical import canonical_json, fingerprint, parse_json
+from pullcord.core.concurrency import group_key
 from pullcord.core.errors import (
     FieldError,
     HeldBackError,
@@ -172,6 +173,7 @@ class Gate:
 
         def answered(done: Callable[[Any], None]) -> FireTrigger:
             command.done = done
+            self._go_by_today(command.admits)
             return command
 
         hit("fire.before_write")
@@ -272,7 +274,20 @@ class Gate:
             quotas=spec.quotas,
             invoker_rate=self._invoker_rate,
             expires_in=request.expires_in,
+            floor=self._engine.room.floor,
         )
+
+    def _go_by_today(self, admits: Sequence[Admit]) -> None:
+        """Count runs that were prepared by the limits that hold now: they may have changed since (design rule 8)."""
+        catalog = self._engine.catalog
+        for flow in {admit.entry.flow for admit in admits}:
+            spec = catalog.get(flow or "")
+            if spec is None:
+                continue
+            rule, limited = spec.concurrency, spec.name in catalog.limited
+            for run in [admit.run for admit in admits if admit.entry.flow == flow]:
+                run.lane, run.quotas, run.on_conflict = spec.lane, spec.quotas, rule.on_conflict
+                run.slot, run.shared = rule.slot(spec.name, run.inputs, limited), rule.shared
 
     def _expect(self, run: NewRun, decision: Decision) -> None:
         """Have the times looked at that an admitted run brings along."""
@@ -465,10 +480,10 @@ def _repeated(request: TriggerRequest, refusal: Refusal) -> str:
 
 def _receipt(decision: Decision, request: TriggerRequest) -> Receipt:
     receipt = _receipt_of(decision, request.flow)
+    if decision.state == RunState.SCHEDULED and decision.reason is None and not receipt.replayed:
+        receipt.reason = f"scheduled for {rfc3339(request.not_before)}"
     if request.dry_run and decision.outcome is Outcome.ADMITTED:
         receipt.reason = f"dry run: it would be admitted ({receipt.reason})"
-    elif decision.state == RunState.SCHEDULED and decision.reason is None and not receipt.replayed:
-        receipt.reason = f"scheduled for {rfc3339(request.not_before)}"
     return receipt
 
 
@@ -477,8 +492,13 @@ def _receipt_of(decision: Decision, flow: str) -> Receipt:
         reason = f"asked before: this is the receipt of request {decision.request_uuid}"
     elif decision.reason is not None:
         reason = decision.reason
-    elif decision.position is not None:
-        reason = f"queued at position {decision.position}: the flow's concurrency limit is reached"
+    elif decision.reached is not None:
+        at = "beyond the first 1,000" if decision.position is None else f"at position {decision.position}"
+        shared = decision.reached.startswith(group_key(""))
+        limit = (
+            f"the limit of {decision.reached}, which other flows share," if shared else "the flow's concurrency limit"
+        )
+        reason = f"queued {at}: {limit} is reached"
     elif decision.state == RunState.QUEUED:
         reason = "queued until a worker is free"
     else:

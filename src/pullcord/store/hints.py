@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from pullcord.core.rulebook import Book
 
@@ -26,6 +27,7 @@ class Hints:
         suspends: whether any flow is suspended after failures in a row.
         expires: whether any run may expire before it starts.
         pauses_changed: whether this transaction paused a flow or let one go on.
+        failed: `(id, Ended)` of runs that this transaction has ended without a worker's word.
         counted: numbers of runs whose end this transaction has counted.
         book: who is told of what.
         noted: whether this transaction put something into the outbox.
@@ -46,6 +48,7 @@ class Hints:
     suspends: bool = False
     expires: bool = False
     pauses_changed: bool = False
+    failed: list[Any] = field(default_factory=list)
     counted: set[int] = field(default_factory=set)
     book: Book = field(default_factory=Book)
     noted: bool = False

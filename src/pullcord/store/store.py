@@ -146,6 +146,10 @@ class Store:
         """From now on call this on the event loop after a commit that paused a flow or let one go on."""
         self._writer.watch_pauses(changed)
 
+    def watch_failed(self, failed: Callable[[Any], None]) -> None:
+        """From now on call this on the event loop with `[(id, Ended)]` that a commit has ended by itself."""
+        self._writer.watch_failed(failed)
+
     def watch_outbox(self, noted: Callable[[Any], None]) -> None:
         """From now on call this on the event loop after a commit that put something into the outbox."""
         self._writer.watch_outbox(noted)

@@ -127,6 +127,7 @@ class Writer:
         self._doubtful: _Outcome | None = None
         self._endings: Callable[[Any], None] = ignore
         self._pauses: Callable[[Any], None] = ignore
+        self._failed: Callable[[Any], None] = ignore
         self._noted: Callable[[Any], None] = ignore
         self.commits = 0
         self.statistics = WriteStatistics()
@@ -163,6 +164,10 @@ class Writer:
     def watch_pauses(self, changed: Callable[[Any], None]) -> None:
         """From now on call this on the event loop after a commit that paused a flow or let one go on."""
         self._pauses = changed
+
+    def watch_failed(self, failed: Callable[[Any], None]) -> None:
+        """From now on call this on the event loop with the runs that a commit has ended without a worker's word."""
+        self._failed = failed
 
     def watch_outbox(self, noted: Callable[[Any], None]) -> None:
         """From now on call this on the event loop after a commit that put something into the outbox."""
@@ -291,6 +296,8 @@ class Writer:
                 answers.append((self._endings, None))
             if tx.hints.pauses_changed:
                 answers.append((self._pauses, None))
+            if tx.hints.failed:
+                answers.append((self._failed, tx.hints.failed))
             if tx.hints.noted:
                 answers.append((self._noted, None))
             hit("writer.before_commit")
@@ -383,4 +390,4 @@ def _settle(tx: Transaction, admitted: list[tuple[Admit, Decision]], claimed: li
             decision.state = RunState.RUNNING
         elif command.run.slot is not None:
             run = command.run
-            decision.position = place(tx, decision.id, command.run.slot, run.shared, run.priority)
+            decision.position, decision.reached = place(tx, decision.id, command.run.slot, run.shared, run.priority)

@@ -37,3 +37,10 @@ async def newest(port: int) -> str:
 @pc.flow(concurrency=pc.Concurrency(None, group=pc.Group("shared", 1)))
 async def together(port: int) -> str:
     return await word(port)
+
+
+@pc.flow(concurrency=2, retries=pc.Retry(limit=1, delay="100ms", jitter=False))
+async def nested(port: int, depth: int = 1) -> str:
+    if depth:
+        return await nested(port, depth - 1)
+    raise ValueError(await word(port))

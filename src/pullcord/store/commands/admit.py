@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -67,6 +67,7 @@ class NewRun:
         quotas: what its flow takes at most.
         invoker_rate: how many requests its invoker may make, of all flows together.
         expires_in: how long it may wait to start, microseconds.
+        floor: runs with this number or a lower one are executed by nobody here; 0 where all are.
     """
 
     uuid: str
@@ -89,6 +90,7 @@ class NewRun:
     quotas: Quotas | None = None
     invoker_rate: Rate | None = None
     expires_in: int | None = None
+    floor: int = 0
 
     @property
     def first_state(self) -> RunState:
@@ -108,6 +110,7 @@ class Decision:
         run_uuid: the run's id; the original's when replayed or in conflict.
         state: the run's state when the transaction ended.
         position: how many runs wait before it, plus one; None when it does not wait or more than 1000 do.
+        reached: the slot, or the group as `group:NAME`, whose limit it waits for; None when it waits for none.
         id: number of the run.
         superseded: runs that are cancelled for it, `(id, Ended)`.
         retry_at: when asking again makes sense, microseconds, where that is known of a refusal.
@@ -122,6 +125,7 @@ class Decision:
     code: str | None = None
     reason: str | None = None
     position: int | None = None
+    reached: str | None = None
     id: int = 0
     superseded: list[tuple[str, Ended]] = field(default_factory=list)
     retry_at: int | None = None
@@ -190,7 +194,7 @@ class _Decided:
             tx.execute(_INSERT_AUDIT, {"rows": dump(self.audit), "now": tx.now, "base": tx.next_id("audit")})
             for run in self.queued:
                 tx.hints.queued(run.lane, run.slot, run.priority)
-            _supersede(tx, list(zip(self.commands, self.decisions, strict=True)))
+            _supersede(tx, list(zip(self.commands, self.decisions, strict=True)), self.allowance.paused)
         self.allowance.write()
         return self.decisions
 
@@ -264,14 +268,17 @@ def _decide(tx: Transaction, commands: Sequence[Admit], instants: Sequence[Insta
             refusals[number] = refusal
             entry, decision = _refused(entry, refusal)
         elif command.dry_run:
-            decision = _foresee(tx, entry, allowance.start(entry, run))
+            run = allowance.start(entry, run)
+            decision = _foresee(tx, entry, run)
+            if run is not command.run:
+                decision.reason = _delayed(entry, run)
         else:
             run = allowance.start(entry, run)
             allowance.take(number, entry, run, instant)
             state = run.first_state
             decision = Decision(Outcome.ADMITTED, entry.uuid, run.uuid, state, id=number)
             if run is not command.run:
-                decision.reason = f"delayed by the rate of {entry.flow} until {rfc3339(run.not_before)}"
+                decision.reason = _delayed(entry, run)
                 entry = entry.become(Outcome.ADMITTED, reason=decision.reason)
             expires_at = expiry(run, tx.now)
             tx.hints.expires = tx.hints.expires or expires_at is not None
@@ -354,20 +361,20 @@ def _duplicate(entry: LedgerEntry, holder: tuple[int, str, str]) -> tuple[Ledger
 
 def _refused(entry: LedgerEntry, refusal: Refused) -> tuple[LedgerEntry, Decision]:
     """Return the ledger row and the decision for a request that finds all slots taken."""
-    # A machine that asks every second is told once, until what is in its way has ended.
+    # A machine that asks every second is told once, until what is in its way has ended; of a full group each hour.
     repeat_key = None
     if entry.trigger_kind == EVENT and refusal.final:
         repeat_key = f"over:{entry.trigger_name}:{entry.flow}:{refusal.code}:{fingerprint(entry.inputs or '')[:32]}"
-    elif entry.trigger_kind == EVENT and refusal.holder is not None:
-        repeat_key = f"overlap:{entry.trigger_name}:{entry.flow}:{refusal.holder}"
+    elif entry.trigger_kind == EVENT and refusal.mark is not None:
+        repeat_key = f"overlap:{entry.trigger_name}:{entry.flow}:{refusal.mark}"
     entry = entry.become(refusal.outcome, code=refusal.code, reason=refusal.reason, repeat_key=repeat_key)
     decision = Decision(refusal.outcome, entry.uuid, None, None, code=refusal.code, reason=refusal.reason)
     decision.retry_at, decision.final = refusal.retry_at, refusal.final
     return entry, decision
 
 
-def _supersede(tx: Transaction, decided: list[tuple[Admit, Decision]]) -> None:
-    """Cancel what new runs take the place of."""
+def _supersede(tx: Transaction, decided: list[tuple[Admit, Decision]], paused: Collection[str]) -> None:
+    """Cancel what new runs take the place of. A run that cannot start, as its flow is paused, takes no place."""
     made = [
         (command, decision)
         for command, decision in decided
@@ -375,6 +382,7 @@ def _supersede(tx: Transaction, decided: list[tuple[Admit, Decision]]) -> None:
         and command.run.on_conflict is OnConflict.CANCEL_RUNNING
         and decision.state == RunState.QUEUED
         and not command.dry_run
+        and command.entry.flow not in paused
     ]
     states = {decision.run_uuid: decision for _, decision in made}
     for command, decision in made:
@@ -395,11 +403,16 @@ def _late(entry: LedgerEntry, original: Original) -> tuple[LedgerEntry, Decision
     return row, Decision(Outcome.REJECTED, row.uuid, original.run_uuid, original.state, code=code, reason=reason)
 
 
+def _delayed(entry: LedgerEntry, run: NewRun) -> str:
+    return f"delayed by the rate of {entry.flow} until {rfc3339(run.not_before)}"
+
+
 def _foresee(tx: Transaction, entry: LedgerEntry, run: NewRun) -> Decision:
     """Say what would happen to a dry run."""
-    state, position = RunState.RUNNING, None
+    state, position, reached = RunState.RUNNING, None, None
     if run.not_before is not None:
         state = RunState.SCHEDULED
     elif run.slot is not None and full(tx, run.slot, run.shared):
-        state, position = RunState.QUEUED, place(tx, 2**62, run.slot, run.shared, run.priority)
-    return Decision(Outcome.ADMITTED, entry.uuid, None, state, position=position)
+        state = RunState.QUEUED
+        position, reached = place(tx, 2**62, run.slot, run.shared, run.priority)
+    return Decision(Outcome.ADMITTED, entry.uuid, None, state, position=position, reached=reached)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from pullcord.store.statement import dump, rows
 from pullcord.store.transaction import Transaction
+
+RETRY_TEXT: Final = '{"kind":"retry"'
+"""What `waiting_for` begins with while a run waits for its next attempt."""
 
 _KEEP = f"""
 INSERT INTO attempts (run_id, attempt, started_at, ended_at, error, next_at)

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Final
 from pullcord.core.errors import StoreError
 from pullcord.core.manifest import ISOLATED
 from pullcord.core.states import RunState
+from pullcord.store.commands.attempts import RETRY_TEXT
+from pullcord.store.commands.deadlocks import fail_deadlocked_of
 from pullcord.store.commands.endings import note_endings
 from pullcord.store.commands.interruptions import settle_steps
 from pullcord.store.commands.journal import IN_WORKER, Ended
@@ -21,9 +23,6 @@ from pullcord.store.transaction import Transaction
 
 MAX_LOSSES: Final = 3
 """After so many losses without a new record a run fails with `worker_lost` (design rule 6)."""
-
-RETRY_TEXT: Final = '{"kind":"retry"'
-"""What `waiting_for` begins with while a run waits for its next attempt."""
 
 _LOSE = f"""
 UPDATE runs SET
@@ -41,8 +40,8 @@ UPDATE runs SET state = CASE WHEN s.text IS NULL THEN 'running' ELSE 'waiting' E
 FROM {rows("run:int token:int text")} AS s
 WHERE runs.id = s.run AND runs.token = s.token AND {IN_WORKER} AND runs.state != 'cancelling' AND owner IS NOT NULL"""
 _DUE = """
-SELECT EACH[id, lane, slot, priority] FROM (
-    SELECT id, lane, slot, priority FROM runs INDEXED BY runs_due
+SELECT EACH[id, lane, slot, priority, parent_id] FROM (
+    SELECT id, lane, slot, priority, parent_id FROM runs INDEXED BY runs_due
     WHERE state = 'scheduled' AND not_before <= :at ORDER BY not_before LIMIT 1000) AS found"""
 _BACK = "UPDATE runs SET not_before = not_before - :back WHERE state = 'scheduled' AND attempt > 1"
 _NEXT_DUE = "SELECT min(not_before) FROM runs INDEXED BY runs_due WHERE state = 'scheduled'"
@@ -158,8 +157,9 @@ class QueueDue:
                 "WHERE id IN VALUES[ids:int]",
                 {"ids": dump([row[0] for row in due]), "now": tx.now},
             )
-            for _, lane, slot, priority in due:
+            for _, lane, slot, priority, _ in due:
                 tx.hints.queued(lane, slot, priority)
+            fail_deadlocked_of(tx, [run for run, _, _, _, parent in due if parent is not None])
             if tx.hints.paused:
                 set_aside(tx, list(pauses(tx).values()))
         following = tx.value(_NEXT_DUE, {})

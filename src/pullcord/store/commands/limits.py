@@ -11,6 +11,7 @@ from pydantic_core import from_json
 from pullcord.core.concurrency import NO_LIMIT, Concurrency, concurrency_of, group_key
 from pullcord.core.errors import NotFoundError, StoreError
 from pullcord.core.manifest import REMOVED, FlowSpec
+from pullcord.store.commands.deadlocks import fail_deadlocked
 from pullcord.store.commands.lifecycle import rebuild_hints
 from pullcord.store.statement import dump, rows
 from pullcord.store.transaction import Transaction
@@ -131,6 +132,7 @@ class ConfigureGroups:
                 {"rows": dump(sorted(limits.items()))},
             )
             declare_groups(tx, set(limits))
+            fail_deadlocked(tx)
             rebuild_hints(tx)
         return [None] * len(commands)
 
@@ -168,6 +170,7 @@ class ChangeLimit:
     def apply(cls, tx: Transaction, commands: Sequence[ChangeLimit]) -> list[Any]:
         """Change one after the other."""
         results = [_change(tx, command) for command in commands]
+        fail_deadlocked(tx)
         rebuild_hints(tx)
         return results
 

@@ -18,6 +18,9 @@ from pullcord.store.transaction import Transaction
 MOST_AHEAD: Final = 1000
 """Beyond this nobody is told a place in the queue: counting costs time."""
 
+HOUR: Final = 3_600_000_000
+"""Microseconds."""
+
 _CAPACITY = "SELECT capacity FROM slots WHERE key = :key"
 _HELD = f"SELECT count(*) FROM runs INDEXED BY runs_slot_held WHERE slot = :key AND {ACTIVE}"
 _HELD_IN_GROUP = f"SELECT count(*) FROM runs INDEXED BY runs_shared_held WHERE shared = :key AND {ACTIVE}"
@@ -52,6 +55,19 @@ SELECT EACH[id, uuid, state] FROM (SELECT id, uuid, state FROM runs
     WHERE slot = :key AND {ACTIVE} ORDER BY id LIMIT 1) AS found"""
 
 
+_LEFT_BEHIND = f"""
+SELECT EACH[id, uuid] FROM runs INDEXED BY runs_slot_held
+WHERE slot = :key AND {ACTIVE} AND owner IS NULL AND id <= :floor"""
+_LEFT_BEHIND_IN_GROUP = f"""
+SELECT EACH[id, uuid] FROM runs INDEXED BY runs_shared_held
+WHERE shared = :key AND {ACTIVE} AND owner IS NULL AND id <= :floor"""
+_FIRST_OF_THOSE_THAT_WAIT = """
+SELECT EACH[id, uuid, state] FROM (SELECT id, uuid, state FROM runs WHERE id IN (
+    SELECT min(id) FROM runs WHERE slot = :key AND state = 'queued'
+    UNION ALL SELECT min(id) FROM runs WHERE slot = :key AND state = 'scheduled' AND attempt > 1)
+    ORDER BY id LIMIT 1) AS found"""
+
+
 class Run(Protocol):
     """What has to be known of a run that is asked for."""
 
@@ -60,6 +76,7 @@ class Run(Protocol):
     on_conflict: OnConflict
     parent_id: int | None
     not_before: int | None
+    floor: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +87,7 @@ class Refused:
         outcome: `skipped` or `rejected`.
         code: for programs.
         reason: for people.
-        holder: number of a run that is in the way, where there is one.
+        mark: what is in the way: as long as it is the same, a machine that asks again is told nothing new.
         retry_at: when asking again makes sense, microseconds, where that is known.
         final: it would be refused whenever it is asked for again together with the same others.
     """
@@ -78,7 +95,7 @@ class Refused:
     outcome: Outcome
     code: str
     reason: str
-    holder: int | None = None
+    mark: str | None = None
     retry_at: int | None = None
     final: bool = False
 
@@ -120,24 +137,41 @@ class Overlap:
         """Say why a run cannot be made, or None when it can."""
         if run.parent_id is not None and self._would_deadlock(run, run.parent_id):
             return DEADLOCK
+        if run.floor:
+            left = self._left_behind(run)
+            if left is not None:
+                return left
         means = _MEANS.get(run.on_conflict)
         # What is asked for at a later time overlaps with nothing yet; it queues when its time has come.
         if means is None or run.slot is None or run.not_before is not None:
             return None
-        taken, capacity = self._unended(run.slot), self._capacity(run.slot)
-        room = capacity + (1 if run.on_conflict is OnConflict.BUFFER_ONE else 0)
-        if taken < room and not (
-            run.shared is not None and self._group_taken(run.shared) >= self._capacity(run.shared)
-        ):
-            return None
+        (held, waiting), capacity = self._unended(run.slot), self._capacity(run.slot)
+        taken, buffered = held + waiting, run.on_conflict is OnConflict.BUFFER_ONE
         outcome, code, rule = means
-        found = self._tx.array(_FIRST_IN_THE_WAY, {"key": run.slot})
-        holder = f" (run {found[0][1]} is {found[0][2]})" if found else ""
-        runs = f"1 run of {run.slot} has" if taken == 1 else f"{taken} runs of {run.slot} have"
-        reason = f"{runs} not ended{holder}, with a limit of {capacity}: {rule}"
-        if taken < room:
-            reason = f"the limit of {run.shared}, which other flows share, is reached: {rule}"
-        return Refused(outcome, code, reason, found[0][0] if found else None)
+        if taken >= capacity + buffered:
+            key = {"key": run.slot}
+            found = self._tx.array(_FIRST_IN_THE_WAY, key) or self._tx.array(_FIRST_OF_THOSE_THAT_WAIT, key)
+            holder = f" (run {found[0][1]} is {found[0][2]})" if found else ""
+            runs = f"1 run of {run.slot} has" if taken == 1 else f"{taken} runs of {run.slot} have"
+            reason = f"{runs} not ended{holder}, with a limit of {capacity}: {rule}"
+            return Refused(outcome, code, reason, str(found[0][0]) if found else None)
+        if run.shared is None or self._group_taken(run.shared) < self._capacity(run.shared):
+            return None
+        if buffered and not waiting:
+            return None
+        reason = f"the limit of {run.shared}, which other flows share, is reached: {rule}"
+        return Refused(outcome, code, reason, f"{run.shared}:{self._tx.now // HOUR}")
+
+    def _left_behind(self, run: Run) -> Refused | None:
+        """Refuse a run that would wait for ever for runs which nobody executes here."""
+        own = None if run.on_conflict is OnConflict.CANCEL_RUNNING else run.slot
+        for key, sql in ((own, _LEFT_BEHIND), (run.shared, _LEFT_BEHIND_IN_GROUP)):
+            found = [] if key is None else self._tx.array(sql, {"key": key, "floor": run.floor})
+            if found and len(found) >= self._capacity(key or ""):
+                holder = min(found)[1]
+                reason = f"run {holder} of an earlier command has a slot of {key}, and `pullcord serve` finishes it"
+                return Refused(Outcome.REJECTED, "overlap_rejected", reason, str(min(found)[0]))
+        return None
 
     def admitted(self, run: Run) -> None:
         """A run is made by this transaction; its row is not there yet."""
@@ -157,10 +191,11 @@ class Overlap:
                 return True
         return False
 
-    def _unended(self, slot: str) -> int:
-        """Count the runs of a slot that have begun or could begin, and have not ended."""
+    def _unended(self, slot: str) -> tuple[int, int]:
+        """Count the runs of a slot that have begun, and those that could begin, and have not ended."""
         most = {"key": slot, "most": self._capacity(slot) + 1}
-        return self._before[slot] + sum(int(self._tx.value(sql, most)) for sql in (_HELD, _QUEUED, _RETRYING))
+        held, queued, retrying = (int(self._tx.value(sql, most)) for sql in (_HELD, _QUEUED, _RETRYING))
+        return held, self._before[slot] + queued + retrying
 
     def _group_taken(self, group: str) -> int:
         most = {"key": group, "most": self._capacity(group) + 1}
@@ -175,10 +210,12 @@ def capacity_of(tx: Transaction, key: str) -> int:
     return int(tx.value(_CAPACITY, {"key": flow_of(key)}) or 0)
 
 
-def waiting_in(tx: Transaction, slot: str, most: int) -> tuple[int, int]:
-    """Return how many runs hold a slot, and how many are queued for it, counted up to `most`."""
-    queued = tx.value(_QUEUED, {"key": slot, "most": most})
-    return int(tx.value(_HELD, {"key": slot})), int(queued)
+def waiting_in(tx: Transaction, slot: str, group: str | None, most: int) -> tuple[int, int]:
+    """Return how many more runs of a slot may start, and how many are queued for it, counted up to `most`."""
+    free = capacity_of(tx, slot) - int(tx.value(_HELD, {"key": slot}))
+    if group is not None:
+        free = min(free, capacity_of(tx, group) - int(tx.value(_HELD_IN_GROUP, {"key": group})))
+    return max(0, free), int(tx.value(_QUEUED, {"key": slot, "most": most}))
 
 
 def full(tx: Transaction, slot: str, group: str | None) -> bool:
@@ -188,16 +225,19 @@ def full(tx: Transaction, slot: str, group: str | None) -> bool:
     return group is not None and bool(tx.value(_HELD_IN_GROUP, {"key": group}) >= capacity_of(tx, group))
 
 
-def place(tx: Transaction, run_id: int, slot: str, group: str | None, priority: int) -> int | None:
-    """Return a queued run's place in its queue, from 1; None beyond 1000, and when only a worker is missing."""
+def place(tx: Transaction, run_id: int, slot: str, group: str | None, priority: int) -> tuple[int | None, str | None]:
+    """Return a queued run's place in its queue, from 1, None beyond 1000; and the slot or group that it waits for.
+
+    Both are None when only a worker is missing.
+    """
     where = {"id": run_id, "priority": priority}
     if tx.value(_HELD, {"key": slot}) >= capacity_of(tx, slot):
-        ahead = int(tx.value(_AHEAD, where | {"key": slot}))
+        key, ahead = slot, int(tx.value(_AHEAD, where | {"key": slot}))
     elif group is not None and tx.value(_HELD_IN_GROUP, {"key": group}) >= capacity_of(tx, group):
-        ahead = int(tx.value(_AHEAD_IN_GROUP, where | {"key": group}))
+        key, ahead = group, int(tx.value(_AHEAD_IN_GROUP, where | {"key": group}))
     else:
-        return None
-    return None if ahead > MOST_AHEAD else ahead + 1
+        return None, None
+    return None if ahead > MOST_AHEAD else ahead + 1, key
 
 
 def supersede(tx: Transaction, slot: str, uuid: str, invoker: str) -> list[tuple[str, Ended]]:

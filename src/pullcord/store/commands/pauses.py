@@ -15,6 +15,7 @@ from pydantic_core import from_json
 from pullcord.clock import rfc3339
 from pullcord.core.errors import NotFoundError, StoreError
 from pullcord.core.manifest import ISOLATED, PAUSED, FlowSpec, lane
+from pullcord.store.commands.attempts import RETRY_TEXT
 from pullcord.store.statement import dump
 from pullcord.store.transaction import Transaction
 
@@ -27,14 +28,16 @@ ON CONFLICT (flow) DO UPDATE SET at = excluded.at, until = excluded.until, invok
     reason = excluded.reason"""
 _AUDIT = """
 INSERT INTO audit (id, at, invoker, action, detail) VALUES (:id, :now, :invoker, :action, :detail)"""
+_RETRIES = f"state = 'scheduled' AND waiting_for LIKE '{RETRY_TEXT}%'"
 _PAUSES = "SELECT EACH[flow, at, until, invoker, reason] FROM pauses"
-_ASIDE = """
-UPDATE runs INDEXED BY runs_state SET waiting_for = :why,
+# What waits for its next attempt waits for that first, and says so also when the pause has ended.
+_ASIDE = f"""
+UPDATE runs INDEXED BY runs_state SET waiting_for = CASE WHEN {_RETRIES} THEN waiting_for ELSE :why END,
     lane = CASE WHEN slot IS NULL AND state = 'queued' THEN :lane ELSE lane END
 WHERE state IN ('scheduled', 'queued') AND flow = :flow AND lane NOT LIKE '%#removed'"""
-_BACK = """
-UPDATE runs INDEXED BY runs_state SET waiting_for = NULL, lane = CASE WHEN lane <> :paused THEN lane
-    WHEN losses > 0 THEN :isolated ELSE :lane END
+_BACK = f"""
+UPDATE runs INDEXED BY runs_state SET waiting_for = CASE WHEN {_RETRIES} THEN waiting_for END,
+    lane = CASE WHEN lane <> :paused THEN lane WHEN losses > 0 THEN :isolated ELSE :lane END
 WHERE state IN ('scheduled', 'queued') AND flow = :flow AND lane NOT LIKE '%#removed'"""
 _SLOTS = """
 SELECT EACH[lane, slot, priority] FROM (SELECT lane, slot, max(priority) AS priority FROM runs INDEXED BY runs_state

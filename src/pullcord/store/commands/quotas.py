@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pullcord.core.quotas import DELAY, INVOKER, Quotas, Rate
 from pullcord.core.states import Outcome
-from pullcord.store.commands.overlap import Refused, capacity_of, full, waiting_in
+from pullcord.store.commands.overlap import Refused, waiting_in
 from pullcord.store.commands.pauses import Pause, pauses, set_aside
 from pullcord.store.commands.rates import counted_uses, write_uses
 from pullcord.store.transaction import Transaction
@@ -155,12 +155,9 @@ class Allowance:
 
     def _waiting(self, run: NewRun, slot: str, most: int) -> int:
         """Return how many runs of a slot would wait before a new one; less than nothing where it would not wait."""
-        held, queued = waiting_in(self.tx, slot, most + ENOUGH)
+        free, queued = waiting_in(self.tx, slot, run.shared, most + ENOUGH)
         queued += self._queued[slot]
-        capacity = capacity_of(self.tx, slot)
-        if held + queued < capacity and (run.shared is None or not full(self.tx, slot, run.shared)):
-            return -1
-        return max(0, queued - max(0, capacity - held))
+        return -1 if queued < free else queued - free
 
 
 def _rejected(code: str, reason: str, retry_at: int | None = None) -> Refused:
