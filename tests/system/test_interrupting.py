@@ -333,6 +333,76 @@ def test_a_run_that_takes_too_long_is_partial(serve: Start, meeting: Meeting) ->
     sound(server)
 
 
+def test_a_run_that_has_failed_is_tried_again_when_its_other_branches_have_ended(
+    serve: Start, meeting: Meeting
+) -> None:
+    server = serve(CUT)
+    run = server.api.run("breaks-beside-a-task", {"port": meeting.port})
+    for attempt in (1, 2):
+        guests = meeting.guests(2)
+        guests["breaks"].go("no")
+        tidying = meeting.guest()
+        assert (tidying.text, tidying.attempt) == ("tidying", attempt)
+        now = server.api.look(run)
+        assert (now["state"], now["attempt"]) == ("running", attempt), "its code still lets go of something"
+        tidying.go()
+    ended = server.api.end(run)
+    assert (ended["state"], ended["error"]["message"]) == ("failed", "no")
+    assert ended["partial"] == {"steps": ["tidies"], "text": "step tidies was interrupted"}
+    meeting.nobody()
+    sound(server)
+
+
+def test_a_run_that_has_failed_lets_a_step_finish_first(serve: Start, meeting: Meeting) -> None:
+    server = serve(CUT)
+    run = server.api.run("breaks-beside-a-commit", {"port": meeting.port})
+    guests = meeting.guests(2)
+    guests["breaks"].go("no")
+    poll(lambda: ("breaks_async", "failed") in told(server.api.look(run)))
+    guests["commit"].go("done")
+    again = meeting.guest()
+    assert (again.text, again.attempt) == ("breaks", 2)
+    again.go("no")
+    ended = server.api.end(run)
+    assert (ended["state"], ended["partial"]) == ("failed", None)
+    assert [(step["name"], step["state"]) for step in ended["steps"] if step["name"] == "commit_async"] == [
+        ("commit_async", "succeeded")
+    ]
+    meeting.nobody()
+    sound(server)
+
+
+@pytest.mark.parametrize("flow", ["breaks-beside-a-thread", "breaks-before-its-thread"])
+def test_a_run_that_has_failed_waits_for_the_step_in_its_thread(flow: str, serve: Start, meeting: Meeting) -> None:
+    server = serve(CUT)
+    run = server.api.run(flow, {"port": meeting.port})
+    guests = meeting.guests(2)
+    poll(lambda: ("store", "running") in told(server.api.look(run)))
+    guests["breaks"].go("no")
+    if flow == "breaks-beside-a-thread":
+        poll(lambda: ("breaks_async", "failed") in told(server.api.look(run)))
+    assert ("store", "running") in told(server.api.look(run))
+    guests["store"].go("done")
+    again = meeting.guest()
+    assert (again.text, again.attempt) == ("breaks", 2)
+    again.go("no")
+    ended = server.api.end(run)
+    assert (ended["state"], ended["error"]["message"], ended["partial"]) == ("failed", "no", None)
+    assert ("store", "succeeded") in told(ended)
+    meeting.nobody()
+    sound(server)
+
+
+def test_an_async_run_that_takes_too_long_in_a_thread_has_its_process_replaced(serve: Start, meeting: Meeting) -> None:
+    server = serve(CUT, workers=1, **AT_ONCE)
+    run = server.api.run("stores-in-time-async", {"port": meeting.port})
+    pid = meeting.guest().pid
+    await_end([pid])
+    ended = server.api.end(run)
+    assert (ended["state"], ended["error"]["type"], ended["partial"]["steps"]) == ("failed", "run_timeout", ["store"])
+    sound(server)
+
+
 def test_a_run_that_loses_its_workers_is_partial(serve: Start, meeting: Meeting, log: Path) -> None:
     server = serve(CUT)
     run = server.api.run("stores", {"port": meeting.port, "log": str(log)})

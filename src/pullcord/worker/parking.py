@@ -54,7 +54,9 @@ def can_park(execution: Execution) -> bool:
     """
     entries = list(execution.waits.items())
     waits = [wait for _, wait in entries]
-    if not waits or execution.stop_requested or execution.stale or execution.parked or execution.leaving:
+    if not waits or execution.stop_requested or execution.concluding or execution.stale:
+        return False
+    if execution.parked or execution.leaving:
         return False
     if execution.acknowledged < execution.sent or execution.pausing:
         return False

@@ -100,6 +100,11 @@ async def tidies(port: int) -> str:
 
 
 @pc.step
+async def breaks_async(port: int) -> None:
+    raise ValueError(await meet_async(port, "breaks"))
+
+
+@pc.step
 async def blocks(port: int) -> str:
     return meet(port, "blocking")
 
@@ -197,6 +202,37 @@ async def leaves_a_task(port: int) -> None:
     task = asyncio.create_task(store_async(port, "task"))
     await meet_async(port, "flow")
     await task
+
+
+@pc.flow(concurrency=1, retries=pc.Retry(limit=1, delay=0.01, jitter=False))
+async def breaks_beside_a_task(port: int) -> None:
+    """Fail in one branch while another one is inside a step, which takes a while to clean up."""
+    await asyncio.gather(breaks_async(port), tidies(port))
+
+
+@pc.flow(concurrency=1, retries=pc.Retry(limit=1, delay=0.01, jitter=False))
+async def breaks_beside_a_commit(port: int) -> None:
+    """Fail in one branch while another one is inside a step that finishes first."""
+    await asyncio.gather(breaks_async(port), commit_async(port))
+
+
+@pc.flow(concurrency=1, retries=pc.Retry(limit=1, delay=0.01, jitter=False))
+async def breaks_beside_a_thread(port: int) -> None:
+    """Fail in one branch while a thread is inside a step."""
+    await asyncio.gather(breaks_async(port), asyncio.to_thread(store, port, "thread"))
+
+
+@pc.flow(concurrency=1, retries=pc.Retry(limit=1, delay=0.01, jitter=False))
+def breaks_before_its_thread(port: int) -> None:
+    """Fail while a thread is inside a step."""
+    threading.Thread(target=store, args=(port, "thread"), daemon=True).start()
+    raise ValueError(meet(port, "breaks"))
+
+
+@pc.flow(concurrency=None, timeout=0.3)
+async def stores_in_time_async(port: int) -> None:
+    """Take too long, in a thread."""
+    await asyncio.to_thread(store, port, "thread")
 
 
 @pc.flow(concurrency=None)
