@@ -148,6 +148,33 @@ def test_a_task_that_nobody_awaits_is_interrupted_too(serve: Start, meeting: Mee
     assert (ended["state"], ended["partial"]["steps"]) == ("cancelled", ["store_async"])
 
 
+def test_a_task_that_sleeps_is_interrupted_and_the_run_ends_after_it(serve: Start, meeting: Meeting, log: Path) -> None:
+    server = serve(CUT)
+    run = server.api.run("leaves-a-sleep", {"port": meeting.port, "log": str(log)})
+    server.api.state(run, "waiting")
+    server.api.cancel(run)
+    awake = meeting.guest()
+    assert server.api.look(run)["state"] == "cancelling"
+    awake.go()
+    assert server.api.end(run)["state"] == "cancelled"
+    assert [line["kind"] for line in lines_of(log)] == ["awake"]
+    sound(server)
+
+
+def test_a_sleep_that_ends_after_the_cancel_goes_no_further(serve: Start, meeting: Meeting, log: Path) -> None:
+    server = serve(CUT)
+    run = server.api.run("sleeps-while-it-tidies", {"port": meeting.port, "log": str(log)})
+    meeting.guest()
+    server.api.state(run, "waiting")
+    server.api.cancel(run)
+    tidying = meeting.guest()
+    poll(lambda: lines_of(log))
+    tidying.go()
+    assert server.api.end(run)["state"] == "cancelled"
+    assert [line["kind"] for line in lines_of(log)] == ["awake"]
+    sound(server)
+
+
 def test_a_step_that_the_flow_gives_up_itself_makes_no_run_partial(serve: Start, meeting: Meeting, log: Path) -> None:
     server = serve(CUT)
     run = server.api.run("gives-up-a-step", {"port": meeting.port, "log": str(log)})

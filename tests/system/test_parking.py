@@ -176,6 +176,22 @@ def test_a_run_goes_on_when_its_code_has_let_go_of_what_it_held(serve: Start, me
     is_sound(server)
 
 
+def test_a_run_goes_on_when_its_tasks_have_let_go_of_what_they_held(serve: Start, meeting: Meeting, log: Path) -> None:
+    server = serve(PEOPLE)
+    run = server.api.run("holds-in-a-task", {"port": meeting.port, "log": str(log)})
+    first = meeting.guest()
+    for question in server.api.get("/v1/questions", flow="holds-in-a-task").body["items"]:
+        assert answer(server, question, True)[0] == 200
+    server.api.result("too-late", {"length": 0.05, "default": True, "log": str(log.with_suffix(".other"))})
+    first.go()
+    meeting.guest().go()
+    ended = server.api.end(run)
+    assert (ended["result"], ended["takeovers"]) == ([True, True], 0)
+    assert [line["kind"] for line in lines_of(log)] == ["begins", "left", "begins", "left"]
+    assert "never retrieved" not in server.says
+    is_sound(server)
+
+
 def test_a_run_that_is_cancelled_while_it_lets_go_has_ended(serve: Start, meeting: Meeting, log: Path) -> None:
     server = serve(PEOPLE)
     run, question = ask(server, "holds", {"port": meeting.port, "log": str(log)})

@@ -268,9 +268,7 @@ class Execution:
 
             self._when_acknowledged(self.sent, wake)
             await future
-        if self.stale:
-            raise RunAbandoned
-        if self.over or self.must_stop():
+        if self.stale or self.over or self.must_stop():
             raise asyncio.CancelledError
         if self._must_move():
             self._stop_branch()
@@ -359,6 +357,7 @@ class Execution:
         self._end_asks()
         if self.task is not None:
             self.task.cancel()
+        self.unwinding.stop()
 
     def request_stop(self, force: bool) -> None:
         """Cancel: async code at once, sync code at its next boundary. Asking again changes nothing, unless by force."""
@@ -389,7 +388,7 @@ class Execution:
         return self.goes_on()
 
     def goes_on(self) -> bool:
-        """Say whether its code is inside a step, or is still to end after it was interrupted there."""
+        """Say whether its code is inside a step, or is still to end after it was interrupted."""
         return bool(self.unwinding) or self.busy()
 
     def report_steps(self) -> None:
@@ -428,7 +427,7 @@ class Execution:
             identity: what the wait is recorded under.
             until: when it is over, microseconds; None for a question.
         """
-        self.waits[identity] = Wait(until, this_branch(self.worker.loop))
+        self.waits[identity] = Wait(until, this_branch(self.worker.loop), shielded.get())
         try:
             yield
         finally:

@@ -258,6 +258,7 @@ class Worker:
         except BaseException as error:
             self._finish(execution, RunState.FAILED, None, execution.ended_by(error))
         finally:
+            execution.task = None
             self._part(execution)
 
     async def _limited(self, execution: Execution, flow: Flow[..., Any], arguments: dict[str, Any]) -> Any:
@@ -342,7 +343,9 @@ class Worker:
         hit("worker.after_finish")
 
     def conclude(self, execution: Execution) -> None:
-        """End a run whose flow function has ended before its steps did, if this was the last of them."""
+        """End a run whose flow function has ended before its steps and tasks did, if this was the last of them."""
+        if execution.stale and execution.task is None:
+            self._part(execution)
         if execution.ending is not None and not execution.goes_on():
             self._finish(execution, *execution.ending)
 
@@ -367,14 +370,16 @@ class Worker:
         execution.parting.append([[identity, wait.until] for identity, wait in list(execution.waits.items())])
         del self._executions[execution.run, execution.token]
         execution.abandon()
-        self.loop.call_later(UNWINDING, self._part, execution)
+        self.loop.call_later(UNWINDING, self._part, execution, True)
 
-    def _part(self, execution: Execution) -> None:
+    def _part(self, execution: Execution, late: bool = False) -> None:
         """Say that a run has left: it goes on in a worker when one of its waits is over.
 
         Not before its code has come to an end here, so that what it lets go of is free when it is executed again, and
         that no process is ended in the middle of that.
         """
+        if execution.unwinding and not late:
+            return
         try:
             waits = execution.parting.pop()
         except IndexError:  # it was said already

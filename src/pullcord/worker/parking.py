@@ -30,10 +30,12 @@ class Wait:
     Attributes:
         until: when it is over, microseconds; None for a question.
         branch: who waits.
+        shielded: whether this is inside a step that is let run to its end when its run is cancelled.
     """
 
     until: int | None
     branch: Branch | None
+    shielded: bool
 
 
 def this_branch(loop: asyncio.AbstractEventLoop) -> Branch | None:

@@ -1,6 +1,6 @@
-"""The end of what a flow leaves behind: its tasks that are still inside a step are interrupted, and it ends after them.
+"""The end of what a flow leaves behind: its tasks inside a step or a wait are interrupted, and it ends after them.
 
-So nothing of a run goes on beside its own next attempt, or beside the run that gets its slot.
+So no step of a run goes on beside its own next attempt, or beside the run that gets its slot.
 """
 
 from __future__ import annotations
@@ -32,18 +32,24 @@ class Unwinding:
         return bool(self._left)
 
     def stop(self) -> None:
-        """Interrupt the async steps that are in tasks of their own, those that finish first only by force.
+        """Interrupt the tasks that are inside an async step or wait; what finishes first only by force.
 
-        None is interrupted a second time while it cleans up, except by force.
+        What is of a run that goes on elsewhere is not let finish. None is interrupted a second time while it cleans up,
+        except by force. Tasks that await something else are left alone, for one may belong to what many runs share, a
+        connection for example; where it does not, it stops at its next boundary.
         """
         execution = self._execution
+        at_once = execution.forced or execution.stale
+        for wait in list(execution.waits.values()):
+            if isinstance(wait.branch, asyncio.Task) and (at_once or not wait.shielded):
+                self._interrupt(wait.branch)
         for call in execution.calls():
             task = call.task
             if task is None:
                 continue
             if task.done() or not task.get_loop().is_running():
                 call.stopped = True  # nothing executes it any more
-            elif execution.forced or not call.step.finishes:
+            elif at_once or not call.step.finishes:
                 self._interrupt(task)
 
     def _interrupt(self, task: Task) -> None:
@@ -61,7 +67,7 @@ class Unwinding:
                 loop.call_soon_threadsafe(self._cancel, task, first)
 
     def _cancel(self, task: Task, first: bool) -> None:
-        if first:
+        if first and task in self._left:
             task.add_done_callback(self._ended)
         task.cancel()
 

@@ -204,6 +204,39 @@ async def leaves_a_task(port: int) -> None:
     await task
 
 
+@pc.flow(concurrency=None)
+async def leaves_a_sleep(port: int, log: str) -> None:
+    """Have a task that sleeps for long, and let it go on when the flow is cancelled."""
+
+    async def later() -> None:
+        try:
+            await pc.sleep(600)
+        finally:
+            await meet_async(port, "awake")
+            note(log, "awake")
+
+    await asyncio.wait({asyncio.create_task(later())})
+
+
+@pc.flow(concurrency=None)
+async def sleeps_while_it_tidies(port: int, log: str) -> None:
+    """Have a task that sleeps until after the cancel, while the flow cleans up."""
+
+    async def later() -> None:
+        try:
+            await pc.sleep(2)
+            note(log, "went on")
+        finally:
+            note(log, "awake")
+
+    task = asyncio.create_task(later())
+    try:
+        await meet_async(port, "flow")
+    finally:
+        await meet_async(port, "tidying")
+        await asyncio.wait({task})
+
+
 @pc.flow(concurrency=1, retries=pc.Retry(limit=1, delay=0.01, jitter=False))
 async def breaks_beside_a_task(port: int) -> None:
     """Fail in one branch while another one is inside a step, which takes a while to clean up."""

@@ -113,6 +113,22 @@ async def asks_in_a_task(log: str) -> list[bool]:
 
 
 @pc.flow(concurrency=None)
+async def holds_in_a_task(port: int, log: str) -> list[bool]:
+    """Hold something in a task that nobody awaits yet, which takes a while to let go of it."""
+
+    async def holds() -> bool:
+        note(log, "begins")
+        try:
+            return bool(await pc.ask(bool, "Enough?"))
+        finally:
+            await meet_async(port, "lets go")
+            note(log, "left")
+
+    first, second = asyncio.create_task(pc.ask(bool, "First?")), asyncio.create_task(holds())
+    return [await first, await second]
+
+
+@pc.flow(concurrency=None)
 async def works_meanwhile(port: int, log: str) -> bool:
     """Ask in a task, and do something else until there is an answer."""
     note(log, "begins")
