@@ -231,6 +231,19 @@ def test_an_async_step_that_finishes_first_is_not_interrupted(
     sound(server)
 
 
+def test_what_is_inside_a_step_that_finishes_first_is_not_interrupted(serve: Start, meeting: Meeting) -> None:
+    server = serve(CUT)
+    run = server.api.run("commits-in-a-task", {"port": meeting.port})
+    guest = meeting.guest()
+    server.api.cancel(run)
+    guest.go("wait")
+    ended = server.api.end(run)
+    assert (ended["state"], ended["partial"]) == ("cancelled", None)
+    assert told(ended) == [("commit_around", "succeeded"), ("inner_async", "succeeded"), ("sleep", "succeeded")]
+    assert ended["steps"][0]["result"] == "wait"
+    sound(server)
+
+
 @pytest.mark.parametrize("flow", ["fails-last", "fails-last-async"])
 def test_a_step_that_finishes_first_is_not_tried_again(flow: str, serve: Start, meeting: Meeting) -> None:
     server = serve(CUT)

@@ -49,7 +49,7 @@ class Unwinding:
                 continue
             if task.done() or not task.get_loop().is_running():
                 call.stopped = True  # nothing executes it any more
-            elif at_once or not call.step.finishes:
+            elif at_once or not (call.shielded or call.step.finishes):
                 self._interrupt(task)
 
     def _interrupt(self, task: Task) -> None:

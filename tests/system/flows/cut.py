@@ -65,6 +65,19 @@ async def commit_async(port: int) -> str:
     return await hear_async(port, "commit")
 
 
+@pc.step
+async def inner_async(port: int) -> str:
+    return await hear_async(port, "inner")
+
+
+@pc.step(on_cancel="finish")
+async def commit_around(port: int) -> str:
+    """Call a step: it is not stopped either, nor is the wait after it."""
+    word = await inner_async(port)
+    await pc.sleep(1.2)
+    return word
+
+
 @pc.step(on_cancel="finish", retries=ONCE_MORE)
 def fails(port: int) -> None:
     raise ValueError(hear(port, "try"))
@@ -202,6 +215,12 @@ async def leaves_a_task(port: int) -> None:
     task = asyncio.create_task(store_async(port, "task"))
     await meet_async(port, "flow")
     await task
+
+
+@pc.flow(concurrency=None)
+async def commits_in_a_task(port: int) -> None:
+    """Have a task inside a step that finishes first, which is inside another step, and let it go on when cancelled."""
+    await asyncio.wait({asyncio.create_task(commit_around(port))})
 
 
 @pc.flow(concurrency=None)
