@@ -148,6 +148,33 @@ def test_a_task_that_nobody_awaits_is_interrupted_too(serve: Start, meeting: Mee
     assert (ended["state"], ended["partial"]["steps"]) == ("cancelled", ["store_async"])
 
 
+def test_a_task_that_sleeps_is_interrupted_and_the_run_ends_after_it(serve: Start, meeting: Meeting, log: Path) -> None:
+    server = serve(CUT)
+    run = server.api.run("leaves-a-sleep", {"port": meeting.port, "log": str(log)})
+    server.api.state(run, "waiting")
+    server.api.cancel(run)
+    awake = meeting.guest()
+    assert server.api.look(run)["state"] == "cancelling"
+    awake.go()
+    assert server.api.end(run)["state"] == "cancelled"
+    assert [line["kind"] for line in lines_of(log)] == ["awake"]
+    sound(server)
+
+
+def test_a_sleep_that_ends_after_the_cancel_goes_no_further(serve: Start, meeting: Meeting, log: Path) -> None:
+    server = serve(CUT)
+    run = server.api.run("sleeps-while-it-tidies", {"port": meeting.port, "log": str(log)})
+    meeting.guest()
+    server.api.state(run, "waiting")
+    server.api.cancel(run)
+    tidying = meeting.guest()
+    poll(lambda: lines_of(log))
+    tidying.go()
+    assert server.api.end(run)["state"] == "cancelled"
+    assert [line["kind"] for line in lines_of(log)] == ["awake"]
+    sound(server)
+
+
 def test_a_step_that_the_flow_gives_up_itself_makes_no_run_partial(serve: Start, meeting: Meeting, log: Path) -> None:
     server = serve(CUT)
     run = server.api.run("gives-up-a-step", {"port": meeting.port, "log": str(log)})
@@ -201,6 +228,19 @@ def test_an_async_step_that_finishes_first_is_not_interrupted(
     }  # fmt: skip
     assert (ended["partial"] or {"steps": []})["steps"] == (["store_async"] if "store" in guests else [])
     assert lines_of(log) == []
+    sound(server)
+
+
+def test_what_is_inside_a_step_that_finishes_first_is_not_interrupted(serve: Start, meeting: Meeting) -> None:
+    server = serve(CUT)
+    run = server.api.run("commits-in-a-task", {"port": meeting.port})
+    guest = meeting.guest()
+    server.api.cancel(run)
+    guest.go("wait")
+    ended = server.api.end(run)
+    assert (ended["state"], ended["partial"]) == ("cancelled", None)
+    assert told(ended) == [("commit_around", "succeeded"), ("inner_async", "succeeded"), ("sleep", "succeeded")]
+    assert ended["steps"][0]["result"] == "wait"
     sound(server)
 
 
@@ -330,6 +370,76 @@ def test_a_run_that_takes_too_long_is_partial(serve: Start, meeting: Meeting) ->
     meeting.guest()
     ended = server.api.end(run)
     assert (ended["state"], ended["error"]["type"], ended["partial"]) == ("failed", "run_timeout", STORE)
+    sound(server)
+
+
+def test_a_run_that_has_failed_is_tried_again_when_its_other_branches_have_ended(
+    serve: Start, meeting: Meeting
+) -> None:
+    server = serve(CUT)
+    run = server.api.run("breaks-beside-a-task", {"port": meeting.port})
+    for attempt in (1, 2):
+        guests = meeting.guests(2)
+        guests["breaks"].go("no")
+        tidying = meeting.guest()
+        assert (tidying.text, tidying.attempt) == ("tidying", attempt)
+        now = server.api.look(run)
+        assert (now["state"], now["attempt"]) == ("running", attempt), "its code still lets go of something"
+        tidying.go()
+    ended = server.api.end(run)
+    assert (ended["state"], ended["error"]["message"]) == ("failed", "no")
+    assert ended["partial"] == {"steps": ["tidies"], "text": "step tidies was interrupted"}
+    meeting.nobody()
+    sound(server)
+
+
+def test_a_run_that_has_failed_lets_a_step_finish_first(serve: Start, meeting: Meeting) -> None:
+    server = serve(CUT)
+    run = server.api.run("breaks-beside-a-commit", {"port": meeting.port})
+    guests = meeting.guests(2)
+    guests["breaks"].go("no")
+    poll(lambda: ("breaks_async", "failed") in told(server.api.look(run)))
+    guests["commit"].go("done")
+    again = meeting.guest()
+    assert (again.text, again.attempt) == ("breaks", 2)
+    again.go("no")
+    ended = server.api.end(run)
+    assert (ended["state"], ended["partial"]) == ("failed", None)
+    assert [(step["name"], step["state"]) for step in ended["steps"] if step["name"] == "commit_async"] == [
+        ("commit_async", "succeeded")
+    ]
+    meeting.nobody()
+    sound(server)
+
+
+@pytest.mark.parametrize("flow", ["breaks-beside-a-thread", "breaks-before-its-thread"])
+def test_a_run_that_has_failed_waits_for_the_step_in_its_thread(flow: str, serve: Start, meeting: Meeting) -> None:
+    server = serve(CUT)
+    run = server.api.run(flow, {"port": meeting.port})
+    guests = meeting.guests(2)
+    poll(lambda: ("store", "running") in told(server.api.look(run)))
+    guests["breaks"].go("no")
+    if flow == "breaks-beside-a-thread":
+        poll(lambda: ("breaks_async", "failed") in told(server.api.look(run)))
+    assert ("store", "running") in told(server.api.look(run))
+    guests["store"].go("done")
+    again = meeting.guest()
+    assert (again.text, again.attempt) == ("breaks", 2)
+    again.go("no")
+    ended = server.api.end(run)
+    assert (ended["state"], ended["error"]["message"], ended["partial"]) == ("failed", "no", None)
+    assert ("store", "succeeded") in told(ended)
+    meeting.nobody()
+    sound(server)
+
+
+def test_an_async_run_that_takes_too_long_in_a_thread_has_its_process_replaced(serve: Start, meeting: Meeting) -> None:
+    server = serve(CUT, workers=1, **AT_ONCE)
+    run = server.api.run("stores-in-time-async", {"port": meeting.port})
+    pid = meeting.guest().pid
+    await_end([pid])
+    ended = server.api.end(run)
+    assert (ended["state"], ended["error"]["type"], ended["partial"]["steps"]) == ("failed", "run_timeout", ["store"])
     sound(server)
 
 

@@ -119,6 +119,35 @@ def test_a_run_parks_only_when_no_branch_works(serve: Start, meeting: Meeting) -
     is_sound(server)
 
 
+@pytest.mark.parametrize(("flow", "count"), [("asks-two", 2), ("asks-in-a-task", 1)])
+def test_a_flow_that_waits_for_its_tasks_alone_leaves(flow: str, count: int, serve: Start, log: Path) -> None:
+    server = serve(PEOPLE)
+    run = server.api.run(flow, {"log": str(log)})
+    left(log)
+    server.kill_workers()
+    for question in server.api.get("/v1/questions", flow=flow).body["items"]:
+        assert answer(server, question, True)[0] == 200
+    ended = server.api.end(run)
+    assert (ended["result"], ended["takeovers"]) == ([True] * count, 0)
+    is_sound(server)
+
+
+def test_a_flow_that_does_something_while_a_task_of_it_asks_stays(serve: Start, meeting: Meeting, log: Path) -> None:
+    server = serve(PEOPLE, workers=1)
+    run, question = ask(server, "works-meanwhile", {"port": meeting.port, "log": str(log)})
+    guest = meeting.guest()
+    other = log.with_suffix(".other")
+    ask(server, "release", {"log": str(other)})
+    left(other)  # so the worker has looked at both
+    guest.go()
+    poll(lambda: lines_of(log)[-1]["kind"] == "worked")
+    left_behind = lines_of(log)
+    assert answer(server, question, True)[0] == 200
+    assert server.api.end(run)["result"] is True
+    assert [line["kind"] for line in left_behind] == ["begins", "worked"]
+    meeting.nobody()
+
+
 def test_a_process_of_its_own_ends_while_its_run_waits(serve: Start, log: Path) -> None:
     server = serve(PEOPLE)
     workers = set(server.workers_alive())
@@ -144,6 +173,22 @@ def test_a_run_goes_on_when_its_code_has_let_go_of_what_it_held(serve: Start, me
     ended = server.api.end(run)
     assert (ended["result"], ended["takeovers"]) == (True, 0)
     assert [line["kind"] for line in lines_of(log)] == ["begins", "left", "begins", "left"]
+    is_sound(server)
+
+
+def test_a_run_goes_on_when_its_tasks_have_let_go_of_what_they_held(serve: Start, meeting: Meeting, log: Path) -> None:
+    server = serve(PEOPLE)
+    run = server.api.run("holds-in-a-task", {"port": meeting.port, "log": str(log)})
+    first = meeting.guest()
+    for question in server.api.get("/v1/questions", flow="holds-in-a-task").body["items"]:
+        assert answer(server, question, True)[0] == 200
+    server.api.result("too-late", {"length": 0.05, "default": True, "log": str(log.with_suffix(".other"))})
+    first.go()
+    meeting.guest().go()
+    ended = server.api.end(run)
+    assert (ended["result"], ended["takeovers"]) == ([True, True], 0)
+    assert [line["kind"] for line in lines_of(log)] == ["begins", "left", "begins", "left"]
+    assert "never retrieved" not in server.says
     is_sound(server)
 
 

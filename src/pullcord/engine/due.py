@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from pullcord.clock import Clock
+from pullcord.core.errors import PullcordError
 from pullcord.failpoints import hit
 from pullcord.store.commands.lifecycle import QueueDue
 from pullcord.store.commands.waits import WakeDue
@@ -98,10 +99,18 @@ class DueRuns:
         back = self._ahead - ahead
         self._ahead = ahead
         now = self._clock.now()
+        # What is registered from here on may not be on disk yet when the store looks: its result must not hide that.
+        self.wake_at(None)
         hit("retry.before_queue")
-        result = await self._store.write(lambda done: self._command(now, back if back > STEP else 0, done))
+        try:
+            result = await self._store.write(lambda done: self._command(now, back if back > STEP else 0, done))
+        except PullcordError:  # the writer has told it
+            self.not_after(now + round(LOOK * 1_000_000))
+            return
         hit("retry.after_queue")
-        self.wake_at(self._take(result))
+        following = self._take(result)
+        if following is not None:
+            self.not_after(following)
 
     def _ahead_now(self) -> int:
         return self._clock.now() - time.monotonic_ns() // 1000

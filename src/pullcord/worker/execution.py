@@ -24,7 +24,7 @@ from pullcord.core.errors import CodeChangedError
 from pullcord.core.flow import Flow
 from pullcord.core.identity import argument_bytes, identity
 from pullcord.core.retry import NO_RETRY
-from pullcord.core.states import UNFINISHED, StepState
+from pullcord.core.states import UNFINISHED, RunState, StepState
 from pullcord.core.step import Step
 from pullcord.failpoints import hit
 from pullcord.wire import messages as kinds
@@ -35,6 +35,7 @@ from pullcord.worker.failures import clean, describe_end
 from pullcord.worker.moment import enclosing, now, shielded
 from pullcord.worker.parking import Wait, this_branch
 from pullcord.worker.stepping import call_step, call_step_async
+from pullcord.worker.unwinding import Unwinding
 from pullcord.worker.waiting import sleep, sleep_async
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ class Execution:
         live: calls of steps whose try has not ended.
         stop_requested: whether it is cancelled.
         forced: whether it is cancelled by force, so that nothing is waited for.
-        concluding: its flow has stopped, and steps of it in other threads or tasks have not.
+        concluding: its flow function has ended, and what it left behind, in other threads or tasks, has to stop.
+        ending: what it ends with then, `(state, result, error)`.
         over: its end is reported; what its code still does counts no more.
     """
 
@@ -92,6 +94,9 @@ class Execution:
         self.live: dict[int, StepCall] = {}
         self.stop_requested = self.forced = False
         self.concluding = self.over = False
+        self.ending: tuple[RunState, str | None, dict[str, Any] | None] | None = None
+        self.unwinding = Unwinding(self)
+        self.began = time.monotonic()
         self.stale = False
         self.parked = False
         self.leaving = False
@@ -263,21 +268,22 @@ class Execution:
 
             self._when_acknowledged(self.sent, wake)
             await future
-        if self.stale:
-            raise RunAbandoned
-        if self.over or self.must_stop():
+        if self.stale or self.over or self.must_stop():
             raise asyncio.CancelledError
         if self._must_move():
             self._stop_branch()
             await asyncio.Future()
 
     def must_stop(self) -> bool:
-        """Say whether the calling code must not go on: the run is cancelled, and no step around it finishes first."""
-        return self.stop_requested and (self.forced or not shielded.get())
+        """Say whether the calling code must not go on: the run is cancelled or its flow function has ended.
+
+        A step that finishes first goes on all the same, except by force.
+        """
+        return (self.stop_requested or self.concluding) and (self.forced or not shielded.get())
 
     def _must_move(self) -> bool:
-        # A cancelled run goes on nowhere else, so a step that finishes first does so here.
-        return (self.worker.draining or self.parked) and not self.stop_requested
+        # Such a run goes on nowhere else, so a step that finishes first does so here.
+        return (self.worker.draining or self.parked) and not (self.stop_requested or self.concluding)
 
     def park(self) -> None:
         """Give the run up and never return: the process is about to be replaced."""
@@ -305,6 +311,10 @@ class Execution:
     def busy(self) -> bool:
         """Say whether code of it is inside a step, and not at a boundary for good."""
         return not all(call.stopped for call in self.calls())
+
+    def stuck(self) -> bool:
+        """Say whether code of it is inside a sync step, which only the end of this process can stop."""
+        return any(not call.step.is_async for call in self.calls())
 
     def _await_acknowledgement(self) -> None:
         target = self.sent
@@ -347,6 +357,7 @@ class Execution:
         self._end_asks()
         if self.task is not None:
             self.task.cancel()
+        self.unwinding.stop()
 
     def request_stop(self, force: bool) -> None:
         """Cancel: async code at once, sync code at its next boundary. Asking again changes nothing, unless by force."""
@@ -363,13 +374,22 @@ class Execution:
         if self.task is not None:
             self.task.cancel()
         if self.forced or self.concluding:
-            self.stop_tasks()
+            self.unwinding.stop()
 
-    def stop_tasks(self) -> None:
-        """Interrupt the async steps that are in tasks of their own, those that finish first only by force."""
-        for call in self.calls():
-            if call.task is not None and (self.forced or not call.step.finishes):
-                call.task.cancel()
+    def conclude(self) -> bool:
+        """Stop what the flow function has left behind, as a cancel does; say whether something of it goes on still."""
+        with self._lock:
+            self.concluding = True
+            if self._stopped is not None:
+                self._stopped.set()
+        self.worker.wake_calls(self)
+        self._end_asks()
+        self.unwinding.stop()
+        return self.goes_on()
+
+    def goes_on(self) -> bool:
+        """Say whether its code is inside a step, or is still to end after it was interrupted."""
+        return bool(self.unwinding) or self.busy()
 
     def report_steps(self) -> None:
         """Tell the server now about the steps that are in progress, however short they have been."""
@@ -395,7 +415,7 @@ class Execution:
         with self._lock:
             if self._stopped is None:
                 self._stopped = threading.Event()
-            if self.stop_requested or self.stale:
+            if self.stop_requested or self.stale or self.concluding:
                 self._stopped.set()
         self._stopped.wait(length)
 
@@ -407,7 +427,7 @@ class Execution:
             identity: what the wait is recorded under.
             until: when it is over, microseconds; None for a question.
         """
-        self.waits[identity] = Wait(until, this_branch(self.worker.loop))
+        self.waits[identity] = Wait(until, this_branch(self.worker.loop), shielded.get())
         try:
             yield
         finally:

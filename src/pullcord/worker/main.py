@@ -137,8 +137,7 @@ class Worker:
     def _stop(self, execution: Execution, force: bool) -> None:
         hit("worker.before_stop")
         execution.request_stop(force)
-        stuck = any(not call.step.is_async for call in execution.calls())
-        self.channel.send([kinds.STOPPING, execution.run, execution.token, stuck])
+        self.channel.send([kinds.STOPPING, execution.run, execution.token, execution.stuck()])
         hit("worker.after_stop")
 
     def wake_calls(self, execution: Execution) -> None:
@@ -259,6 +258,7 @@ class Worker:
         except BaseException as error:
             self._finish(execution, RunState.FAILED, None, execution.ended_by(error))
         finally:
+            execution.task = None
             self._part(execution)
 
     async def _limited(self, execution: Execution, flow: Flow[..., Any], arguments: dict[str, Any]) -> Any:
@@ -290,18 +290,24 @@ class Worker:
             if not execution.parked:
                 self._finish(execution, RunState.FAILED, None, execution.ended_by(error))
         finally:
-            if timer is not None:
+            if timer is not None and (execution.over or not execution.concluding):
                 timer()
             self._part(execution)
 
     def _time_out(self, execution: Execution) -> None:
-        """A sync run took too long: it has failed, and this process must be replaced to stop its thread."""
+        """A sync run took too long: it has failed, and this process must be replaced to stop its thread.
+
+        So it is for an async one that has ended but for a sync step in a thread.
+        """
+        if execution.is_async and not execution.stuck():
+            return
         if self._executions.pop((execution.run, execution.token), None) is not None:
             # It has ended only when its thread is gone: until then it keeps its slot (design rule 8).
             execution.report_steps()
             execution.parked = True
             self._flush_run(execution)
-            failure = to_json(execution.ended_by(_too_long(execution))).decode()
+            error = None if execution.ending is None else execution.ending[2]
+            failure = to_json(error or execution.ended_by(_too_long(execution))).decode()
             self.doom(f"a run of {execution.flow_name} is still running after its timeout", execution, failure)
 
     def _succeed(self, execution: Execution, flow: Flow[..., Any], value: Any) -> None:
@@ -316,10 +322,13 @@ class Worker:
     def _finish(self, execution: Execution, state: RunState, result: str | None, error: dict[str, Any] | None) -> None:
         if execution.stop_requested:
             state, result, error = RunState.CANCELLED, None, None
-            execution.concluding = True
-            if execution.busy():
-                execution.stop_tasks()
-                return  # the last step to end concludes it
+        if execution.live or execution.tasks or execution.jobs:
+            execution.ending = (state, result, error)
+            if execution.conclude() and not execution.parked:
+                if execution.is_async and execution.timeout is not None:
+                    rest = execution.began + execution.timeout - time.monotonic()
+                    self.loop.call_later(max(0.0, rest), self._time_out, execution)
+                return  # the last to end concludes it
         if self._executions.pop((execution.run, execution.token), None) is None or execution.parked:
             return
         if execution.live:
@@ -334,9 +343,11 @@ class Worker:
         hit("worker.after_finish")
 
     def conclude(self, execution: Execution) -> None:
-        """End a cancelled run whose flow has stopped before its steps did, if this was the last of them."""
-        if not execution.busy():
-            self._finish(execution, RunState.CANCELLED, None, None)
+        """End a run whose flow function has ended before its steps and tasks did, if this was the last of them."""
+        if execution.stale and execution.task is None:
+            self._part(execution)
+        if execution.ending is not None and not execution.goes_on():
+            self._finish(execution, *execution.ending)
 
     def _undeliverable(self, message: Message, error: Exception) -> None:
         """A message cannot be written: the run it is about has failed, unless it was only a log line or progress."""
@@ -359,14 +370,16 @@ class Worker:
         execution.parting.append([[identity, wait.until] for identity, wait in list(execution.waits.items())])
         del self._executions[execution.run, execution.token]
         execution.abandon()
-        self.loop.call_later(UNWINDING, self._part, execution)
+        self.loop.call_later(UNWINDING, self._part, execution, True)
 
-    def _part(self, execution: Execution) -> None:
+    def _part(self, execution: Execution, late: bool = False) -> None:
         """Say that a run has left: it goes on in a worker when one of its waits is over.
 
         Not before its code has come to an end here, so that what it lets go of is free when it is executed again, and
         that no process is ended in the middle of that.
         """
+        if execution.unwinding and not late:
+            return
         try:
             waits = execution.parting.pop()
         except IndexError:  # it was said already

@@ -30,10 +30,12 @@ class Wait:
     Attributes:
         until: when it is over, microseconds; None for a question.
         branch: who waits.
+        shielded: whether this is inside a step that is let run to its end when its run is cancelled.
     """
 
     until: int | None
     branch: Branch | None
+    shielded: bool
 
 
 def this_branch(loop: asyncio.AbstractEventLoop) -> Branch | None:
@@ -49,12 +51,14 @@ def can_park(execution: Execution) -> bool:
     """Say whether a run only waits: for people, or for times that are far away.
 
     No branch may be inside a step, in a pause between two tries, or waiting for a child run. Of an async flow every
-    task but the flow's own has to wait, for that one waits for the others. Of a sync flow it is the flow's own thread
-    that has to wait. So where it is not certain that nothing goes on, the run stays.
+    task has to wait; the flow's own may wait for the others, by awaiting one of them or a gather of them. Of a sync
+    flow it is the flow's own thread that has to wait. So where it is not certain that nothing goes on, the run stays.
     """
     entries = list(execution.waits.items())
     waits = [wait for _, wait in entries]
-    if not waits or execution.stop_requested or execution.stale or execution.parked or execution.leaving:
+    if not waits or execution.stop_requested or execution.concluding or execution.stale:
+        return False
+    if execution.parked or execution.leaving:
         return False
     if execution.acknowledged < execution.sent or execution.pausing:
         return False
@@ -72,7 +76,23 @@ def can_park(execution: Execution) -> bool:
     if execution.task is None:
         return branches == {execution.thread} and not execution.jobs
     tasks = {task for task in execution.tasks if not task.done()}
-    return tasks <= branches <= tasks | {execution.task} and not execution.jobs
+    if not tasks <= branches <= tasks | {execution.task} or execution.jobs:
+        return False
+    return execution.task in branches or _waits_for(getattr(execution.task, "_fut_waiter", None), branches)
+
+
+def _waits_for(awaited: asyncio.Future[Any] | None, branches: set[Branch | None]) -> bool:
+    """Say whether what a task awaits is one of these, or a gather that only such are left of.
+
+    asyncio has no public way to ask. What is not told leaves the run where it is: `asyncio.wait`, or a `TaskGroup`.
+    """
+    if awaited is None or awaited.done():
+        return False
+    parts = getattr(awaited, "_children", None)
+    if parts is None:
+        return awaited in branches
+    left = [part for part in parts if not part.done()]
+    return bool(left) and all(_waits_for(part, branches) for part in left)
 
 
 def count_tasks(loop: asyncio.AbstractEventLoop) -> None:

@@ -32,14 +32,15 @@ class StepCall:
         started: when the current try began, microseconds.
         settled: whether the current try's end was reported.
         outer: identity of the step that the call was made in.
+        shielded: whether that, or one around it, is let run to its end when the run is cancelled.
         stopped: whether it stands still at a boundary inside, for good.
         task: what executes it, of async steps.
         writes: what it may leave half-written, JSON, where the step says so.
     """
 
     __slots__ = (
-        "execution", "identity", "limit", "name", "outer", "record", "sequence", "settled", "shown", "started", "step",
-        "stopped", "task", "tries", "writes",
+        "execution", "identity", "limit", "name", "outer", "record", "sequence", "settled", "shielded", "shown", "started",
+        "step", "stopped", "task", "tries", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +61,7 @@ class StepCall:
         self.sequence: int = next(execution.sequence) if earlier is None else earlier[2]
         self.started = 0
         self.outer = enclosing.get()
+        self.shielded = shielded.get()
         self.settled = True
         self.shown = self.stopped = False
         self.task: asyncio.Task[Any] | None = None

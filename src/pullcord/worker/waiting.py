@@ -52,6 +52,7 @@ async def sleep_async(execution: Execution, length: float) -> None:
         await asyncio.sleep(rest)
     if told:
         execution.worker.channel.send([kinds.WAITING, execution.run, execution.token, None, None])
+    await execution.boundary_async()
 
 
 def _recorded(execution: Execution, identity: str) -> int | None:

@@ -65,6 +65,19 @@ async def commit_async(port: int) -> str:
     return await hear_async(port, "commit")
 
 
+@pc.step
+async def inner_async(port: int) -> str:
+    return await hear_async(port, "inner")
+
+
+@pc.step(on_cancel="finish")
+async def commit_around(port: int) -> str:
+    """Call a step: it is not stopped either, nor is the wait after it."""
+    word = await inner_async(port)
+    await pc.sleep(1.2)
+    return word
+
+
 @pc.step(on_cancel="finish", retries=ONCE_MORE)
 def fails(port: int) -> None:
     raise ValueError(hear(port, "try"))
@@ -97,6 +110,11 @@ async def tidies(port: int) -> str:
         return await meet_async(port, "begun")
     finally:
         await meet_async(port, "tidying")
+
+
+@pc.step
+async def breaks_async(port: int) -> None:
+    raise ValueError(await meet_async(port, "breaks"))
 
 
 @pc.step
@@ -197,6 +215,76 @@ async def leaves_a_task(port: int) -> None:
     task = asyncio.create_task(store_async(port, "task"))
     await meet_async(port, "flow")
     await task
+
+
+@pc.flow(concurrency=None)
+async def commits_in_a_task(port: int) -> None:
+    """Have a task inside a step that finishes first, which is inside another step, and let it go on when cancelled."""
+    await asyncio.wait({asyncio.create_task(commit_around(port))})
+
+
+@pc.flow(concurrency=None)
+async def leaves_a_sleep(port: int, log: str) -> None:
+    """Have a task that sleeps for long, and let it go on when the flow is cancelled."""
+
+    async def later() -> None:
+        try:
+            await pc.sleep(600)
+        finally:
+            await meet_async(port, "awake")
+            note(log, "awake")
+
+    await asyncio.wait({asyncio.create_task(later())})
+
+
+@pc.flow(concurrency=None)
+async def sleeps_while_it_tidies(port: int, log: str) -> None:
+    """Have a task that sleeps until after the cancel, while the flow cleans up."""
+
+    async def later() -> None:
+        try:
+            await pc.sleep(2)
+            note(log, "went on")
+        finally:
+            note(log, "awake")
+
+    task = asyncio.create_task(later())
+    try:
+        await meet_async(port, "flow")
+    finally:
+        await meet_async(port, "tidying")
+        await asyncio.wait({task})
+
+
+@pc.flow(concurrency=1, retries=pc.Retry(limit=1, delay=0.01, jitter=False))
+async def breaks_beside_a_task(port: int) -> None:
+    """Fail in one branch while another one is inside a step, which takes a while to clean up."""
+    await asyncio.gather(breaks_async(port), tidies(port))
+
+
+@pc.flow(concurrency=1, retries=pc.Retry(limit=1, delay=0.01, jitter=False))
+async def breaks_beside_a_commit(port: int) -> None:
+    """Fail in one branch while another one is inside a step that finishes first."""
+    await asyncio.gather(breaks_async(port), commit_async(port))
+
+
+@pc.flow(concurrency=1, retries=pc.Retry(limit=1, delay=0.01, jitter=False))
+async def breaks_beside_a_thread(port: int) -> None:
+    """Fail in one branch while a thread is inside a step."""
+    await asyncio.gather(breaks_async(port), asyncio.to_thread(store, port, "thread"))
+
+
+@pc.flow(concurrency=1, retries=pc.Retry(limit=1, delay=0.01, jitter=False))
+def breaks_before_its_thread(port: int) -> None:
+    """Fail while a thread is inside a step."""
+    threading.Thread(target=store, args=(port, "thread"), daemon=True).start()
+    raise ValueError(meet(port, "breaks"))
+
+
+@pc.flow(concurrency=None, timeout=0.3)
+async def stores_in_time_async(port: int) -> None:
+    """Take too long, in a thread."""
+    await asyncio.to_thread(store, port, "thread")
 
 
 @pc.flow(concurrency=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
-from witness import meet, note
+from witness import meet, meet_async, note
 
 import pullcord as pc
 from pullcord.worker import parking
@@ -91,6 +91,51 @@ async def branches(port: int) -> list[object]:
         return await asyncio.to_thread(met, port, "beside")
 
     return list(await asyncio.gather(pc.ask(bool, "First?"), pc.ask(bool, "Second?"), works()))
+
+
+@pc.flow(concurrency=None)
+async def asks_two(log: str) -> list[bool]:
+    """Ask two people at once."""
+    try:
+        return list(await asyncio.gather(pc.ask(bool, "First?"), pc.ask(bool, "Second?")))
+    finally:
+        note(log, "left")
+
+
+@pc.flow(concurrency=None)
+async def asks_in_a_task(log: str) -> list[bool]:
+    """Ask in a task, and wait for it."""
+    task = asyncio.create_task(pc.ask(bool, "First?"))
+    try:
+        return [await task]
+    finally:
+        note(log, "left")
+
+
+@pc.flow(concurrency=None)
+async def holds_in_a_task(port: int, log: str) -> list[bool]:
+    """Hold something in a task that nobody awaits yet, which takes a while to let go of it."""
+
+    async def holds() -> bool:
+        note(log, "begins")
+        try:
+            return bool(await pc.ask(bool, "Enough?"))
+        finally:
+            await meet_async(port, "lets go")
+            note(log, "left")
+
+    first, second = asyncio.create_task(pc.ask(bool, "First?")), asyncio.create_task(holds())
+    return [await first, await second]
+
+
+@pc.flow(concurrency=None)
+async def works_meanwhile(port: int, log: str) -> bool:
+    """Ask in a task, and do something else until there is an answer."""
+    note(log, "begins")
+    task = asyncio.create_task(pc.ask(bool, "Meanwhile?"))
+    await meet_async(port, "works")
+    note(log, "worked")
+    return await task
 
 
 @pc.flow(concurrency=None)
