@@ -82,6 +82,41 @@ def test_a_take_over_gives_no_tries_back(serve: Start, meeting: Meeting) -> None
     assert [(step["seq"], step["state"], step["attempt"]) for step in ended["steps"]] == [(1, "failed", 2)]
 
 
+def test_another_try_of_a_step_keeps_what_succeeded_inside_as_a_replay_does(
+    serve: Start, meeting: Meeting, log: Path
+) -> None:
+    server = serve(STUBBORN)
+    run = server.api.run("shop", {"log": str(log), "port": meeting.port})
+    good = meeting.guest()
+    assert good.text == "good"
+    good.go("one")
+    meeting.guest().go("fail")  # the step inside, in the first try
+    assert meeting.guest().text == "inside"
+    server.kill_workers()
+    again = meeting.guest()
+    assert again.text == "inside", "its error belonged to the first try, also after a crash"
+    again.go("two")
+    first = meeting.guest()
+    assert first.text == "bad"
+    first.go("fail")
+    second = meeting.guest()
+    assert (second.text, second.run != first.run) == ("bad", True)
+    server.kill_workers()
+    taken_over = meeting.guest()
+    assert (taken_over.text, taken_over.run) == ("bad", second.run)
+    taken_over.go("three")
+    ended = server.api.end(run)
+    assert (ended["state"], ended["result"]) == ("succeeded", ["one", "two", "three"])
+    kinds = [line["kind"] for line in lines_of(log)]
+    assert (kinds.count("step"), kinds.count("good"), kinds.count("try")) == (1, 1, 5)
+    assert sorted((step["name"], step["state"], step["attempt"]) for step in ended["steps"]) == [
+        ("checks_out", "succeeded", 3), ("noted", "succeeded", 1), ("told-child", "succeeded", 1),
+        ("told-child", "succeeded", 2), ("told_inside", "succeeded", 2),
+    ]  # fmt: skip
+    meeting.nobody()
+    assert server.stop() == 0
+
+
 def test_a_run_that_waits_for_its_next_attempt_outlives_the_server(serve: Start, log: Path, tmp_path: Path) -> None:
     server = serve(STUBBORN)
     marker = tmp_path / "whole"

@@ -33,6 +33,7 @@ from pullcord.worker.asking import AskCall, ask, ask_async
 from pullcord.worker.children import call_child, call_child_async
 from pullcord.worker.failures import clean, describe_end
 from pullcord.worker.moment import enclosing, now, shielded
+from pullcord.worker.nesting import InnerCalls
 from pullcord.worker.parking import Wait, this_branch
 from pullcord.worker.stepping import call_step, call_step_async
 from pullcord.worker.waiting import sleep, sleep_async
@@ -88,6 +89,7 @@ class Execution:
         self.changed = False
         self.sequence = count(last + 1)
         self.occurrences: dict[str, count[int]] = {}
+        self.inner = InnerCalls(self)
         self.sent = self.acknowledged = 0
         self.live: dict[int, StepCall] = {}
         self.stop_requested = self.forced = False
@@ -198,15 +200,23 @@ class Execution:
 
     def identify(self, name: str, arguments: bytes) -> str:
         """Return the identity of a call: the same call again gets the next occurrence."""
-        base = identity(enclosing.get() or self.root, name, arguments)
+        outer = enclosing.get()
+        base = identity(outer or self.root, name, arguments)
         occurrence = next(self.occurrences.setdefault(base, count()))
-        return base if occurrence == 0 else f"{base}.{occurrence}"
+        found = base if occurrence == 0 else f"{base}.{occurrence}"
+        if outer:
+            self.inner.note(outer, found)
+        return found
 
     def identify_step(self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """Return the identity of a step call; one with `key=` is that key, however often it is called."""
         key = step.explicit_key(args, kwargs)
         if key is not None:
-            return identity(enclosing.get() or self.root, step.name, b"key:" + key.encode("utf-8", "replace"))
+            outer = enclosing.get()
+            found = identity(outer or self.root, step.name, b"key:" + key.encode("utf-8", "replace"))
+            if outer:
+                self.inner.note(outer, found)
+            return found
         return self.identify(step.name, argument_bytes(args, kwargs))
 
     def record_of(self, identity: str) -> list[Any] | None:

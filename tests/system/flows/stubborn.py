@@ -236,3 +236,34 @@ def parent_of_crash(port: int, log: str) -> list[str]:
     """Note, have a child that meets the test, and meet the test itself."""
     noted(log, 0)
     return [only_one(port, "child"), met(port, "parent")]
+
+
+@pc.flow(concurrency=None)
+def told_child(log: str, port: int, text: str) -> str:
+    """Note that it runs, and do as the test says."""
+    note(log, text)
+    word = meet(port, text)
+    if word == "fail":
+        raise Broken("as told", 1)
+    return word
+
+
+@pc.step
+def told_inside(port: int) -> str:
+    word = meet(port, "inside")
+    if word == "fail":
+        raise Broken("as told", 2)
+    return word
+
+
+@pc.step(retries=pc.Retry(limit=2, delay=0.01, jitter=False))
+def checks_out(log: str, port: int) -> list[str]:
+    """Call a step and a child that succeed, and a step and a child that fail when the test says so."""
+    note(log, "try")
+    noted(log, 0)
+    return [told_child(log, port, "good"), told_inside(port), told_child(log, port, "bad")]
+
+
+@pc.flow(concurrency=None)
+def shop(log: str, port: int) -> list[str]:
+    return checks_out(log, port)
