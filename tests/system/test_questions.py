@@ -181,6 +181,19 @@ def test_what_cannot_be_asked_fails_the_run_and_says_why(serve: Start) -> None:
     assert server.api.get("/v1/questions").body["items"] == []
 
 
+@pytest.mark.parametrize(("step", "what"), [("sure", "pc.ask"), ("rests", "pc.sleep")])
+def test_a_sync_step_on_the_event_loop_cannot_wait_and_says_so(step: str, what: str, serve: Start, notes: Path) -> None:
+    server = serve(ASKING)
+    refused = server.api.result("where", {"path": str(notes), "step": step, "thread": False})
+    assert (refused["state"], refused["error"]["type"]) == ("failed", "invalid_request")
+    assert f"{what} cannot wait in step '{step}'" in refused["error"]["message"]
+    assert (notes.read_text(), server.api.get("/v1/questions").body["items"]) == ("", [])
+    on_a_thread = server.api.run("where", {"path": str(notes), "step": step, "thread": True})
+    if step == "sure":
+        answer(server, asked(server, on_a_thread), True)
+    assert server.api.end(on_a_thread)["result"] == {"sure": "True", "rests": "rested"}[step]
+
+
 def test_new_code_goes_on_with_what_old_code_asked(serve: Start, tmp_path: Path, notes: Path) -> None:
     code = tmp_path / "changing.py"
     source = "import pullcord as pc\n\n@pc.flow\ndef changing() -> str:\n    return {!r} + str(pc.ask(bool, 'Good?'))\n"

@@ -6,7 +6,6 @@ through the type itself, on the first execution and on every replay.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -169,12 +168,7 @@ def ask(
         AskTimeoutError: nobody answered in time.
         AnswerUnfitError: the recorded answer does not fit the schema, by a validator of its own or by newer code.
         PullcordRuntimeError: the calling code is not part of a run.
-        UsageError: an argument makes no sense.
+        UsageError: an argument makes no sense, or a sync step that async code calls would wait on the event loop.
     """
     runtime = in_run()
-    asked = Question(schema, question, to, timeout, on_timeout, details)
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return runtime.ask(asked)
-    return runtime.ask_async(asked)
+    return runtime.ask(Question(schema, question, to, timeout, on_timeout, details))

@@ -20,7 +20,7 @@ from pydantic_core import to_json
 
 from pullcord.core.artifact import Artifact, Wanted
 from pullcord.core.context import MAX_AMOUNT, RunInfo
-from pullcord.core.errors import CodeChangedError
+from pullcord.core.errors import CodeChangedError, UsageError
 from pullcord.core.flow import Flow
 from pullcord.core.identity import argument_bytes, identity
 from pullcord.core.retry import NO_RETRY
@@ -158,21 +158,16 @@ class Execution:
         if reached is not None:
             self.worker.progress(self, reached, whole, words)
 
-    def sleep(self, length: float) -> None:
-        """Wait durably on this thread."""
+    def sleep(self, length: float) -> Awaitable[None] | None:
+        """Wait durably: on this thread, or in async code without blocking the event loop."""
+        if self._can_await("pc.sleep"):
+            return sleep_async(self, length)
         sleep(self, length)
-
-    async def sleep_async(self, length: float) -> None:
-        """Wait durably on the event loop."""
-        await sleep_async(self, length)
+        return None
 
     def ask(self, question: Question) -> Any:
-        """Wait durably for a person's answer, blocking this thread."""
-        return ask(self, question)
-
-    async def ask_async(self, question: Question) -> Any:
-        """Wait durably for a person's answer without blocking the event loop."""
-        return await ask_async(self, question)
+        """Wait durably for a person's answer: on this thread, or in async code without blocking the event loop."""
+        return ask_async(self, question) if self._can_await("pc.ask") else ask(self, question)
 
     def cancelled(self) -> bool:
         """Say whether somebody asked to cancel the run."""
@@ -181,6 +176,18 @@ class Execution:
     def artifact(self, wanted: Wanted) -> Artifact | Awaitable[Artifact]:
         """Store an artifact; in async code the event loop goes on meanwhile."""
         return artifacts.store_async(self, wanted) if self._in_async_code() else artifacts.store(self, wanted)
+
+    def _can_await(self, what: str) -> bool:
+        """Say whether the calling code awaits what it gets; what can neither await nor stand still is refused."""
+        if self._in_async_code():
+            return True
+        if self.worker.channel.on_loop_thread():
+            call = self.enclosing_call()
+            raise UsageError(
+                f"{what} cannot wait in step {call.name if call else ''!r}: it is a sync step that async code calls on "
+                f"the event loop; make the step async and await {what} in it, or move {what} to the flow"
+            )
+        return False
 
     def _in_async_code(self) -> bool:
         try:

@@ -107,3 +107,26 @@ def one(path: str) -> bool:
 def wrong() -> None:
     """Ask for something that nobody can say."""
     pc.ask(range, "What?")
+
+
+@pc.step
+def sure(path: str) -> bool:
+    """Ask on whatever thread this is, and do what a yes allows."""
+    answer: bool = pc.ask(bool, "Sure?")
+    if answer:
+        note(path, "done")
+    return answer
+
+
+@pc.step
+def rests() -> str:
+    """Sleep on whatever thread this is."""
+    pc.sleep(0.01)
+    return "rested"
+
+
+@pc.flow(concurrency=None)
+async def where(path: str, step: str, thread: bool) -> str:
+    """Call a sync step on the event loop, or on a thread."""
+    call = {"sure": lambda: sure(path), "rests": rests}[step]
+    return str(await asyncio.to_thread(call) if thread else call())
