@@ -117,6 +117,62 @@ def test_another_try_of_a_step_keeps_what_succeeded_inside_as_a_replay_does(
     assert server.stop() == 0
 
 
+@pytest.mark.parametrize("way", ["async", "threads"])
+def test_calls_with_one_key_at_the_same_time_are_one(way: str, serve: Start, meeting: Meeting, log: Path) -> None:
+    server = serve(STUBBORN)
+    run = server.api.run("books-at-once", {"log": str(log), "port": meeting.port, "way": way})
+    guests = meeting.guests(2)
+    for guest in guests.values():
+        guest.go("done")
+    ended = server.api.end(run)
+    first, second, third, other = ended["result"]
+    assert first == second == third
+    assert (first[:-1], other) == ("done for ", "done for 3")
+    assert len(ended["steps"]) == len(lines_of(log)) == 2
+
+
+def test_a_failure_counts_for_all_calls_with_its_key(serve: Start, meeting: Meeting, log: Path) -> None:
+    server = serve(STUBBORN)
+    run = server.api.run("books-at-once", {"log": str(log), "port": meeting.port, "way": "async"})
+    guests = meeting.guests(2)
+    guests["A"].go("fail")
+    guests["B"].go("done")
+    ended = server.api.end(run)
+    assert ended["result"] == ["Broken('as told', 3)"] * 3 + ["done for 3"]
+    assert len(lines_of(log)) == 2
+
+
+def test_a_call_takes_its_turn_when_the_one_it_waited_for_is_given_up(
+    serve: Start, meeting: Meeting, log: Path
+) -> None:
+    server = serve(STUBBORN)
+    run = server.api.run("books-again", {"log": str(log), "port": meeting.port})
+    guests = meeting.guests(2)
+    guests["first"].go()
+    second = meeting.guest()
+    assert second.text == "second"
+    second.go()
+    guests["A"].gone()
+    again = meeting.guest()
+    again.go("done")
+    ended = server.api.end(run)
+    assert (ended["result"], len(ended["steps"]), ended["partial"]) == ("done for 1", 1, None)
+
+
+def test_a_sync_step_on_the_event_loop_does_not_wait_for_another_call(
+    serve: Start, meeting: Meeting, log: Path
+) -> None:
+    server = serve(STUBBORN)
+    run = server.api.run("books-at-once", {"log": str(log), "port": meeting.port, "way": "loop"})
+    guests = meeting.guests(3)
+    guests["loop"].go()
+    ended = server.api.end(run)
+    assert (ended["state"], ended["error"]["type"]) == ("failed", "invalid_request")
+    assert "'books' is being executed with this key already" in ended["error"]["message"]
+    for name in "AB":
+        guests[name].go("done")
+
+
 def test_a_run_that_waits_for_its_next_attempt_outlives_the_server(serve: Start, log: Path, tmp_path: Path) -> None:
     server = serve(STUBBORN)
     marker = tmp_path / "whole"

@@ -36,6 +36,7 @@ from pullcord.worker.moment import enclosing, now, shielded
 from pullcord.worker.nesting import InnerCalls
 from pullcord.worker.parking import Wait, this_branch
 from pullcord.worker.stepping import call_step, call_step_async
+from pullcord.worker.turns import Turns
 from pullcord.worker.waiting import sleep, sleep_async
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Execution:
         self.sequence = count(last + 1)
         self.occurrences: dict[str, count[int]] = {}
         self.inner = InnerCalls(self)
+        self.turns = Turns()
         self.sent = self.acknowledged = 0
         self.live: dict[int, StepCall] = {}
         self.stop_requested = self.forced = False

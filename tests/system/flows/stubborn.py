@@ -267,3 +267,44 @@ def checks_out(log: str, port: int) -> list[str]:
 @pc.flow(concurrency=None)
 def shop(log: str, port: int) -> list[str]:
     return checks_out(log, port)
+
+
+@pc.step(key="{order}")
+def books(log: str, port: int, order: str, caller: int) -> str:
+    note(log, "booked", order)
+    return f"{meet(port, order)} for {caller}"
+
+
+@pc.step(key="{order}")
+async def books_async(log: str, port: int, order: str, caller: int) -> str:
+    note(log, "booked", order)
+    word = await meet_async(port, order)
+    if word == "fail":
+        raise Broken("as told", 3)
+    return f"{word} for {caller}"
+
+
+@pc.flow(concurrency=None)
+async def books_at_once(log: str, port: int, way: str) -> list[str]:
+    """Book A three times, and B once, all at the same time."""
+    orders = ["A", "A", "A", "B"]
+    if way == "async":
+        calls = [books_async(log, port, order, caller) for caller, order in enumerate(orders)]
+    else:
+        calls = [asyncio.to_thread(books, log, port, order, caller) for caller, order in enumerate(orders)]
+    found = asyncio.gather(*calls, return_exceptions=True)
+    if way == "loop":
+        await asyncio.to_thread(meet, port, "loop")
+        books(log, port, "A", 4)
+    return [item if isinstance(item, str) else repr(item) for item in await found]
+
+
+@pc.flow(concurrency=None)
+async def books_again(log: str, port: int) -> str:
+    """Give a booking up while another call waits for it."""
+    first = asyncio.create_task(books_async(log, port, "A", 0))
+    await meet_async(port, "first")
+    second = asyncio.create_task(books_async(log, port, "A", 1))
+    await meet_async(port, "second")
+    first.cancel()
+    return await second
