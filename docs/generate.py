@@ -455,6 +455,7 @@ PYTHON: dict[str, list[str]] = {
         "ChildFailedError",
         "ArtifactError",
         "AskTimeoutError",
+        "QuestionCancelledError",
         "AnswerUnfitError",
     ],
 }

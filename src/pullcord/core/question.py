@@ -167,6 +167,7 @@ def ask(
     Raises:
         AskTimeoutError: nobody answered in time.
         AnswerUnfitError: the recorded answer does not fit the schema, by a validator of its own or by newer code.
+        QuestionCancelledError: the run is cancelled, and the calling step is let run to its end.
         PullcordRuntimeError: the calling code is not part of a run.
         UsageError: an argument makes no sense, or a sync step that async code calls would wait on the event loop.
     """

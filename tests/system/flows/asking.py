@@ -118,6 +118,44 @@ def sure(path: str) -> bool:
     return answer
 
 
+@pc.step(on_cancel="finish")
+def asks_to_the_end(path: str) -> str:
+    """Ask, and go on without an answer."""
+    try:
+        return str(pc.ask(bool, "Still?"))
+    except pc.QuestionCancelledError:
+        note(path, "unasked")
+    try:
+        return str(pc.ask(bool, "Really?"))
+    except pc.QuestionCancelledError as error:
+        return error.message
+
+
+@pc.step(on_cancel="finish")
+async def asks_to_the_end_async(path: str) -> str:
+    """Do the same on the event loop."""
+    try:
+        return str(await pc.ask(bool, "Still?"))
+    except pc.QuestionCancelledError:
+        await asyncio.to_thread(note, path, "unasked")
+    try:
+        return str(await pc.ask(bool, "Really?"))
+    except pc.QuestionCancelledError as error:
+        return error.message
+
+
+@pc.flow
+def finishes(path: str) -> str:
+    """Ask in a step that is let run to its end."""
+    return asks_to_the_end(path)
+
+
+@pc.flow
+async def finishes_async(path: str) -> str:
+    """Do the same on the event loop."""
+    return await asks_to_the_end_async(path)
+
+
 @pc.step
 def rests() -> str:
     """Sleep on whatever thread this is."""
