@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pullcord.wire.frames import MAX_FRAME
 from tests.system.harness import FLOWS, Start
 from tests.system.invariants import opened
 from tests.system.meeting import Meeting
@@ -115,6 +116,15 @@ def test_another_try_of_a_step_keeps_what_succeeded_inside_as_a_replay_does(
     ]  # fmt: skip
     meeting.nobody()
     assert server.stop() == 0
+
+
+@pytest.mark.parametrize("flow", ["says-too-much", "says-too-much-async"])
+def test_a_child_whose_inputs_fit_in_no_message_is_refused(flow: str, serve: Start) -> None:
+    server = serve(STUBBORN, workers=1)
+    ended = server.api.result(flow, {"length": MAX_FRAME})
+    assert ended["state"] == "succeeded"
+    assert "the child run of measures ended as refused: its inputs are too large" in ended["result"]
+    assert server.api.result(flow, {"length": 3})["result"] == "3"
 
 
 @pytest.mark.parametrize("way", ["async", "threads"])

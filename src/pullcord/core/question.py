@@ -23,6 +23,9 @@ from pullcord.core.results import in_a_line
 LONGEST: Final = 20_000
 """Characters of a question's text, and of its details as JSON."""
 
+LARGEST: Final = 1_000_000
+"""Characters of the schema of an answer, and of the default answer, as JSON."""
+
 MOST_RECIPIENTS: Final = 100
 
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
@@ -87,6 +90,8 @@ class Question:
                 f"an answer of this type cannot be asked for: {in_a_line(error)}; use a pydantic model, or a type "
                 'such as bool, int, str or Literal["approve", "reject"]'
             ) from None
+        if len(self.schema) > LARGEST:
+            raise UsageError(f"the schema of the answer has {len(self.schema)} characters, and {LARGEST} are allowed")
         self.recipients = json.dumps(_names(to))
         self.details = None if details is None else _details(details)
         self.length = None if timeout is None else round(seconds(timeout) * 1_000_000)
@@ -102,6 +107,8 @@ class Question:
             self._adapter.validate_json(text)
         except (ValidationError, PydanticSerializationError, ValueError, TypeError) as error:
             raise UsageError(f"the default answer does not fit the schema: {in_a_line(error)}") from None
+        if len(text) > LARGEST:
+            raise UsageError(f"the default answer has {len(text)} characters, and {LARGEST} are allowed")
         return text
 
     def read(self, answer: str) -> Any:

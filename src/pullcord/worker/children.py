@@ -61,6 +61,10 @@ class ChildCall:
         self.answer = answer
         self.wake()
 
+    def refuse(self, reason: str) -> None:
+        """The call never reached the gate."""
+        self.take({"state": "refused", "result": None, "error": None, "reason": reason})
+
     def wake(self) -> None:
         """Have whoever waits look again: there is an answer, or the run has to stop."""
         for wake in self._wake:

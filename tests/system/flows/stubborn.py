@@ -248,6 +248,29 @@ def told_child(log: str, port: int, text: str) -> str:
     return word
 
 
+@pc.flow(concurrency=None)
+def measures(text: str) -> int:
+    return len(text)
+
+
+@pc.flow(concurrency=None)
+def says_too_much(length: int) -> str:
+    """Give a child more than a message to the server can hold."""
+    try:
+        return str(measures("x" * length))
+    except pc.ChildFailedError as error:
+        return str(error)
+
+
+@pc.flow(concurrency=None)
+async def says_too_much_async(length: int) -> str:
+    """Do the same right on the event loop's thread."""
+    try:
+        return str(measures("x" * length))
+    except pc.ChildFailedError as error:
+        return str(error)
+
+
 @pc.step
 def told_inside(port: int) -> str:
     word = meet(port, "inside")
