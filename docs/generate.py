@@ -252,7 +252,7 @@ LIMITS = {
     "gate.gate": ["MAX_INPUTS"], "api.admission": ["MAX_BODY", "LONGEST_WAIT"], "core.results": ["MAX_RESULT"],
     "engine.logfiles": ["CAP"], "worker.logs": ["LINE_LIMIT"], "engine.catalog": ["PATIENCE"],
     "engine.validation": ["DEADLINE"], "engine.fleet": ["LOADING", "ASYNC_ROOM", "SYNC_ROOM", "ALONE_ROOM"],
-    "engine.engine": ["GRACE"], "store.commands.lifecycle": ["MAX_LOSSES"],
+    "engine.engine": ["GRACE", "FINISHING"], "store.commands.lifecycle": ["MAX_LOSSES"],
     "engine.statistics": ["MOST_FLOWS"], "store.writer": ["SLOW"], "api.readiness": ["FRESH", "PATIENCE"],
     "services.rescuer": ["SILENT", "DEAD", "BEHIND", "MEMORY_SHARE"], "api.server": ["DRAIN"],
     "services.notifier": ["DEADLINE", "LONGEST_PAUSE", "KEPT"], "notify.options": ["PER_HOUR"],
@@ -455,6 +455,7 @@ PYTHON: dict[str, list[str]] = {
         "ChildFailedError",
         "ArtifactError",
         "AskTimeoutError",
+        "QuestionCancelledError",
         "AnswerUnfitError",
     ],
 }

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pullcord.core.errors import ChildFailedError as ChildFailedError
     from pullcord.core.errors import PullcordError as PullcordError
     from pullcord.core.errors import PullcordRuntimeError as PullcordRuntimeError
+    from pullcord.core.errors import QuestionCancelledError as QuestionCancelledError
     from pullcord.core.errors import StepFailedError as StepFailedError
     from pullcord.core.errors import StepTimeoutError as StepTimeoutError
     from pullcord.core.event import Cursor as Cursor
@@ -85,6 +86,7 @@ _HOMES = {
     "events": "events",
     "PullcordError": "core.errors",
     "PullcordRuntimeError": "core.errors",
+    "QuestionCancelledError": "core.errors",
     "Rate": "core.quotas",
     "Receipt": "gate.request",
     "RefusedError": "gate.request",

@@ -319,6 +319,21 @@ def test_a_run_that_is_cancelled_while_it_leaves_has_ended(server: Server) -> No
     assert broken(server) == []
 
 
+def test_a_run_that_is_being_cancelled_asks_nobody_and_takes_no_answer(server: Server) -> None:
+    (run,) = server.begin(admit())
+    uuid = ask(server, run)
+    ((_, ended),) = server.cancel(run.uuid)
+    assert ended.state == "cancelling"
+    late: Asked = server.write(Ask(ask_message(run, "q2"), str(uuid7()), NOON, ignore))
+    assert late == Asked(stale=False, cancelled=True)
+    refused = answer(server, uuid)
+    assert isinstance(refused, QuestionCancelledError) and "is being cancelled" in refused.message
+    assert (server.count("questions"), question(server, uuid)["state"]) == (1, "open")
+    server.finish(finished(run, "cancelled"))
+    assert question(server, uuid)["state"] == "cancelled"
+    assert broken(server) == []
+
+
 def test_what_waits_without_an_owner_is_only_what_was_parked(server: Server) -> None:
     (run,) = server.begin(admit())
     server.lose(run, blame=0)

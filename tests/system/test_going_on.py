@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pullcord.wire.frames import MAX_FRAME
 from tests.system.harness import FLOWS, Start
 from tests.system.invariants import opened
 from tests.system.meeting import Meeting
@@ -80,6 +81,106 @@ def test_a_take_over_gives_no_tries_back(serve: Start, meeting: Meeting) -> None
     ended = server.api.end(run)
     assert (ended["state"], ended["takeovers"]) == ("failed", 1)
     assert [(step["seq"], step["state"], step["attempt"]) for step in ended["steps"]] == [(1, "failed", 2)]
+
+
+def test_another_try_of_a_step_keeps_what_succeeded_inside_as_a_replay_does(
+    serve: Start, meeting: Meeting, log: Path
+) -> None:
+    server = serve(STUBBORN)
+    run = server.api.run("shop", {"log": str(log), "port": meeting.port})
+    good = meeting.guest()
+    assert good.text == "good"
+    good.go("one")
+    meeting.guest().go("fail")  # the step inside, in the first try
+    assert meeting.guest().text == "inside"
+    server.kill_workers()
+    again = meeting.guest()
+    assert again.text == "inside", "its error belonged to the first try, also after a crash"
+    again.go("two")
+    first = meeting.guest()
+    assert first.text == "bad"
+    first.go("fail")
+    second = meeting.guest()
+    assert (second.text, second.run != first.run) == ("bad", True)
+    server.kill_workers()
+    taken_over = meeting.guest()
+    assert (taken_over.text, taken_over.run) == ("bad", second.run)
+    taken_over.go("three")
+    ended = server.api.end(run)
+    assert (ended["state"], ended["result"]) == ("succeeded", ["one", "two", "three"])
+    kinds = [line["kind"] for line in lines_of(log)]
+    assert (kinds.count("step"), kinds.count("good"), kinds.count("try")) == (1, 1, 5)
+    assert sorted((step["name"], step["state"], step["attempt"]) for step in ended["steps"]) == [
+        ("checks_out", "succeeded", 3), ("noted", "succeeded", 1), ("told-child", "succeeded", 1),
+        ("told-child", "succeeded", 2), ("told_inside", "succeeded", 2),
+    ]  # fmt: skip
+    meeting.nobody()
+    assert server.stop() == 0
+
+
+@pytest.mark.parametrize("flow", ["says-too-much", "says-too-much-async"])
+def test_a_child_whose_inputs_fit_in_no_message_is_refused(flow: str, serve: Start) -> None:
+    server = serve(STUBBORN, workers=1)
+    ended = server.api.result(flow, {"length": MAX_FRAME})
+    assert ended["state"] == "succeeded"
+    assert "the child run of measures ended as refused: its inputs are too large" in ended["result"]
+    assert server.api.result(flow, {"length": 3})["result"] == "3"
+
+
+@pytest.mark.parametrize("way", ["async", "threads"])
+def test_calls_with_one_key_at_the_same_time_are_one(way: str, serve: Start, meeting: Meeting, log: Path) -> None:
+    server = serve(STUBBORN)
+    run = server.api.run("books-at-once", {"log": str(log), "port": meeting.port, "way": way})
+    guests = meeting.guests(2)
+    for guest in guests.values():
+        guest.go("done")
+    ended = server.api.end(run)
+    first, second, third, other = ended["result"]
+    assert first == second == third
+    assert (first[:-1], other) == ("done for ", "done for 3")
+    assert len(ended["steps"]) == len(lines_of(log)) == 2
+
+
+def test_a_failure_counts_for_all_calls_with_its_key(serve: Start, meeting: Meeting, log: Path) -> None:
+    server = serve(STUBBORN)
+    run = server.api.run("books-at-once", {"log": str(log), "port": meeting.port, "way": "async"})
+    guests = meeting.guests(2)
+    guests["A"].go("fail")
+    guests["B"].go("done")
+    ended = server.api.end(run)
+    assert ended["result"] == ["Broken('as told', 3)"] * 3 + ["done for 3"]
+    assert len(lines_of(log)) == 2
+
+
+def test_a_call_takes_its_turn_when_the_one_it_waited_for_is_given_up(
+    serve: Start, meeting: Meeting, log: Path
+) -> None:
+    server = serve(STUBBORN)
+    run = server.api.run("books-again", {"log": str(log), "port": meeting.port})
+    guests = meeting.guests(2)
+    guests["first"].go()
+    second = meeting.guest()
+    assert second.text == "second"
+    second.go()
+    guests["A"].gone()
+    again = meeting.guest()
+    again.go("done")
+    ended = server.api.end(run)
+    assert (ended["result"], len(ended["steps"]), ended["partial"]) == ("done for 1", 1, None)
+
+
+def test_a_sync_step_on_the_event_loop_does_not_wait_for_another_call(
+    serve: Start, meeting: Meeting, log: Path
+) -> None:
+    server = serve(STUBBORN)
+    run = server.api.run("books-at-once", {"log": str(log), "port": meeting.port, "way": "loop"})
+    guests = meeting.guests(3)
+    guests["loop"].go()
+    ended = server.api.end(run)
+    assert (ended["state"], ended["error"]["type"]) == ("failed", "invalid_request")
+    assert "'books' is being executed with this key already" in ended["error"]["message"]
+    for name in "AB":
+        guests[name].go("done")
 
 
 def test_a_run_that_waits_for_its_next_attempt_outlives_the_server(serve: Start, log: Path, tmp_path: Path) -> None:

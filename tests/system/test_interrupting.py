@@ -336,6 +336,32 @@ def test_a_neighbour_that_does_not_move_is_waited_for_and_loses_nothing(
     sound(server)
 
 
+@pytest.mark.parametrize("in_time", [True, False])
+def test_a_neighbour_that_was_cancelled_and_finishes_first_is_waited_for(
+    in_time: bool, serve: Start, meeting: Meeting, log: Path
+) -> None:
+    patience = {"GRACE": 0.0, "FINISHING": 600.0 if in_time else 0.0}
+    server = serve(CUT, workers=1, constants={"pullcord.engine.engine": patience})
+    run = server.api.run("stores", {"port": meeting.port, "log": str(log)})
+    busy = server.api.run("commits", {"port": meeting.port, "log": str(log)})
+    guests = meeting.guests(2)
+    assert guests["store"].pid == guests["commit"].pid
+    server.api.cancel(busy)
+    workers = set(server.workers_alive())
+    server.api.cancel(run, force=True)
+    poll(lambda: set(server.workers_alive()) - workers)
+    if in_time:
+        guests["commit"].go("wait")
+        meeting.guest().go("done")
+    else:
+        guests["commit"].gone()
+    ended = server.api.end(busy)
+    assert (ended["state"], ended["partial"]) == ("cancelled", None if in_time else COMMIT)
+    assert ended["cancel"]["force"] is False
+    assert server.api.end(run)["partial"] == STORE
+    sound(server)
+
+
 @pytest.mark.parametrize(("flow", "steps"), [("tidies-up", ["tidies"]), ("blocks-the-loop", None)])
 def test_async_code_that_does_not_stop_is_killed(
     flow: str, steps: list[str] | None, serve: Start, meeting: Meeting

@@ -181,6 +181,34 @@ def test_what_cannot_be_asked_fails_the_run_and_says_why(serve: Start) -> None:
     assert server.api.get("/v1/questions").body["items"] == []
 
 
+@pytest.mark.parametrize("flow", ["finishes", "finishes-async"])
+def test_a_step_that_finishes_first_waits_for_no_answer(flow: str, serve: Start, notes: Path) -> None:
+    server = serve(ASKING)
+    run = server.api.run(flow, {"path": str(notes)})
+    question = asked(server, run)
+    server.api.cancel(run)
+    ended = server.api.end(run)
+    assert (ended["state"], ended["partial"], notes.read_text().split()) == ("cancelled", None, ["unasked"])
+    assert ended["steps"][0]["state"] == "succeeded"
+    assert "nobody is asked" in ended["steps"][0]["result"]
+    assert [item["id"] for item in server.api.get("/v1/questions", state="cancelled").body["items"]] == [question]
+    assert server.stop() == 0
+    assert rules_broken(server) == []
+
+
+@pytest.mark.parametrize(("step", "what"), [("sure", "pc.ask"), ("rests", "pc.sleep")])
+def test_a_sync_step_on_the_event_loop_cannot_wait_and_says_so(step: str, what: str, serve: Start, notes: Path) -> None:
+    server = serve(ASKING)
+    refused = server.api.result("where", {"path": str(notes), "step": step, "thread": False})
+    assert (refused["state"], refused["error"]["type"]) == ("failed", "invalid_request")
+    assert f"{what} cannot wait in step '{step}'" in refused["error"]["message"]
+    assert (notes.read_text(), server.api.get("/v1/questions").body["items"]) == ("", [])
+    on_a_thread = server.api.run("where", {"path": str(notes), "step": step, "thread": True})
+    if step == "sure":
+        answer(server, asked(server, on_a_thread), True)
+    assert server.api.end(on_a_thread)["result"] == {"sure": "True", "rests": "rested"}[step]
+
+
 def test_new_code_goes_on_with_what_old_code_asked(serve: Start, tmp_path: Path, notes: Path) -> None:
     code = tmp_path / "changing.py"
     source = "import pullcord as pc\n\n@pc.flow\ndef changing() -> str:\n    return {!r} + str(pc.ask(bool, 'Good?'))\n"

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 import pullcord as pc
 from pullcord.core.errors import AnswerUnfitError, InvalidAnswerError, PullcordRuntimeError, UsageError
-from pullcord.core.question import LONGEST, Default, Question
+from pullcord.core.question import LARGEST, LONGEST, Default, Question
 from pullcord.gate.answers import check_answer
 
 
@@ -79,6 +79,14 @@ def test_a_question_is_asked_inside_a_run_only() -> None:
 def test_what_makes_no_sense_is_refused(options: dict[str, Any], words: str) -> None:
     with pytest.raises(UsageError, match=words):
         made(**options)
+
+
+def test_what_is_too_large_for_a_message_is_refused_where_it_is_asked() -> None:
+    made(str, on_timeout=Default("x" * (LARGEST - 2)))
+    with pytest.raises(UsageError, match="the default answer has 1000001 characters"):
+        made(str, on_timeout=Default("x" * (LARGEST - 1)))
+    with pytest.raises(UsageError, match="the schema of the answer has"):
+        made(Annotated[str, Field(description="x" * LARGEST)])
 
 
 def test_a_question_as_it_travels() -> None:

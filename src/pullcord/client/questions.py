@@ -87,7 +87,7 @@ class Questions:
             InvalidAnswerError: the answer does not fit; `fields["errors"]` names each field.
             AlreadyAnsweredError: it has another answer.
             QuestionExpiredError: it is too late.
-            QuestionCancelledError: the run has ended.
+            QuestionCancelledError: the run has ended, or is being cancelled.
         """
         return self._connection.send(answering(question_id, answer, reason))
 
@@ -152,6 +152,6 @@ class AsyncQuestions:
             InvalidAnswerError: the answer does not fit; `fields["errors"]` names each field.
             AlreadyAnsweredError: it has another answer.
             QuestionExpiredError: it is too late.
-            QuestionCancelledError: the run has ended.
+            QuestionCancelledError: the run has ended, or is being cancelled.
         """
         return await self._connection.send(answering(question_id, answer, reason))

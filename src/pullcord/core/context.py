@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable
 from contextvars import ContextVar
@@ -70,17 +69,11 @@ class Runtime(Protocol):
     def progress(self, done: float, total: float | None, text: str | None) -> None:
         """Report how far the run is."""
 
-    def sleep(self, length: float) -> None:
-        """Block this thread for that many seconds, counted from the first time this call was made."""
-
-    async def sleep_async(self, length: float) -> None:
-        """Do the same without blocking the event loop."""
+    def sleep(self, length: float) -> Awaitable[None] | None:
+        """Wait that many seconds, counted from the first time this call was made; an awaitable in async code."""
 
     def ask(self, question: Question) -> Any:
-        """Wait durably for a person's answer, blocking this thread."""
-
-    async def ask_async(self, question: Question) -> Any:
-        """Wait durably for a person's answer without blocking the event loop."""
+        """Wait durably for a person's answer; an awaitable in async code."""
 
     def cancelled(self) -> bool:
         """Say whether somebody asked to cancel the run."""
@@ -136,15 +129,10 @@ def sleep(length: Duration) -> Awaitable[None] | None:
 
     Raises:
         PullcordRuntimeError: the calling code is not part of a run.
-        UsageError: `length` is not a duration.
+        UsageError: `length` is not a duration, or a sync step that async code calls would wait on the event loop.
     """
     runtime, pause = in_run(), seconds(length)
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        runtime.sleep(pause)
-        return None
-    return runtime.sleep_async(pause)
+    return runtime.sleep(pause)
 
 
 def cancelled() -> bool:

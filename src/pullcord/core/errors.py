@@ -121,7 +121,7 @@ class QuestionExpiredError(PullcordError):
 
 
 class QuestionCancelledError(PullcordError):
-    """Nobody waits for the answer any more: the run that asked has ended, or has begun anew."""
+    """Nobody waits for the answer any more: the run that asked has ended, is cancelled, or has begun anew."""
 
     code = "question_cancelled"
 

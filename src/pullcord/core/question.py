@@ -6,7 +6,6 @@ through the type itself, on the first execution and on every replay.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -23,6 +22,9 @@ from pullcord.core.results import in_a_line
 
 LONGEST: Final = 20_000
 """Characters of a question's text, and of its details as JSON."""
+
+LARGEST: Final = 1_000_000
+"""Characters of the schema of an answer, and of the default answer, as JSON."""
 
 MOST_RECIPIENTS: Final = 100
 
@@ -88,6 +90,8 @@ class Question:
                 f"an answer of this type cannot be asked for: {in_a_line(error)}; use a pydantic model, or a type "
                 'such as bool, int, str or Literal["approve", "reject"]'
             ) from None
+        if len(self.schema) > LARGEST:
+            raise UsageError(f"the schema of the answer has {len(self.schema)} characters, and {LARGEST} are allowed")
         self.recipients = json.dumps(_names(to))
         self.details = None if details is None else _details(details)
         self.length = None if timeout is None else round(seconds(timeout) * 1_000_000)
@@ -103,6 +107,8 @@ class Question:
             self._adapter.validate_json(text)
         except (ValidationError, PydanticSerializationError, ValueError, TypeError) as error:
             raise UsageError(f"the default answer does not fit the schema: {in_a_line(error)}") from None
+        if len(text) > LARGEST:
+            raise UsageError(f"the default answer has {len(text)} characters, and {LARGEST} are allowed")
         return text
 
     def read(self, answer: str) -> Any:
@@ -168,13 +174,9 @@ def ask(
     Raises:
         AskTimeoutError: nobody answered in time.
         AnswerUnfitError: the recorded answer does not fit the schema, by a validator of its own or by newer code.
+        QuestionCancelledError: the run is cancelled, and the calling step is let run to its end.
         PullcordRuntimeError: the calling code is not part of a run.
-        UsageError: an argument makes no sense.
+        UsageError: an argument makes no sense, or a sync step that async code calls would wait on the event loop.
     """
     runtime = in_run()
-    asked = Question(schema, question, to, timeout, on_timeout, details)
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return runtime.ask(asked)
-    return runtime.ask_async(asked)
+    return runtime.ask(Question(schema, question, to, timeout, on_timeout, details))

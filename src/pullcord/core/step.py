@@ -29,6 +29,7 @@ class Step(Generic[P, R]):
         retry: when it is tried again.
         timeout: seconds a try may take, or None.
         is_async: whether the function is a coroutine function.
+        keyed: whether calls with an equal key are one and the same.
         finishes: whether it is let run to its end when its run is cancelled.
         writes: what it may leave half-written when it is interrupted, as patterns over its parameters.
     """
@@ -54,6 +55,7 @@ class Step(Generic[P, R]):
             raise DefinitionError("start= is for attempts of a run; a step is always tried again from its beginning")
         self.timeout = duration_of(timeout, "timeout")
         self._key = key
+        self.keyed = key is not None
         self._signature = inspect.signature(function)
         self.finishes = on_cancel_of(on_cancel) == "finish"
         self.writes = writes_of(writes, self._signature, self.name)

@@ -51,6 +51,10 @@ log = logging.getLogger(__name__)
 GRACE: Final = 10.0
 """Seconds that the neighbours in a doomed worker get to reach a step boundary and move."""
 
+FINISHING: Final = 60.0
+"""Seconds that a run which was cancelled without force gets there after that to end: it cannot move, and the step that
+it is in may be one that has to finish."""
+
 MOMENT: Final = 0.5
 """Seconds that async code gets to stop when it is cancelled by force, and a worker to say what a run was doing."""
 
@@ -410,6 +414,11 @@ class Engine:
     async def _execute(self, worker: WorkerHandle, reason: str) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(worker.deserted(), GRACE)
+        for assignment in list(worker.assigned.values()):
+            if not assignment.ends_here:
+                worker.give_up_run(assignment.run.id)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(worker.deserted(), FINISHING)
         worker.kill(reason)
 
     def cancel(self, number: int, uuid: str, state: str, force: bool) -> None:

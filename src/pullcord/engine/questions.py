@@ -60,7 +60,10 @@ class Questions:
                 return
             if result.expires_at is not None:
                 self.due.not_after(result.expires_at)
-            if result.record is None:
+            if result.cancelled:
+                if here:
+                    self._engine.journal.lend(assignment, False)
+            elif result.record is None:
                 self._engine.hub.state(assignment.run.uuid, RunState.WAITING)
             if here:
                 worker.send([kinds.ACK, run, token, number])
@@ -115,7 +118,7 @@ class Questions:
             NotFoundError: there is no such question.
             AlreadyAnsweredError: it has another answer.
             QuestionExpiredError: it is too late.
-            QuestionCancelledError: the run has ended.
+            QuestionCancelledError: the run has ended, or is being cancelled.
         """
         at = self._engine.clock.now()
         hit("answer.before_write")

@@ -41,6 +41,7 @@ class Assignment:
         waits: how many of its branches wait; while one does its room is lent to others.
         failure: error record, JSON, of a run that has failed but whose thread cannot be stopped.
         unsettled: identities of its steps that have no end yet, as far as is known.
+        ends_here: whether it was cancelled without force, so that it goes on nowhere else.
         heard: what its worker answers when it learns that the run is cancelled; there when somebody waits for that.
     """
 
@@ -49,6 +50,7 @@ class Assignment:
     waits: int = 0
     failure: str | None = None
     unsettled: set[str] = field(default_factory=set)
+    ends_here: bool = False
     heard: asyncio.Future[bool] | None = None
 
     def __post_init__(self) -> None:
@@ -96,7 +98,7 @@ class WorkerHandle(asyncio.Protocol):
         roomy: whether its room is counted.
         retired: it gets no more runs, and leaves when it has none.
         replaced: another worker was started in its place.
-        stuck: numbers of its runs that are in a thread that cannot be stopped.
+        stuck: numbers of its runs that nobody waits for before it is killed: they cannot be stopped, or did not move.
         ended: set when the template has seen its end.
         deliberate: why we killed it, where its runs are not to blame.
         marks: what it is polling right now, where it says so.
@@ -185,10 +187,11 @@ class WorkerHandle(asyncio.Protocol):
 
     def cancel(self, assignment: Assignment, force: bool) -> None:
         """Tell the worker that one of its runs is cancelled."""
+        assignment.ends_here = not force
         self.send([CANCEL, assignment.run.id, assignment.run.token, force])
 
     def give_up_run(self, run: int) -> None:
-        """Wait no longer for one of its runs: a thread of it cannot be stopped."""
+        """Wait no longer for one of its runs: it does not end, and does not move."""
         self.stuck.add(run)
         self._look_around()
 

@@ -67,7 +67,7 @@ class Answers:
             InvalidAnswerError: the answer does not fit; `errors` names each field.
             AlreadyAnsweredError: it has another answer.
             QuestionExpiredError: it is too late.
-            QuestionCancelledError: the run has ended.
+            QuestionCancelledError: the run has ended, or is being cancelled.
         """
         item = await self.get(question)
         if not self._policy.may_answer(invoker, item["flow"], item["to"]):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
+from pullcord.core.errors import QuestionCancelledError
 from pullcord.core.question import Question
 from pullcord.core.states import StepState
 from pullcord.worker.failures import rebuild
@@ -41,8 +42,13 @@ class AskCall:
             execution.check_code("a question")
         self._wake: list[Callable[[], None]] = []
 
+    def _stopped(self) -> bool:
+        return self.execution.stop_requested or self.execution.concluding or self.execution.stale
+
     def send(self) -> None:
-        """Ask the server."""
+        """Ask the server, unless the run is stopped already: then nobody is to be told of it."""
+        if self._stopped():
+            return
         self.execution.asks[self.identity] = self
         self.execution.report_question(self.identity, self.question)
 
@@ -57,7 +63,7 @@ class AskCall:
         event = threading.Event()
         self._wake.append(event.set)
         with self.execution.waiting(self.identity, None):
-            if not (self.over or self.execution.stop_requested or self.execution.stale):
+            if not (self.over or self._stopped()):
                 event.wait()
 
     async def wait_async(self) -> None:
@@ -70,15 +76,17 @@ class AskCall:
 
         self._wake.append(wake)
         with self.execution.waiting(self.identity, None):
-            if not self.over:
+            if not (self.over or self._stopped()):
                 await event.wait()
 
     def conclude(self) -> Any:
         """Return the answer as the schema's type, or raise that there was none."""
         record = self.execution.record_of(self.identity)
-        if record is not None and record[4] == StepState.SUCCEEDED:
+        if record is None:  # code that is let run to its end: any other has not come here
+            raise QuestionCancelledError("the run is being stopped: nobody is asked, and no answer is waited for")
+        if record[4] == StepState.SUCCEEDED:
             return self.question.read(record[5])
-        raise rebuild(from_json(record[6] if record is not None else "{}"))
+        raise rebuild(from_json(record[6]))
 
 
 def ask(execution: Execution, question: Question) -> Any:

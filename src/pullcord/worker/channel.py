@@ -144,6 +144,8 @@ class Channel:
         try:
             while not done():
                 self.flush()
+                if done():  # what it waits for could not even be sent
+                    break
                 writing = [self._socket] if self._unsent else []
                 select.select([self._socket], writing, [])
                 self._readable()

@@ -25,6 +25,7 @@ class ChildCall:
 
     Attributes:
         number: what the answer names.
+        tries: how often it is asked for, this time included, by further tries of the step around it.
         answer: what the server said in the end, `{"state", "result", "error", "reason"}`.
     """
 
@@ -38,6 +39,9 @@ class ChildCall:
         self.record = execution.record_of(self.identity)
         if self.record is None:
             execution.check_code(f"the flow {flow.name!r}")
+        earlier = execution.recorded.get(self.identity)
+        self.tries: int = 1 if earlier is None else earlier[3]
+        execution.inner.children.add(self.identity)
         self.number = execution.worker.next_call()
         self.answer: dict[str, Any] | None = None
         self.started = now()
@@ -47,14 +51,19 @@ class ChildCall:
         """Ask the server for the child run."""
         execution = self.execution
         execution.worker.calls[self.number] = self
+        asked = self.identity if self.tries == 1 else f"{self.identity}~{self.tries}"
         execution.worker.channel.send(
-            [kinds.CHILD, execution.run, execution.token, self.number, self.flow.name, self.inputs, self.identity]
+            [kinds.CHILD, execution.run, execution.token, self.number, self.flow.name, self.inputs, asked]
         )
 
     def take(self, answer: dict[str, Any]) -> None:
         """Receive the answer; called on the loop's thread."""
         self.answer = answer
         self.wake()
+
+    def refuse(self, reason: str) -> None:
+        """The call never reached the gate."""
+        self.take({"state": "refused", "result": None, "error": None, "reason": reason})
 
     def wake(self) -> None:
         """Have whoever waits look again: there is an answer, or the run has to stop."""
@@ -96,14 +105,16 @@ class ChildCall:
         name = self.flow.name
         if answer["state"] == RunState.SUCCEEDED:
             self.execution.record(
-                self.identity, sequence, name, 1, StepState.SUCCEEDED, self.started, answer["result"] or "null"
+                self.identity, sequence, name, self.tries, StepState.SUCCEEDED, self.started, answer["result"] or "null"
             )
             return self.flow.codec.decode(answer["result"] or "null")
         why = answer.get("reason") or (from_json(answer["error"])["message"] if answer.get("error") else "")
         state = answer["state"]
         error = ChildFailedError(f"the child run of {name} ended as {state}: {why}", name, state)
         description = describe(error)
-        self.execution.record(self.identity, sequence, name, 1, StepState.FAILED, self.started, None, description)
+        self.execution.record(
+            self.identity, sequence, name, self.tries, StepState.FAILED, self.started, None, description
+        )
         raise rebuild(description)
 
     def replay(self) -> Any:

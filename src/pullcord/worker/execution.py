@@ -20,7 +20,7 @@ from pydantic_core import to_json
 
 from pullcord.core.artifact import Artifact, Wanted
 from pullcord.core.context import MAX_AMOUNT, RunInfo
-from pullcord.core.errors import CodeChangedError
+from pullcord.core.errors import CodeChangedError, UsageError
 from pullcord.core.flow import Flow
 from pullcord.core.identity import argument_bytes, identity
 from pullcord.core.retry import NO_RETRY
@@ -33,8 +33,10 @@ from pullcord.worker.asking import AskCall, ask, ask_async
 from pullcord.worker.children import call_child, call_child_async
 from pullcord.worker.failures import clean, describe_end
 from pullcord.worker.moment import enclosing, now, shielded
+from pullcord.worker.nesting import InnerCalls
 from pullcord.worker.parking import Wait, this_branch
 from pullcord.worker.stepping import call_step, call_step_async
+from pullcord.worker.turns import Turns
 from pullcord.worker.unwinding import Unwinding
 from pullcord.worker.waiting import sleep, sleep_async
 
@@ -90,6 +92,8 @@ class Execution:
         self.changed = False
         self.sequence = count(last + 1)
         self.occurrences: dict[str, count[int]] = {}
+        self.inner = InnerCalls(self)
+        self.turns = Turns()
         self.sent = self.acknowledged = 0
         self.live: dict[int, StepCall] = {}
         self.stop_requested = self.forced = False
@@ -161,21 +165,16 @@ class Execution:
         if reached is not None:
             self.worker.progress(self, reached, whole, words)
 
-    def sleep(self, length: float) -> None:
-        """Wait durably on this thread."""
+    def sleep(self, length: float) -> Awaitable[None] | None:
+        """Wait durably: on this thread, or in async code without blocking the event loop."""
+        if self._can_await("pc.sleep"):
+            return sleep_async(self, length)
         sleep(self, length)
-
-    async def sleep_async(self, length: float) -> None:
-        """Wait durably on the event loop."""
-        await sleep_async(self, length)
+        return None
 
     def ask(self, question: Question) -> Any:
-        """Wait durably for a person's answer, blocking this thread."""
-        return ask(self, question)
-
-    async def ask_async(self, question: Question) -> Any:
-        """Wait durably for a person's answer without blocking the event loop."""
-        return await ask_async(self, question)
+        """Wait durably for a person's answer: on this thread, or in async code without blocking the event loop."""
+        return ask_async(self, question) if self._can_await("pc.ask") else ask(self, question)
 
     def cancelled(self) -> bool:
         """Say whether somebody asked to cancel the run."""
@@ -184,6 +183,18 @@ class Execution:
     def artifact(self, wanted: Wanted) -> Artifact | Awaitable[Artifact]:
         """Store an artifact; in async code the event loop goes on meanwhile."""
         return artifacts.store_async(self, wanted) if self._in_async_code() else artifacts.store(self, wanted)
+
+    def _can_await(self, what: str) -> bool:
+        """Say whether the calling code awaits what it gets; what can neither await nor stand still is refused."""
+        if self._in_async_code():
+            return True
+        if self.worker.channel.on_loop_thread():
+            call = self.enclosing_call()
+            raise UsageError(
+                f"{what} cannot wait in step {call.name if call else ''!r}: it is a sync step that async code calls on "
+                f"the event loop; make the step async and await {what} in it, or move {what} to the flow"
+            )
+        return False
 
     def _in_async_code(self) -> bool:
         try:
@@ -203,15 +214,23 @@ class Execution:
 
     def identify(self, name: str, arguments: bytes) -> str:
         """Return the identity of a call: the same call again gets the next occurrence."""
-        base = identity(enclosing.get() or self.root, name, arguments)
+        outer = enclosing.get()
+        base = identity(outer or self.root, name, arguments)
         occurrence = next(self.occurrences.setdefault(base, count()))
-        return base if occurrence == 0 else f"{base}.{occurrence}"
+        found = base if occurrence == 0 else f"{base}.{occurrence}"
+        if outer:
+            self.inner.note(outer, found)
+        return found
 
     def identify_step(self, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
         """Return the identity of a step call; one with `key=` is that key, however often it is called."""
         key = step.explicit_key(args, kwargs)
         if key is not None:
-            return identity(enclosing.get() or self.root, step.name, b"key:" + key.encode("utf-8", "replace"))
+            outer = enclosing.get()
+            found = identity(outer or self.root, step.name, b"key:" + key.encode("utf-8", "replace"))
+            if outer:
+                self.inner.note(outer, found)
+            return found
         return self.identify(step.name, argument_bytes(args, kwargs))
 
     def record_of(self, identity: str) -> list[Any] | None:

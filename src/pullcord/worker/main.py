@@ -350,8 +350,16 @@ class Worker:
             self._finish(execution, *execution.ending)
 
     def _undeliverable(self, message: Message, error: Exception) -> None:
-        """A message cannot be written: the run it is about has failed, unless it was only a log line or progress."""
-        if message[0] not in (kinds.STEP, kinds.FINISHED):
+        """A message cannot be written: the run it is about has failed, unless it was only a log line or progress.
+
+        A child run that cannot be asked for is refused, as the gate refuses one that it cannot take.
+        """
+        if message[0] == kinds.CHILD:
+            call = self.calls.pop(message[3], None)
+            if call is not None:
+                call.refuse(f"its inputs are too large: {clean(str(error))[:1000]}")
+            return
+        if message[0] not in (kinds.STEP, kinds.FINISHED, kinds.ASK):
             return
         execution = self._executions.pop((message[1], message[2]), None)
         if execution is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json, to_json
 
-from pullcord.core.errors import CodeChangedError, StepTimeoutError
+from pullcord.core.errors import CodeChangedError, StepTimeoutError, UsageError
 from pullcord.core.states import StepState
 from pullcord.core.step import Step
 from pullcord.failpoints import hit
@@ -33,14 +33,16 @@ class StepCall:
         settled: whether the current try's end was reported.
         outer: identity of the step that the call was made in.
         shielded: whether that, or one around it, is let run to its end when the run is cancelled.
+        shared: whether another call may have its identity at the same time: it has a key, or is left from an earlier
+            try of the step around it.
         stopped: whether it stands still at a boundary inside, for good.
         task: what executes it, of async steps.
         writes: what it may leave half-written, JSON, where the step says so.
     """
 
     __slots__ = (
-        "execution", "identity", "limit", "name", "outer", "record", "sequence", "settled", "shielded", "shown", "started",
-        "step", "stopped", "task", "tries", "writes",
+        "execution", "identity", "limit", "name", "outer", "record", "sequence", "settled", "shared", "shielded",
+        "shown", "started", "step", "stopped", "task", "tries", "writes",
     )  # fmt: skip
 
     def __init__(
@@ -50,22 +52,34 @@ class StepCall:
         self.step = step
         self.name = step.name
         self.identity = execution.identify_step(step, args, kwargs)
-        self.record = execution.record_of(self.identity)
-        if self.record is None:
-            execution.check_code(f"step {step.name!r}")
-        earlier = execution.recorded.get(self.identity)
-        # A try that was seen running, or was interrupted, had no end: it does not count, and the ones before it do.
-        self.tries: int = 0 if earlier is None else earlier[3] - (earlier[4] in _ENDLESS)
-        # A step that had used up its tries, and is reopened by a new attempt of the run, has them anew.
-        self.limit = step.retry.limit + (self.tries if self.tries > step.retry.limit else 0)
-        self.sequence: int = next(execution.sequence) if earlier is None else earlier[2]
-        self.started = 0
         self.outer = enclosing.get()
         self.shielded = shielded.get()
+        self.shared = step.keyed or bool(self.outer)
+        self.record: list[Any] | None = None
+        if not self.shared:
+            self.look()
+        self.started = 0
         self.settled = True
         self.shown = self.stopped = False
         self.task: asyncio.Task[Any] | None = None
         self.writes = to_json(step.written_by(args, kwargs)).decode() if step.writes else None
+
+    def look(self) -> None:
+        """Learn what is recorded of the call.
+
+        Raises:
+            CodeChangedError: it is a new one, and the code changed since others were recorded.
+        """
+        execution, limit = self.execution, self.step.retry.limit
+        self.record = execution.record_of(self.identity)
+        if self.record is None:
+            execution.check_code(f"step {self.name!r}")
+        earlier = execution.recorded.get(self.identity)
+        # A try that was seen running, or was interrupted, had no end: it does not count, and the ones before it do.
+        self.tries: int = 0 if earlier is None else earlier[3] - (earlier[4] in _ENDLESS)
+        # A step that had used up its tries, and is reopened by a new attempt of the run, has them anew.
+        self.limit = limit + (self.tries if self.tries > limit else 0)
+        self.sequence: int = next(execution.sequence) if earlier is None else earlier[2]
 
     def replay(self) -> Any:
         """Return the recorded result, or raise the recorded error."""
@@ -79,6 +93,7 @@ class StepCall:
         self.tries += 1
         self.started = now()
         self.settled = self.shown = False
+        self.execution.inner.begin(self.identity)
         self.execution.live[id(self)] = self
         if self.execution.stop_requested:  # the cancel came after the boundary: whoever kills has to know of this step
             self.report_running()
@@ -96,6 +111,7 @@ class StepCall:
         """Record a failed try; return the pause before the next one, or raise what a replay would raise."""
         description = describe(error)
         if self._another(error):
+            self.execution.inner.reopen(self.identity)
             self._settle(StepState.RETRYING, None, description)
             return self.step.retry.pause(max(1, self.tries - self.limit + self.step.retry.limit), random.random())
         self._settle(StepState.FAILED, None, description)
@@ -129,6 +145,8 @@ class StepCall:
             return
         self.settled = True
         state = StepState.RETRYING if self._another(self.timeout_error()) else StepState.FAILED
+        if state is StepState.RETRYING:
+            self.execution.inner.reopen(self.identity)
         # The call stays among the live ones until its thread comes back, so that the run is not handed over before.
         self._record(state, None, describe(self.timeout_error()))
         self.execution.report_steps()
@@ -161,8 +179,25 @@ class StepCall:
 def call_step(execution: Execution, step: Step[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Run a sync step."""
     call = StepCall(execution, step, args, kwargs)
-    if call.record is not None:
-        return call.replay()
+    if not call.shared:
+        return call.replay() if call.record is not None else _execute(call, args, kwargs)
+    turns = execution.turns
+    if execution.worker.channel.on_loop_thread() and turns.taken(call.identity):
+        raise UsageError(
+            f"step {call.name!r} is being executed with this key already, and a sync step that async code calls on the "
+            "event loop cannot wait for that; make the step async, or call it with asyncio.to_thread"
+        )
+    while not turns.take(call.identity):
+        pass
+    try:
+        call.look()
+        return call.replay() if call.record is not None else _execute(call, args, kwargs)
+    finally:
+        turns.leave(call.identity)
+
+
+def _execute(call: StepCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    execution, step = call.execution, call.step
     while True:
         execution.boundary()
         call.begin()
@@ -205,8 +240,19 @@ async def call_step_async(
 ) -> Any:
     """Run an async step."""
     call = StepCall(execution, step, args, kwargs)
-    if call.record is not None:
-        return call.replay()
+    if not call.shared:
+        return call.replay() if call.record is not None else await _execute_async(call, args, kwargs)
+    while not await execution.turns.take_async(call.identity):
+        pass
+    try:
+        call.look()
+        return call.replay() if call.record is not None else await _execute_async(call, args, kwargs)
+    finally:
+        execution.turns.leave(call.identity)
+
+
+async def _execute_async(call: StepCall, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    execution, step = call.execution, call.step
     while True:
         await execution.boundary_async()
         call.begin()

@@ -107,3 +107,64 @@ def one(path: str) -> bool:
 def wrong() -> None:
     """Ask for something that nobody can say."""
     pc.ask(range, "What?")
+
+
+@pc.step
+def sure(path: str) -> bool:
+    """Ask on whatever thread this is, and do what a yes allows."""
+    answer: bool = pc.ask(bool, "Sure?")
+    if answer:
+        note(path, "done")
+    return answer
+
+
+@pc.step(on_cancel="finish")
+def asks_to_the_end(path: str) -> str:
+    """Ask, and go on without an answer."""
+    try:
+        return str(pc.ask(bool, "Still?"))
+    except pc.QuestionCancelledError:
+        note(path, "unasked")
+    try:
+        return str(pc.ask(bool, "Really?"))
+    except pc.QuestionCancelledError as error:
+        return error.message
+
+
+@pc.step(on_cancel="finish")
+async def asks_to_the_end_async(path: str) -> str:
+    """Do the same on the event loop."""
+    try:
+        return str(await pc.ask(bool, "Still?"))
+    except pc.QuestionCancelledError:
+        await asyncio.to_thread(note, path, "unasked")
+    try:
+        return str(await pc.ask(bool, "Really?"))
+    except pc.QuestionCancelledError as error:
+        return error.message
+
+
+@pc.flow
+def finishes(path: str) -> str:
+    """Ask in a step that is let run to its end."""
+    return asks_to_the_end(path)
+
+
+@pc.flow
+async def finishes_async(path: str) -> str:
+    """Do the same on the event loop."""
+    return await asks_to_the_end_async(path)
+
+
+@pc.step
+def rests() -> str:
+    """Sleep on whatever thread this is."""
+    pc.sleep(0.01)
+    return "rested"
+
+
+@pc.flow(concurrency=None)
+async def where(path: str, step: str, thread: bool) -> str:
+    """Call a sync step on the event loop, or on a thread."""
+    call = {"sure": lambda: sure(path), "rests": rests}[step]
+    return str(await asyncio.to_thread(call) if thread else call())

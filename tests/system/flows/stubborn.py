@@ -236,3 +236,98 @@ def parent_of_crash(port: int, log: str) -> list[str]:
     """Note, have a child that meets the test, and meet the test itself."""
     noted(log, 0)
     return [only_one(port, "child"), met(port, "parent")]
+
+
+@pc.flow(concurrency=None)
+def told_child(log: str, port: int, text: str) -> str:
+    """Note that it runs, and do as the test says."""
+    note(log, text)
+    word = meet(port, text)
+    if word == "fail":
+        raise Broken("as told", 1)
+    return word
+
+
+@pc.flow(concurrency=None)
+def measures(text: str) -> int:
+    return len(text)
+
+
+@pc.flow(concurrency=None)
+def says_too_much(length: int) -> str:
+    """Give a child more than a message to the server can hold."""
+    try:
+        return str(measures("x" * length))
+    except pc.ChildFailedError as error:
+        return str(error)
+
+
+@pc.flow(concurrency=None)
+async def says_too_much_async(length: int) -> str:
+    """Do the same right on the event loop's thread."""
+    try:
+        return str(measures("x" * length))
+    except pc.ChildFailedError as error:
+        return str(error)
+
+
+@pc.step
+def told_inside(port: int) -> str:
+    word = meet(port, "inside")
+    if word == "fail":
+        raise Broken("as told", 2)
+    return word
+
+
+@pc.step(retries=pc.Retry(limit=2, delay=0.01, jitter=False))
+def checks_out(log: str, port: int) -> list[str]:
+    """Call a step and a child that succeed, and a step and a child that fail when the test says so."""
+    note(log, "try")
+    noted(log, 0)
+    return [told_child(log, port, "good"), told_inside(port), told_child(log, port, "bad")]
+
+
+@pc.flow(concurrency=None)
+def shop(log: str, port: int) -> list[str]:
+    return checks_out(log, port)
+
+
+@pc.step(key="{order}")
+def books(log: str, port: int, order: str, caller: int) -> str:
+    note(log, "booked", order)
+    return f"{meet(port, order)} for {caller}"
+
+
+@pc.step(key="{order}")
+async def books_async(log: str, port: int, order: str, caller: int) -> str:
+    note(log, "booked", order)
+    word = await meet_async(port, order)
+    if word == "fail":
+        raise Broken("as told", 3)
+    return f"{word} for {caller}"
+
+
+@pc.flow(concurrency=None)
+async def books_at_once(log: str, port: int, way: str) -> list[str]:
+    """Book A three times, and B once, all at the same time."""
+    orders = ["A", "A", "A", "B"]
+    if way == "async":
+        calls = [books_async(log, port, order, caller) for caller, order in enumerate(orders)]
+    else:
+        calls = [asyncio.to_thread(books, log, port, order, caller) for caller, order in enumerate(orders)]
+    found = asyncio.gather(*calls, return_exceptions=True)
+    if way == "loop":
+        await asyncio.to_thread(meet, port, "loop")
+        books(log, port, "A", 4)
+    return [item if isinstance(item, str) else repr(item) for item in await found]
+
+
+@pc.flow(concurrency=None)
+async def books_again(log: str, port: int) -> str:
+    """Give a booking up while another call waits for it."""
+    first = asyncio.create_task(books_async(log, port, "A", 0))
+    await meet_async(port, "first")
+    second = asyncio.create_task(books_async(log, port, "A", 1))
+    await meet_async(port, "second")
+    first.cancel()
+    return await second

@@ -16,7 +16,7 @@ from pullcord.core.errors import (
     StoreError,
 )
 from pullcord.core.notify import ASKED
-from pullcord.core.states import ACTIVE, UNFINISHED, QuestionState, StepState
+from pullcord.core.states import ACTIVE, UNFINISHED, QuestionState, RunState, StepState
 from pullcord.store.commands.happenings import note_happening
 from pullcord.store.commands.waits import Settled, answer_text, settle, wake
 from pullcord.store.transaction import Transaction
@@ -43,7 +43,7 @@ _WAIT = """
 UPDATE runs SET state = 'waiting', waiting_for = :waiting_for
 WHERE id = :run AND token = :token AND state || '' = 'running' AND owner IS NOT NULL"""
 _QUESTION = """
-SELECT q.id, q.run_id, q.identity, q.state, q.expires_at, q.answer, q.answered_by, q.answered_at, r.uuid
+SELECT q.id, q.run_id, q.identity, q.state, q.expires_at, q.answer, q.answered_by, q.answered_at, r.uuid, r.state
 FROM questions q JOIN runs r ON r.id = q.run_id WHERE q.uuid = :uuid"""
 _ANSWER = """
 UPDATE questions SET state = 'answered', answer = :answer, answered_by = :invoker, answered_at = :now, reason = :reason
@@ -61,11 +61,13 @@ class Asked:
         stale: whether the run was on another token.
         record: the step's record when the question is over already.
         expires_at: when it is over at the latest, microseconds, or None.
+        cancelled: whether nobody was asked, because the run is cancelled; its worker learns of that otherwise.
     """
 
     stale: bool
     record: list[Any] | None = None
     expires_at: int | None = None
+    cancelled: bool = False
 
 
 @dataclass(slots=True)
@@ -110,6 +112,8 @@ def _ask(tx: Transaction, command: Ask) -> Asked:
     step = tx.connection.execute(_STEP, key).fetchone()
     if step is not None and step[4] not in UNFINISHED:
         return Asked(stale=False, record=list(step))
+    if row[1] == RunState.CANCELLING:
+        return Asked(stale=False, cancelled=True)
     expires = None if length is None else command.at + length
     found = tx.connection.execute(_OPEN, key).fetchone()
     if found is None:
@@ -194,7 +198,7 @@ def _answer(tx: Transaction, command: AnswerQuestion) -> Settled | Exception | N
     row = tx.connection.execute(_QUESTION, {"uuid": command.uuid}).fetchone()
     if row is None:
         return NotFoundError(f"no question has the id {command.uuid}; `pullcord questions list` shows the open ones")
-    number, run, identity, state, expires, answer, by, at, uuid = row
+    number, run, identity, state, expires, answer, by, at, uuid, of_run = row
     if state == QuestionState.ANSWERED:
         if answer == command.answer and by == command.invoker:
             return None
@@ -202,6 +206,9 @@ def _answer(tx: Transaction, command: AnswerQuestion) -> Settled | Exception | N
         return AlreadyAnsweredError(f"{by} answered this question at {moment}", answered_by=by, answered_at=moment)
     if state == QuestionState.CANCELLED:
         why = f"nobody waits for this answer any more: run {uuid} has ended, or has begun anew"
+        return QuestionCancelledError(why, run_id=uuid)
+    if of_run == RunState.CANCELLING:
+        why = f"nobody waits for this answer any more: run {uuid} is being cancelled"
         return QuestionCancelledError(why, run_id=uuid)
     if state == QuestionState.EXPIRED or (expires is not None and expires <= command.at):
         moment = rfc3339(expires)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pullcord.core.quotas import DELAY, INVOKER, Quotas, Rate
 from pullcord.core.states import Outcome
-from pullcord.store.commands.overlap import Refused, waiting_in
+from pullcord.store.commands.overlap import Refused, capacity_of, waiting_in
 from pullcord.store.commands.pauses import Pause, pauses, set_aside
 from pullcord.store.commands.rates import counted_uses, write_uses
 from pullcord.store.transaction import Transaction
@@ -87,7 +87,8 @@ class Allowance:
         no_room = _rejected(QUEUE_FULL, f"as many runs of {entry.flow} wait as may (max_queued={most})")
         never = f"more is asked for at once than {entry.flow} ever lets wait (max_queued={most}){MEND}"
         if most is not None and run.slot is not None and self._waiting(run, run.slot, most) >= most:
-            over = self._over(instant, f"slot:{run.slot}", capacity_of(self.tx, run.slot) + most)
+            capacity = min(capacity_of(self.tx, key) for key in (run.slot, run.shared) if key is not None)
+            over = self._over(instant, f"slot:{run.slot}", capacity + most)
             return _final(QUEUE_FULL, never) if over else no_room
         for key, rate in _rates(entry, run):
             free = self._free(key, rate)
