@@ -362,3 +362,23 @@ async def test_a_channel_at_fault_does_not_stop_the_notifier(
     clock.advance(HOUR)
     await life.delivered(1)
     assert "is at fault" in caplog.text
+
+
+async def test_what_is_sent_again_is_what_was_sent_whatever_has_become_of_the_run(
+    live: Lives, clock: DrivenClock
+) -> None:
+    ops = Target("ops")
+    ops.error = DeliveryError("answered 500")
+    life = live(ops)
+    await life.begin("f")
+    await life.happen("f")
+    first = await ops.call()
+    item = await life.tried(1)
+    assert (await life.control.get(item["id"]))["message"]["text"] == first.text
+    await life.end()
+    ops.error = None
+    clock.advance(HOUR)
+    again = live(ops, public_url="https://moved.example.org")
+    await again.begin("f")
+    assert await ops.call() == first
+    await again.delivered(1)

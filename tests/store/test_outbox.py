@@ -13,6 +13,8 @@ from pullcord.core.errors import AlreadyDeliveredError, NotFoundError
 from pullcord.core.notify import Rule
 from pullcord.core.rulebook import Book, Change, read_defaults
 from pullcord.core.states import Outcome
+from pullcord.notify.compose import composed
+from pullcord.notify.message import message_of, written
 from pullcord.store.commands.claim import Claimed
 from pullcord.store.commands.happenings import DELIVERED, GIVEN_UP, PENDING, note_happening
 from pullcord.store.commands.outbox import (
@@ -22,13 +24,16 @@ from pullcord.store.commands.outbox import (
     SealNotifications,
     TrimOutbox,
 )
+from pullcord.store.commands.prune import PruneRuns
 from pullcord.store.commands.rules import ChangeRules
 from pullcord.store.commands.triggers import ChangeTrigger, Declared, HistoryRow, RegisterTriggers
+from pullcord.store.connection import Connection
 from pullcord.store.queries.outbox import (
     NotificationFilter,
     digested,
     gathered,
     get_notification,
+    kept_message,
     list_notifications,
     next_pending,
     notification,
@@ -66,10 +71,15 @@ def outbox(server: Server) -> list[tuple[str, str, str, int]]:
     return [(row["channel"], row["event"], row["flow"], row["count"]) for row in rows]
 
 
+def compose(connection: Connection, number: int) -> str:
+    """Return the message of a notification as the notifier has it written."""
+    return written(composed(connection, number))
+
+
 def seal(server: Server, channel: str = "ops") -> list[int]:
     """Seal all that is due of a channel, as the notifier does one after the other."""
     due = gathered(server.connection, channel, server.clock.now() + 1)
-    return [number for each in due for number in server.write(SealNotifications([each], False, ignore))]
+    return [number for each in due for number in server.write(SealNotifications([each], False, compose, ignore))]
 
 
 # --- what is told --------------------------------------------------------------------------------
@@ -306,6 +316,25 @@ def test_what_is_sealed_does_not_grow(server: Server) -> None:
     assert len(told_in(server.connection, number)) == 1
 
 
+def test_what_is_sealed_is_the_same_message_whatever_becomes_of_its_run(server: Server) -> None:
+    told_of(server, notify.on_long_run("ops"), notify.on_retry("ops"), notify.on_failure("ops"))
+    (run,) = runs(server)
+    server.write(NoteLongRuns([(run.id, "free", ["ops"], {"text": "it takes long"})], ignore))
+    server.finish(finished(run, "failed", error=BROKEN, retry_at=server.clock.now() + SECOND))
+    sealed = {number: kept_message(server.connection, number) for number in seal(server)}
+    assert {message_of(text).event for text in sealed.values() if text} == {"run.long", "run.retrying"}
+    server.clock.advance(SECOND)
+    server.queue_due()
+    end(server, *server.claim(), state="succeeded")
+    end(server, *runs(server))
+    server.write(PruneRuns([run.id], server.clock.now() + 1, ignore))
+    assert server.rows("SELECT id FROM runs WHERE id = :id", id=run.id) == []
+    assert {number: kept_message(server.connection, number) for number in sealed} == sealed
+    (third,) = seal(server)
+    assert {number: kept_message(server.connection, number) for number in sealed} == sealed
+    assert kept_message(server.connection, third) is not None
+
+
 def test_a_digest_takes_the_place_of_what_it_tells(server: Server) -> None:
     flows = ["a", "b", "c"]
     for flow in flows:
@@ -314,12 +343,13 @@ def test_a_digest_takes_the_place_of_what_it_tells(server: Server) -> None:
     end(server, *runs(server, 1, flow="c"))
     due = gathered(server.connection, "ops", server.clock.now())
     assert len(due) == 3
-    (number,) = server.write(SealNotifications(due, True, ignore))
+    (number,) = server.write(SealNotifications(due, True, compose, ignore))
     assert outbox(server) == [("ops", "digest", "", 7)]
     assert digested(server.connection, number) == [
         ("run.failed", "c", 3), ("run.failed", "a", 2), ("run.failed", "b", 2)
     ]  # fmt: skip
     assert len(sealed_since(server.connection, "ops", NOON)) == 1
+    assert message_of(str(kept_message(server.connection, number))).event == "digest"
 
 
 # --- delivery ------------------------------------------------------------------------------------
@@ -383,7 +413,7 @@ def test_lists_are_filtered_and_paged(server: Server) -> None:
     for flow in ("a", "b"):
         told_of(server, notify.on_failure("ops", "boss"), flow=flow)
         end(server, *runs(server, flow=flow))
-    (number,) = server.write(SealNotifications([1], False, ignore))
+    (number,) = server.write(SealNotifications([1], False, compose, ignore))
     server.write(MarkNotification(number, DELIVERED, None, None, ignore))
 
     def listed(**which: str) -> list[tuple[str, str]]:

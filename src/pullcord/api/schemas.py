@@ -246,7 +246,7 @@ _MESSAGE: Final[Schema] = {
     "level": {"type": "string", "enum": ["info", "success", "warning", "error"]},
     "text": _TEXT,
     "link": _MAYBE_TEXT,
-    "data": _MAP,
+    "data": {"type": ["object", "null"]},
 }
 _FLOW: Final[Schema] = {
     "name": _TEXT,

@@ -11,17 +11,17 @@ from pullcord.core.errors import DefinitionError, NotFoundError, UsageError
 from pullcord.core.manifest import FlowSpec
 from pullcord.core.notify import rule_of
 from pullcord.core.rulebook import Change
-from pullcord.notify.compose import compose
+from pullcord.notify.compose import composed
+from pullcord.notify.message import message_of
 from pullcord.notify.options import Notifying
 from pullcord.store.commands.outbox import RetryNotification
 from pullcord.store.commands.rules import ChangeRules
 from pullcord.store.queries.outbox import (
     NotificationFilter,
-    digested,
     get_notification,
+    kept_message,
     list_notifications,
     stuck_channels,
-    told_in,
 )
 from pullcord.store.queries.page import Page
 from pullcord.store.store import Store
@@ -49,7 +49,7 @@ class Notifications:
         return await self._store.read(list_notifications, which, page)
 
     async def get(self, uuid: str) -> dict[str, Any]:
-        """Return a notification with the message as it is sent.
+        """Return a notification with the message as it is sent, or would be sent now while it gathers.
 
         Raises:
             NotFoundError: there is none.
@@ -58,9 +58,8 @@ class Notifications:
         if found is None:
             raise NotFoundError(f"no notification has the id {uuid}; `pullcord notify list` shows the latest")
         stored, item = found
-        told = await self._store.read(told_in, stored.id)
-        kinds = [] if stored.flow else await self._store.read(digested, stored.id)
-        message = compose(stored, told, kinds, self._how.public_url)
+        kept = await self._store.read(kept_message, stored.id)
+        message = await self._store.read(composed, stored.id, self._how.public_url) if kept is None else message_of(kept)
         shown = {"level": message.level, "text": message.text, "link": message.link, "data": message.data}
         return item | {"message": shown}
 

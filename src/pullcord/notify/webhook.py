@@ -87,7 +87,7 @@ def header_value(reference: str) -> str:
 
 
 def body_of(message: Message) -> bytes:
-    """Return a message as JSON: `type`, `timestamp` and `data`, the same bytes at every try."""
+    """Return a message as JSON: `type`, `timestamp` and `data`; of equal messages it is the same bytes."""
     data: dict[str, Any] = {
         "title": message.title,
         "text": message.text,

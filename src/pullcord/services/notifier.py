@@ -18,19 +18,20 @@ from pullcord.clock import Clock
 from pullcord.core.errors import PullcordError
 from pullcord.failpoints import hit
 from pullcord.notify.channel import DeliveryError
-from pullcord.notify.compose import compose
+from pullcord.notify.compose import composed
+from pullcord.notify.message import message_of, written
 from pullcord.notify.options import Notifying
 from pullcord.services.duty import Duty
 from pullcord.store.commands.happenings import DELIVERED, GATHERING, GIVEN_UP, PENDING
 from pullcord.store.commands.outbox import MarkNotification, SealNotifications, TrimOutbox
+from pullcord.store.connection import Connection
 from pullcord.store.queries.outbox import (
     Stored,
-    digested,
     gathered,
+    kept_message,
     next_pending,
     notification,
     sealed_since,
-    told_in,
     waiting_channels,
 )
 from pullcord.store.store import Store
@@ -206,14 +207,17 @@ class Notifier(Duty):
         # The last place of the hour is for all that would not have one.
         together = waiting if room == 1 else waiting[:1]
         hit("notify.before_seal")
-        numbers = await self._store.write(lambda done: SealNotifications(together, len(together) > 1, done))
+        numbers = await self._store.write(lambda done: SealNotifications(together, len(together) > 1, self._compose, done))
         return await self._store.read(notification, numbers[0]) if numbers else None
+
+    def _compose(self, connection: Connection, number: int) -> str:
+        return written(composed(connection, number, self._how.public_url))
 
     async def _send(self, stored: Stored, lane: _Lane) -> None:
         """Send a notification once and mark it."""
-        told = await self._store.read(told_in, stored.id)
-        kinds = [] if stored.flow else await self._store.read(digested, stored.id)
-        message = compose(stored, told, kinds, self._how.public_url)
+        kept = await self._store.read(kept_message, stored.id)
+        assert kept is not None
+        message = message_of(kept)
         channel = self._how.channels.get(stored.channel)
         try:
             if channel is None:

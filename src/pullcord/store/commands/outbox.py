@@ -11,8 +11,12 @@ from uuid_utils import uuid7
 from pullcord.core.errors import AlreadyDeliveredError, NotFoundError, StoreError
 from pullcord.core.notify import LONG
 from pullcord.store.commands.happenings import DELIVERED, GIVEN_UP, PENDING, Happening, note_happenings
+from pullcord.store.connection import Connection
 from pullcord.store.statement import dump
 from pullcord.store.transaction import Transaction
+
+Compose = Callable[[Connection, int], str]
+"""Returns the message of a notification, JSON, by its number."""
 
 DIGEST: Final = "digest"
 """The event of a message that tells of many kinds of happenings."""
@@ -33,6 +37,7 @@ class SealNotifications:
     Attributes:
         ids: numbers of notifications of one channel that still gather.
         digest: whether they become one message.
+        compose: returns the message of a notification, of its number; it is kept as it is then.
 
     The result is the numbers of what is to be sent.
     """
@@ -41,6 +46,7 @@ class SealNotifications:
 
     ids: list[int]
     digest: bool
+    compose: Compose
     done: Callable[[Any], None]
 
     def split(self) -> Sequence[SealNotifications]:
@@ -54,7 +60,22 @@ class SealNotifications:
     @classmethod
     def apply(cls, tx: Transaction, commands: Sequence[SealNotifications]) -> list[list[int]]:
         """Seal one after the other."""
-        return [_digest(tx, command.ids) if command.digest else _seal(tx, command.ids) for command in commands]
+        return [_sealed(tx, command) for command in commands]
+
+
+def _sealed(tx: Transaction, command: SealNotifications) -> list[int]:
+    ids = _digest(tx, command.ids) if command.digest else _seal(tx, command.ids)
+    keep_messages(tx, ids, command.compose)
+    return ids
+
+
+def keep_messages(tx: Transaction, ids: list[int], compose: Compose) -> None:
+    """Write the messages of notifications, which are sent like this from now on, whatever becomes of their runs."""
+    for number in ids:
+        tx.execute(
+            "UPDATE notifications SET message = :message WHERE id = :id",
+            {"id": number, "message": compose(tx.connection, number)},
+        )
 
 
 def _seal(tx: Transaction, ids: list[int]) -> list[int]:

@@ -131,6 +131,12 @@ def notification(connection: Connection, number: int) -> Stored | None:
     return None if row is None else Stored(*row)
 
 
+def kept_message(connection: Connection, number: int) -> str | None:
+    """Return the message of a notification as it was sealed, JSON; None while it gathers."""
+    row = connection.execute("SELECT message FROM notifications WHERE id = :id", {"id": number}).fetchone()
+    return None if row is None else row[0]
+
+
 def told_in(connection: Connection, number: int) -> list[Told]:
     """Return the first happenings that a notification tells of, as many as a message names."""
     rows = connection.execute(
