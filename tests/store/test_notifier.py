@@ -382,3 +382,54 @@ async def test_what_is_sent_again_is_what_was_sent_whatever_has_become_of_the_ru
     await again.begin("f")
     assert await ops.call() == first
     await again.delivered(1)
+
+
+async def test_a_clock_that_is_set_back_delays_nothing(
+    live: Lives, clock: DrivenClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    ops = Target("ops")
+    life = live(ops, paces={"ops": Pace(per_hour=4)})
+    await life.begin("f", "g", "h")
+    await life.happen("f", "h")
+    await life.delivered(2)
+    ops.error = DeliveryError("too many", retry_after=60)
+    await life.happen("g")
+    for _ in range(3):
+        await ops.call()
+    await life.tried(3)
+    ops.error = None
+    clock.advance(-2 * HOUR)
+    async with asyncio.timeout(20):
+        while "the clock went back" not in caplog.text:  # noqa: ASYNC110  it has no event for it
+            await asyncio.sleep(0.001)
+    clock.advance(61 * SECOND)
+    assert (await ops.call()).flow == "g"
+    await life.happen("f")
+    clock.advance(301 * SECOND)
+    assert (await ops.call()).flow == "f"
+    await life.delivered(4)
+    await life.happen("h")
+    clock.advance(301 * SECOND)
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+    assert len(ops.taken) == 4, "the hour is as long as it was"
+    clock.advance(HOUR)
+    await life.delivered(5)
+
+
+async def test_a_clock_that_was_set_back_while_no_server_ran_delays_nothing(live: Lives, clock: DrivenClock) -> None:
+    ops = Target("ops")
+    ops.error = DeliveryError("answered 500")
+    life = live(ops)
+    await life.begin("f", "g")
+    await life.happen("f")
+    await life.tried(1)
+    await life.end()
+    ops.error = None
+    clock.advance(-2 * HOUR)
+    again = live(ops)
+    await again.begin("f", "g")
+    await again.happen("g")
+    clock.advance(300 * SECOND)
+    assert {message.flow for message in [await ops.call(), await ops.call(), await ops.call()]} == {"f", "g"}
+    await again.delivered(2)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
@@ -23,12 +24,13 @@ from pullcord.notify.message import message_of, written
 from pullcord.notify.options import Notifying
 from pullcord.services.duty import Duty
 from pullcord.store.commands.happenings import DELIVERED, GATHERING, GIVEN_UP, PENDING
-from pullcord.store.commands.outbox import MarkNotification, SealNotifications, TrimOutbox
+from pullcord.store.commands.outbox import MarkNotification, SealNotifications, TrimOutbox, TurnBackOutbox
 from pullcord.store.connection import Connection
 from pullcord.store.queries.outbox import (
     Stored,
     gathered,
     kept_message,
+    newest_request,
     next_pending,
     notification,
     sealed_since,
@@ -50,6 +52,9 @@ LONGEST_PAUSE: Final = 300.0
 
 LOOK: Final = 30.0
 """Seconds after which the outbox is looked at when nothing was noted: the clock may have been set."""
+
+STEP: Final = 2 * SECOND
+"""Microseconds from which on a difference is a step of the clock, and no slow correction."""
 
 PATIENCE: Final = 5.0
 """Seconds that what is due gets to be sent when the server stops; the rest is sent by the next one."""
@@ -106,6 +111,7 @@ class Notifier(Duty):
         self._news = asyncio.Event()
         self._lanes: dict[str, _Lane] = {}
         self._stopping = False
+        self._ahead: int | None = None
         self.sent: Counter[tuple[str, str]] = Counter()
 
     def start(self) -> None:
@@ -136,6 +142,7 @@ class Notifier(Duty):
             self._news.clear()
             pause = LOOK
             try:
+                await self._follow_clock()
                 pause = await self._look()
                 if self._clock.now() - trimmed > HOUR:
                     trimmed = self._clock.now()
@@ -147,6 +154,19 @@ class Notifier(Duty):
                     await self._news.wait()
             except TimeoutError:
                 pass
+
+    async def _follow_clock(self) -> None:
+        """Where the clock went back, also while no server ran, let what is due go back with it."""
+        now = self._clock.now()
+        ahead = now - time.monotonic_ns() // 1000
+        back = await self._store.read(newest_request) - now if self._ahead is None else self._ahead - ahead
+        if back > STEP:
+            log.warning("the clock went back by %.0f s, and what is to be told goes back with it", back / SECOND)
+            await self._store.write(lambda done: TurnBackOutbox(now, back, done))
+            for lane in self._lanes.values():
+                lane.full_until -= back
+                lane.quiet_until -= back
+        self._ahead = ahead
 
     async def _trim(self, before: int) -> None:
         while await self._store.write(lambda done: TrimOutbox(before, TRIMMED, done)):

@@ -2,7 +2,8 @@
 
 Happenings of one kind, that is of one channel, flow and event, share a notification until that is sealed, which the
 notifier does when it sends it. After a notification the next of its kind is due one window later, so that however much
-happens, few messages tell of it.
+happens, few messages tell of it. When something is due is a matter of the clock, also when that went back; when it
+happened is the time of its transaction.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _OUTBOX = "id:int uuid channel flow event count:int window:int"
 _GATHER = f"""
 INSERT INTO notifications (id, uuid, channel, flow, event, state, count, created_at, last_at, due_at, tries)
 SELECT id, uuid, channel, flow, event, 'gathering', count, :now, :now,
-    CASE WHEN last_due > :now - span THEN last_due + span ELSE :now END, 0
+    CASE WHEN last_due > :clock - span THEN last_due + span ELSE :clock END, 0
 FROM (SELECT s.id, s.uuid, s.channel, s.flow, s.event, s.count, s.span, {_DUE} AS last_due
       FROM {rows(_OUTBOX.replace("window", "span"))} AS s) AS t WHERE true
 ON CONFLICT (channel, flow, event) WHERE state = 'gathering'
@@ -119,7 +120,7 @@ def note_happenings(tx: Transaction, happenings: Sequence[Happening]) -> None:
         [base + offset, str(uuid7()), *key, count, book.window(key[0])]
         for offset, (key, count) in enumerate(counts.items())
     ]
-    tx.execute(_GATHER, {"rows": dump(outbox), "now": tx.now})
+    tx.execute(_GATHER, {"rows": dump(outbox), "now": tx.now, "clock": tx.clock})
     base = tx.next_id("happenings")
     noted = [
         [base + offset, channel, each.flow, each.event, each.run, each.count,

@@ -22,7 +22,7 @@ DIGEST: Final = "digest"
 """The event of a message that tells of many kinds of happenings."""
 
 _SEAL = """
-UPDATE notifications SET state = 'pending', sealed_at = :now, trying_since = :now, due_at = :now
+UPDATE notifications SET state = 'pending', sealed_at = :clock, trying_since = :clock, due_at = :clock
 WHERE id IN VALUES[ids:int] AND state = 'gathering'"""
 _MARK = """
 UPDATE notifications SET state = :state, tries = tries + :tries, last_error = :error,
@@ -79,7 +79,7 @@ def keep_messages(tx: Transaction, ids: list[int], compose: Compose) -> None:
 
 
 def _seal(tx: Transaction, ids: list[int]) -> list[int]:
-    tx.execute(_SEAL, {"ids": dump(ids), "now": tx.now})
+    tx.execute(_SEAL, {"ids": dump(ids), "clock": tx.clock})
     return ids
 
 
@@ -97,7 +97,7 @@ def _digest(tx: Transaction, ids: list[int]) -> list[int]:
     tx.execute(
         "INSERT INTO notifications (id, uuid, channel, event, flow, state, count, created_at, last_at, due_at, "
         "sealed_at, trying_since, tries) VALUES (:id, :uuid, :channel, 'digest', '', 'pending', :count, :first, :now, "
-        ":now, :now, :now, 0)",
+        ":clock, :clock, :clock, 0)",
         {
             "id": number,
             "uuid": str(uuid7()),
@@ -105,6 +105,7 @@ def _digest(tx: Transaction, ids: list[int]) -> list[int]:
             "count": sum(row[2] for row in found),
             "first": min(row[3] for row in found),
             "now": tx.now,
+            "clock": tx.clock,
         },
     )
     tx.execute("UPDATE happenings SET notification_id = :number WHERE notification_id IN VALUES[ids:int]", merged)
@@ -191,8 +192,9 @@ def _retry(tx: Transaction, command: RetryNotification) -> NotFoundError | Alrea
     if state == GIVEN_UP:
         state = PENDING
     tx.execute(
-        "UPDATE notifications SET state = :state, due_at = :now, trying_since = :now, ended_at = NULL WHERE id = :id",
-        {"state": state, "now": tx.now, "id": number},
+        "UPDATE notifications SET state = :state, due_at = :clock, trying_since = :clock, ended_at = NULL "
+        "WHERE id = :id",
+        {"state": state, "clock": tx.clock, "id": number},
     )
     tx.execute(
         "INSERT INTO audit (id, at, invoker, action, subject_id) "
@@ -201,6 +203,47 @@ def _retry(tx: Transaction, command: RetryNotification) -> NotFoundError | Alrea
     )
     tx.hints.noted = True
     return None
+
+
+@dataclass(slots=True)
+class TurnBackOutbox:
+    """Follow the clock, which went back: what is to be sent goes back with it, and nothing was sent in times to come.
+
+    Attributes:
+        at: the time now, microseconds.
+        back: by how much the clock went back, microseconds.
+    """
+
+    keep_trying: ClassVar[bool] = True
+
+    at: int
+    back: int
+    done: Callable[[Any], None]
+
+    def split(self) -> Sequence[TurnBackOutbox]:
+        """It takes no values."""
+        return [self]
+
+    def failure(self, error: StoreError) -> StoreError:
+        """Return the result when nothing could be written."""
+        return error
+
+    @classmethod
+    def apply(cls, tx: Transaction, commands: Sequence[TurnBackOutbox]) -> list[None]:
+        """Change the rows, one command after the other."""
+        for command in commands:
+            tx.execute(_BACK, {"at": command.at, "back": command.back})
+        return [None] * len(commands)
+
+
+# Pauses and windows stay as long as they were. The other times are only kept from lying in the future, so that it does
+# no harm when a server that starts again before the clock has caught up does this twice.
+_BACK = """
+UPDATE notifications SET
+    due_at = CASE WHEN ended_at IS NULL THEN due_at - :back WHEN due_at > :at THEN :at ELSE due_at END,
+    sealed_at = CASE WHEN sealed_at > :at THEN :at ELSE sealed_at END,
+    trying_since = CASE WHEN trying_since > :at THEN :at ELSE trying_since END
+WHERE ended_at IS NULL OR due_at > :at OR sealed_at > :at"""
 
 
 @dataclass(slots=True)

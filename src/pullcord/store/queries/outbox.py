@@ -84,6 +84,11 @@ class Told:
     run: dict[str, Any] | None
 
 
+def newest_request(connection: Connection) -> int:
+    """Return when the newest request was made, microseconds; 0 when there was none."""
+    return int(connection.execute("SELECT coalesce(max(at), 0) FROM requests").fetchone()[0])
+
+
 def waiting_channels(connection: Connection) -> dict[str, dict[str, int]]:
     """Return for each channel with unsent notifications when the first of each state is due, microseconds."""
     found: dict[str, dict[str, int]] = {}
