@@ -213,11 +213,14 @@ async def test_what_is_refused_for_good_is_given_up_and_delays_nothing(live: Liv
 
     await life.until(given_up)
     assert {item["last_error"] for item in await life.items()} == {"no such address"}
+    ((name, why),) = await life.control.troubles()
+    assert (name, "the last message was given up: no such address" in why) == ("ops", True)
     ops.error = None
     again = (await life.items())[0]["id"]
     await life.control.retry(again, "ada")
     (item,) = await life.delivered(1)
     assert item["id"] == again
+    assert await life.control.troubles() == []
 
 
 async def test_a_target_that_asks_to_wait_is_left_alone(live: Lives, clock: DrivenClock) -> None:

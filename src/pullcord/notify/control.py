@@ -21,6 +21,7 @@ from pullcord.store.queries.outbox import (
     get_notification,
     kept_message,
     list_notifications,
+    refusing_channels,
     stuck_channels,
 )
 from pullcord.store.queries.page import Page
@@ -149,4 +150,8 @@ class Notifications:
             if all(name != known for known, _ in found):
                 messages = "1 message is" if count == 1 else f"{count:,} messages are"
                 found.append((name, f"{messages} not taken, and tried again: {error}"))
+        for name, error in await self._store.read(refusing_channels):
+            if name in self._how.channels and all(name != known for known, _ in found):
+                look = f"`pullcord notify list --state failed --channel {name}`"
+                found.append((name, f"the last message was given up: {error}; {look} shows what was not delivered"))
         return found

@@ -50,7 +50,7 @@ class WebhookChannel:
         """Send a message; 2xx is delivered.
 
         Raises:
-            DeliveryError: it was not taken; permanent for 3xx and 4xx but 408, 425 and 429.
+            DeliveryError: it was not taken; permanent where `Answer.check` says so.
         """
         url = self._options.url
         if REFERENCE.fullmatch(url):

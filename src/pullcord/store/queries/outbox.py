@@ -224,6 +224,18 @@ def stuck_channels(connection: Connection) -> list[tuple[str, int, str]]:
     return [(row[0], row[1], row[2]) for row in rows]
 
 
+def refusing_channels(connection: Connection) -> list[tuple[str, str]]:
+    """Return channels that took nothing since a message to them was given up: name, and why it was."""
+    rows = connection.execute(
+        "SELECT n.channel, max(n.last_error) FROM (SELECT channel, max(ended_at) AS at FROM notifications "
+        "WHERE state = 'failed' GROUP BY channel) f JOIN notifications n ON n.channel = f.channel "
+        "AND n.state = 'failed' AND n.ended_at = f.at WHERE NOT EXISTS (SELECT 1 FROM notifications d "
+        "WHERE d.channel = f.channel AND d.state = 'delivered' AND d.ended_at > f.at) GROUP BY n.channel "
+        "ORDER BY n.channel"
+    ).fetchall()
+    return [(row[0], row[1] or "") for row in rows]
+
+
 def _item(row: Any) -> dict[str, Any]:
     stored = Stored(*row[:-1])
     unsent = stored.state in (GATHERING, PENDING)
