@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pullcord.clock import SystemClock
 from pullcord.core import notify
 from pullcord.core.states import Outcome
 from pullcord.notify.channel import DeliveryError
+from pullcord.notify.channels import Channels
 from pullcord.notify.control import Notifications
 from pullcord.notify.message import Message
 from pullcord.notify.options import Notifying, Pace
+from pullcord.notify.settings import read_channels
 from pullcord.services import notifier
 from pullcord.services.notifier import Notifier, pause_after
 from pullcord.store.commands.catalog import RegisterFlows
@@ -348,6 +352,25 @@ async def test_more_than_a_channel_takes_in_an_hour_comes_in_a_digest(live: Live
     assert len(ops.taken) == 5
     clock.advance(HOUR)
     await life.delivered(6)
+
+
+async def test_a_channel_has_the_time_that_its_settings_give_it(live: Lives, monkeypatch: pytest.MonkeyPatch) -> None:
+    (slow,) = read_channels({"slow": {"kind": "slack", "url": "env:SLOW", "timeout": "300s"}}, Path())
+    how = Notifying().over(Channels([slow], SystemClock()))
+    assert (how.timeout("slow"), how.timeout("another")) == (300.0, 10.0)
+    monkeypatch.setattr(notifier, "GRACE", 0.0)
+    hangs, ops = Target("hangs"), Target("ops")
+    hangs.open.clear()
+    ops.open.clear()
+    life = live(hangs, ops, paces={"hangs": Pace(timeout=0.01), "ops": Pace(timeout=300.0)})
+    await life.begin("f", channel="hangs")
+    await life.declare("g")
+    await life.happen("f", "g")
+    await life.tried(1)
+    found = {item["channel"]: (item["tries"], item["last_error"]) for item in await life.items()}
+    assert found == {"hangs": (1, "it took longer than 0.01 s"), "ops": (0, None)}
+    ops.open.set()
+    await life.delivered(1)
 
 
 async def test_a_channel_at_fault_does_not_stop_the_notifier(

@@ -43,8 +43,8 @@ log = logging.getLogger(__name__)
 SECOND: Final = 1_000_000
 HOUR: Final = 3600 * SECOND
 
-DEADLINE: Final = 60.0
-"""Seconds that a channel may take for a message, whatever deadline of its own it has."""
+GRACE: Final = 20.0
+"""Seconds that a channel may take for a message beyond the timeout that it keeps itself: then something is wrong."""
 
 FIRST_PAUSE: Final = 5.0
 LONGEST_PAUSE: Final = 300.0
@@ -239,15 +239,16 @@ class Notifier(Duty):
         assert kept is not None
         message = message_of(kept)
         channel = self._how.channels.get(stored.channel)
+        deadline = self._how.timeout(stored.channel) + GRACE
         try:
             if channel is None:
                 raise DeliveryError(f"no channel is called {stored.channel}; the settings have {self._known()}")
             hit("notify.before_send")
-            async with asyncio.timeout(DEADLINE):
+            async with asyncio.timeout(deadline):
                 await channel.send(message)
             hit("notify.after_send")
         except TimeoutError:
-            await self._refused(stored, lane, DeliveryError(f"it took longer than {DEADLINE:g} s"))
+            await self._refused(stored, lane, DeliveryError(f"it took longer than {deadline:g} s"))
         except DeliveryError as error:
             await self._refused(stored, lane, error)
         except Exception as error:
