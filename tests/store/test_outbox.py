@@ -28,6 +28,7 @@ from pullcord.store.commands.prune import PruneRuns
 from pullcord.store.commands.rules import ChangeRules
 from pullcord.store.commands.triggers import ChangeTrigger, Declared, HistoryRow, RegisterTriggers
 from pullcord.store.connection import Connection
+from pullcord.store.queries.durations import begun_runs
 from pullcord.store.queries.outbox import (
     NotificationFilter,
     digested,
@@ -231,6 +232,20 @@ def test_a_long_run_is_told_once_to_each_channel(server: Server) -> None:
     end(server, second)
     server.write(NoteLongRuns([(second.id, "free", ["c"], text)], ignore))
     assert server.count("happenings") == 3
+
+
+def test_a_run_that_waits_is_long_too(server: Server) -> None:
+    told_of(server, notify.on_long_run("a"))
+    waits, ended = runs(server, 2)
+    runs(server, test=True)
+    server.wait(waits, '{"kind":"answer","text":"may I?"}')
+    end(server, ended)
+    assert server.run(waits.id)["state"] == "waiting"
+    ((number, flow, began),) = begun_runs(server.connection)
+    assert (number, flow, began) == (waits.id, "free", server.run(waits.id)["started_at"])
+    server.write(NoteLongRuns([(number, flow, ["a"], {"text": "it takes long"})], ignore))
+    (each,) = seal(server, "a")
+    assert "waiting, begun at" in message_of(str(kept_message(server.connection, each))).text
 
 
 def test_rules_of_the_settings_count_for_flows_by_name_and_tag(server: Server) -> None:

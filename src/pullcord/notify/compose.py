@@ -114,7 +114,7 @@ def _state(event: str, run: dict[str, Any]) -> str:
     if event == RETRYING:
         return f"attempt {attempt - 1} failed; attempt {attempt} begins at {run['not_before']}"
     if event == LONG:
-        return f"running since {run['started_at']}"
+        return f"{run['state']}{' since' if run['state'] == 'running' else ', begun at'} {run['started_at']}"
     if event == ASKED:
         return "waits for an answer"
     return f"{run['state']} in attempt {attempt}" if attempt > 1 else str(run["state"])

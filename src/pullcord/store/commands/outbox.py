@@ -269,7 +269,7 @@ class NoteLongRuns:
 
     @classmethod
     def apply(cls, tx: Transaction, commands: Sequence[NoteLongRuns]) -> list[None]:
-        """Note those that still run and were not told of."""
+        """Note those that still go on and were not told of."""
         runs = [run for command in commands for run in command.runs]
         ids = {"ids": dump([run[0] for run in runs])}
         there = {row[0] for row in tx.array(_STILL, ids)}
@@ -284,7 +284,7 @@ class NoteLongRuns:
         return [None] * len(commands)
 
 
-_STILL = "SELECT EACH[id] FROM runs WHERE id IN VALUES[ids:int] AND state || '' = 'running'"
+_STILL = "SELECT EACH[id] FROM runs WHERE id IN VALUES[ids:int] AND state || '' IN ('running', 'waiting', 'cancelling')"
 _TOLD = f"SELECT EACH[run_id, channel] FROM happenings WHERE run_id IN VALUES[ids:int] AND event = '{LONG}'"
 
 
