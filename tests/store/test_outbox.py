@@ -16,7 +16,7 @@ from pullcord.core.states import Outcome
 from pullcord.notify.compose import composed
 from pullcord.notify.message import message_of, written
 from pullcord.store.commands.claim import Claimed
-from pullcord.store.commands.happenings import DELIVERED, GIVEN_UP, PENDING, note_happening
+from pullcord.store.commands.happenings import DELIVERED, GIVEN_UP, NAMED, PENDING, note_happening
 from pullcord.store.commands.outbox import (
     MarkNotification,
     NoteLongRuns,
@@ -365,6 +365,27 @@ def test_a_digest_takes_the_place_of_what_it_tells(server: Server) -> None:
     ]  # fmt: skip
     assert len(sealed_since(server.connection, "ops", NOON)) == 1
     assert message_of(str(kept_message(server.connection, number))).event == "digest"
+
+
+def test_repeats_of_a_request_share_a_row_and_all_are_counted(server: Server) -> None:
+    told_of(server, notify.on_skipped("a", "b"))
+    for number in range(50):
+        skipped = dict(flow="free", outcome=Outcome.SKIPPED, repeat_key=f"k{number % 20}", times=2)
+        server.transact(*(note(reason=f"no. {number % 20} of them", **skipped) for _ in range(3)))
+    assert outbox(server) == [("a", "request.skipped", "free", 300), ("b", "request.skipped", "free", 300)]
+    assert server.rows("SELECT channel, count(*) AS lines, sum(count) AS times FROM happenings GROUP BY channel") == [
+        {"channel": "a", "lines": NAMED + 1, "times": 300}, {"channel": "b", "lines": NAMED + 1, "times": 300}
+    ]  # fmt: skip
+    (number,) = seal(server, "a")
+    told = told_in(server.connection, number)
+    assert [each.detail["text"] for each in told if each.detail] == [f"no. {rank} of them" for rank in range(10)]
+    assert {each.count for each in told} == {18}
+    server.clock.advance(5 * MINUTE)
+    server.write(note(flow="free", outcome=Outcome.SKIPPED, reason="no. 0 of them"))
+    (number,) = seal(server, "a")
+    assert [(each.count, each.detail) for each in told_in(server.connection, number)] == [
+        (1, {"text": "no. 0 of them", "trigger": None})
+    ]
 
 
 # --- delivery ------------------------------------------------------------------------------------

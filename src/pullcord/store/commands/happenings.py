@@ -50,6 +50,16 @@ _NOTE = f"""
 INSERT INTO happenings (notification_id, {names(_HAPPENING)}, at)
 SELECT n.id, s.id, s.channel, s.flow, s.event, s.run_id, s.count, s.detail, :now
 FROM {rows(_HAPPENING)} AS s JOIN notifications n ON n.channel = {_KIND} AND n.state = 'gathering'"""
+_NOTED = f"""
+SELECT EACH[id, channel, flow, event, detail] FROM (
+    SELECT h.id, h.channel, h.flow, h.event, h.detail FROM {rows("channel flow event")} AS s
+    JOIN notifications n ON n.channel = {_KIND} AND n.state = 'gathering'
+    JOIN happenings h ON h.notification_id = n.id WHERE h.run_id IS NULL ORDER BY h.id) AS found"""
+_ADD = f"""
+UPDATE happenings SET count = happenings.count + s.more FROM {rows("id:int more:int")} AS s WHERE happenings.id = s.id"""
+
+NAMED: Final = 10
+"""So many happenings are named in a message that tells of many."""
 
 
 @dataclass(slots=True)
@@ -121,14 +131,46 @@ def note_happenings(tx: Transaction, happenings: Sequence[Happening]) -> None:
         for offset, (key, count) in enumerate(counts.items())
     ]
     tx.execute(_GATHER, {"rows": dump(outbox), "now": tx.now, "clock": tx.clock})
-    base = tx.next_id("happenings")
-    noted = [
-        [base + offset, channel, each.flow, each.event, each.run, each.count,
-         None if each.detail is None else dump(each.detail)]
-        for offset, (channel, each) in enumerate(told)
-    ]  # fmt: skip
-    tx.execute(_NOTE, {"rows": dump(noted), "now": tx.now})
+    noted: list[list[Any]] = []
+    alone: list[list[Any]] = []
+    for channel, each in told:
+        row = [channel, each.flow, each.event, each.run, each.count, None if each.detail is None else dump(each.detail)]
+        (noted if each.run is not None else alone).append(row)
+    if alone:
+        noted += _unlike(tx, alone)
+    if noted:
+        base = tx.next_id("happenings")
+        tx.execute(_NOTE, {"rows": dump([[base + rank, *row] for rank, row in enumerate(noted)]), "now": tx.now})
     tx.hints.noted = True
+
+
+def _unlike(tx: Transaction, alone: list[list[Any]]) -> list[list[Any]]:
+    """Add happenings without a run to the equal ones that their notifications tell of; return those that need a row.
+
+    A machine may repeat what it does without end. Beyond those that a message names, one row counts for all others,
+    whatever they say.
+    """
+    kinds = dump([list(kind) for kind in dict.fromkeys((row[0], row[1], row[2]) for row in alone)])
+    known: dict[tuple[str, str, str], dict[str | None, int | list[Any]]] = {}
+    for number, channel, flow, event, detail in tx.array(_NOTED, {"rows": kinds}):
+        known.setdefault((channel, flow, event), {}).setdefault(detail, number)
+    fresh: list[list[Any]] = []
+    more: dict[int, int] = {}
+    for row in alone:
+        there = known.setdefault((row[0], row[1], row[2]), {})
+        place = there.get(row[5])
+        if place is None and len(there) > NAMED:
+            place = list(there.values())[NAMED]
+        if place is None:
+            there[row[5]] = row
+            fresh.append(row)
+        elif isinstance(place, int):
+            more[place] = more.get(place, 0) + row[4]
+        else:
+            place[4] += row[4]
+    if more:
+        tx.execute(_ADD, {"rows": dump(list(more.items()))})
+    return fresh
 
 
 def note_run_ends(tx: Transaction, ids: Sequence[int]) -> None:

@@ -7,14 +7,11 @@ from typing import Any, Final
 
 from pullcord.clock import rfc3339
 from pullcord.core.headlines import title
-from pullcord.store.commands.happenings import DELIVERED, GATHERING, GIVEN_UP, PENDING
+from pullcord.store.commands.happenings import DELIVERED, GATHERING, GIVEN_UP, NAMED, PENDING
 from pullcord.store.connection import Connection
 from pullcord.store.queries.page import Listed, Page, fetch_page
 from pullcord.store.queries.runs import equal_conditions, parsed, run_summaries
 from pullcord.store.statement import dump
-
-LISTED: Final = 10
-"""So many happenings are named in a message that tells of many."""
 
 STATES: Final = (PENDING, DELIVERED, GIVEN_UP)
 """The states that people see; what still gathers is pending too."""
@@ -147,7 +144,7 @@ def told_in(connection: Connection, number: int) -> list[Told]:
     rows = connection.execute(
         "SELECT h.event, h.flow, h.at, h.count, h.detail, r.uuid FROM happenings h LEFT JOIN runs r ON r.id = h.run_id "
         "WHERE h.notification_id = :id ORDER BY h.id LIMIT :most",
-        {"id": number, "most": LISTED},
+        {"id": number, "most": NAMED},
     ).fetchall()
     runs = run_summaries(connection, [row[5] for row in rows if row[5] is not None])
     return [Told(row[0], row[1], row[2], row[3], parsed(row[4]), runs.get(row[5])) for row in rows]
@@ -158,7 +155,7 @@ def digested(connection: Connection, number: int) -> list[tuple[str, str, int]]:
     rows = connection.execute(
         "SELECT event, flow, sum(count) AS times FROM happenings WHERE notification_id = :id "
         "GROUP BY event, flow ORDER BY times DESC, event, flow LIMIT :most",
-        {"id": number, "most": LISTED},
+        {"id": number, "most": NAMED},
     ).fetchall()
     return [(row[0], row[1], int(row[2])) for row in rows]
 
