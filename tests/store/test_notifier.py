@@ -263,6 +263,39 @@ async def test_after_a_day_it_is_given_up_and_shown(live: Lives, clock: DrivenCl
     await life.until(given_up)
 
 
+async def test_what_gathers_for_a_target_that_is_gone_is_given_up_after_a_day_too(
+    live: Lives, clock: DrivenClock
+) -> None:
+    life = live(Target("other"))
+    flows = [f"f{number}" for number in range(10)]
+    await life.begin(*flows)
+    await life.happen(*flows)
+    for _ in range(26):
+        clock.advance(HOUR)
+        tries = sum(item["tries"] for item in await life.items())
+
+        async def tried_again(before: int = tries) -> bool:
+            items = await life.items()
+            return sum(item["tries"] for item in items) > before or all(item["state"] == "failed" for item in items)
+
+        await life.until(tried_again)
+
+    async def all_given_up() -> bool:
+        return len(await life.items(state="failed")) == 10
+
+    await life.until(all_given_up)
+    assert all("no channel is called ops" in item["last_error"] for item in await life.items())
+    shown = await life.control.get((await life.items())[0]["id"])
+    assert "missed a tick" in shown["title"]
+    assert shown["message"]["text"]
+    await life.end()
+    ops = Target("ops")
+    again = live(ops)
+    await again.begin(*flows)
+    await again.control.retry(shown["id"], "ada")
+    assert (await ops.call()).id == shown["id"]
+
+
 async def test_a_channel_that_hangs_delays_no_other_and_nothing_is_lost_when_the_server_stops(live: Lives) -> None:
     ops, slow = Target("ops"), Target("slow")
     slow.open.clear()

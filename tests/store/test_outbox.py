@@ -469,6 +469,17 @@ def test_lists_are_filtered_and_paged(server: Server) -> None:
     assert first["items"][0]["run_id"] is not None
 
 
+def test_what_waits_keeps_nothing_from_being_deleted(server: Server) -> None:
+    told_of(server, notify.on_failure("gone"), flow="other")
+    told_of(server, notify.on_failure("ops"))
+    end(server, *runs(server, flow="other"))
+    end(server, *runs(server))
+    (number,) = seal(server)
+    server.write(MarkNotification(number, DELIVERED, None, None, ignore))
+    assert server.write(TrimOutbox(server.clock.now() + 1, 1, ignore)) == 1
+    assert outbox(server) == [("gone", "run.failed", "other", 1)]
+
+
 def test_what_ended_long_ago_is_deleted_and_nothing_else(server: Server) -> None:
     told_of(server, notify.on_failure("ops"))
     end(server, *runs(server))

@@ -24,7 +24,13 @@ from pullcord.notify.message import message_of, written
 from pullcord.notify.options import Notifying
 from pullcord.services.duty import Duty
 from pullcord.store.commands.happenings import DELIVERED, GATHERING, GIVEN_UP, PENDING
-from pullcord.store.commands.outbox import MarkNotification, SealNotifications, TrimOutbox, TurnBackOutbox
+from pullcord.store.commands.outbox import (
+    GiveUpNotifications,
+    MarkNotification,
+    SealNotifications,
+    TrimOutbox,
+    TurnBackOutbox,
+)
 from pullcord.store.connection import Connection
 from pullcord.store.queries.outbox import (
     Stored,
@@ -76,12 +82,16 @@ class _Lane:
     Attributes:
         task: what sends now, or None.
         refused: numbers of messages that it did not take since it last took one.
+        since: when it first did not take a message since it last took one, microseconds; 0 when it took the last.
+        error: why it did not take the last of them.
         full_until: until when it takes no further message in this hour, microseconds.
         quiet_until: until when it asked to be left alone, microseconds.
     """
 
     task: asyncio.Task[None] | None = None
     refused: set[int] = field(default_factory=set)
+    since: int = 0
+    error: str = ""
     full_until: int = 0
     quiet_until: int = 0
 
@@ -164,6 +174,7 @@ class Notifier(Duty):
             log.warning("the clock went back by %.0f s, and what is to be told goes back with it", back / SECOND)
             await self._store.write(lambda done: TurnBackOutbox(now, back, done))
             for lane in self._lanes.values():
+                lane.since = lane.since and lane.since - back
                 lane.full_until -= back
                 lane.quiet_until -= back
         self._ahead = ahead
@@ -200,6 +211,7 @@ class Notifier(Duty):
                     break
                 tried.append(stored.id)
                 await self._send(stored, lane)
+            await self._leave(channel, lane)
         except PullcordError as error:
             log.warning("the outbox of %s is looked at again: %s", channel, error, extra={"channel": channel})
             await asyncio.sleep(FIRST_PAUSE)
@@ -209,6 +221,17 @@ class Notifier(Duty):
         finally:
             lane.task = None
             self._news.set()
+
+    async def _leave(self, channel: str, lane: _Lane) -> None:
+        """Give up what has gathered too long for a target that is gone, and is so for an hour at least."""
+        now, patience = self._clock.now(), int(self._how.give_up * SECOND)
+        if lane.broken and now - lane.since >= min(patience, HOUR):
+            gone = await self._store.write(
+                lambda done: GiveUpNotifications(channel, now - patience, lane.error, self._compose, done)
+            )
+            if gone:
+                log.error("notifications were not delivered, and are given up: %s", lane.error, extra={"channel": channel})
+                self.sent[channel, "failed"] += gone
 
     async def _next(self, channel: str, lane: _Lane, tried: list[int]) -> Stored | None:
         """Return what is to be sent next, sealed; what was tried before goes before what was not."""
@@ -257,6 +280,7 @@ class Notifier(Duty):
             await self._refused(stored, lane, DeliveryError(f"the channel failed with {type(error).__name__}"))
         else:
             lane.refused.clear()
+            lane.since = 0
             self.sent[stored.channel, "delivered"] += 1
             await self._mark(stored, DELIVERED, None, None)
 
@@ -271,9 +295,14 @@ class Notifier(Duty):
         if error.permanent or tried >= self._how.give_up * SECOND:
             log.error("a notification was not delivered, and is given up: %s", error, extra=fields)
             self.sent[stored.channel, "failed"] += 1
+            if error.permanent:
+                lane.since = 0
+            else:
+                await self._leave(stored.channel, lane)
             lane.refused.discard(stored.id)
             await self._mark(stored, GIVEN_UP, error.message, None)
             return
+        lane.since, lane.error = lane.since or now, error.message
         lane.refused.add(stored.id)
         pause = pause_after(stored.tries + 1, random.random())
         if error.retry_after is not None:

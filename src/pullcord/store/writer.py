@@ -30,6 +30,7 @@ from pullcord.store.commands.ledger import Note
 from pullcord.store.commands.lifecycle import LoseRuns, QueueDue, SetWaiting, Start, rebuild_hints
 from pullcord.store.commands.limits import ChangeLimit, ConfigureGroups
 from pullcord.store.commands.outbox import (
+    GiveUpNotifications,
     MarkNotification,
     NoteLongRuns,
     RetryNotification,
@@ -59,7 +60,7 @@ ORDER: Sequence[type[Any]] = (
     ParkRun, CancelRun, MeetDeadlines, QueueDue, PauseFlow, ResumeFlow, Admit, FireTrigger, RegisterFlows,
     ConfigureGroups, ChangeLimit, RegisterTriggers, ChangeTrigger, DropEndings, TrimHistory, Note, Probe, PruneRuns,
     PruneRequests, PruneArtifacts, PruneHistory, DropContents, ChangeRules, MarkNotification, SealNotifications,
-    RetryNotification, TurnBackOutbox, NoteLongRuns, TrimOutbox,
+    GiveUpNotifications, RetryNotification, TurnBackOutbox, NoteLongRuns, TrimOutbox,
 )  # fmt: skip
 """The order of the kinds within a transaction: records before the end they belong to; the end of a wait before a run
 is parked for it, so that no run is said to be parked by the transaction that claims it again; ends before admissions,

@@ -152,6 +152,56 @@ class MarkNotification:
 
 
 @dataclass(slots=True)
+class GiveUpNotifications:
+    """Give up what has gathered too long for a channel that takes nothing.
+
+    Attributes:
+        channel: the channel.
+        before: what has gathered since before this, microseconds.
+        error: why the channel took nothing last.
+        compose: as of `SealNotifications`.
+
+    The result is how many were given up.
+    """
+
+    keep_trying: ClassVar[bool] = False
+
+    channel: str
+    before: int
+    error: str
+    compose: Compose
+    done: Callable[[Any], None]
+
+    def split(self) -> Sequence[GiveUpNotifications]:
+        """One channel is as small as it gets."""
+        return [self]
+
+    def failure(self, error: StoreError) -> StoreError:
+        """Return the result when nothing could be written."""
+        return error
+
+    @classmethod
+    def apply(cls, tx: Transaction, commands: Sequence[GiveUpNotifications]) -> list[int]:
+        """Give up, one command after the other."""
+        return [_give_up(tx, command) for command in commands]
+
+
+def _give_up(tx: Transaction, command: GiveUpNotifications) -> int:
+    found = tx.array(_OLD, {"channel": command.channel, "before": command.before})
+    ids = [row[0] for row in found]
+    if ids:
+        keep_messages(tx, ids, command.compose)
+        tx.execute(_LEAVE, {"ids": dump(ids), "error": command.error, "now": tx.now})
+    return len(ids)
+
+
+_OLD = """
+SELECT EACH[id] FROM notifications WHERE channel = :channel AND state = 'gathering' AND created_at < :before"""
+_LEAVE = f"""
+UPDATE notifications SET state = '{GIVEN_UP}', last_error = :error, ended_at = :now WHERE id IN VALUES[ids:int]"""
+
+
+@dataclass(slots=True)
 class RetryNotification:
     """Have a notification sent now, also one that was given up.
 
@@ -321,11 +371,10 @@ class TrimOutbox:
 
 def _trim(tx: Transaction, command: TrimOutbox) -> int:
     oldest = tx.array(
-        "SELECT EACH[id, state, ended_at] FROM (SELECT id, state, ended_at FROM notifications ORDER BY id LIMIT :most) "
-        "AS oldest",
-        {"most": command.most},
+        "SELECT EACH[id] FROM (SELECT id FROM notifications WHERE ended_at < :before ORDER BY id LIMIT :most) AS oldest",
+        {"most": command.most, "before": command.before},
     )
-    gone = [row[0] for row in oldest if row[2] is not None and row[2] < command.before]
+    gone = [row[0] for row in oldest]
     if gone:
         ids = {"ids": dump(gone)}
         tx.execute("DELETE FROM happenings WHERE notification_id IN VALUES[ids:int]", ids)
