@@ -255,7 +255,7 @@ LIMITS = {
     "engine.engine": ["GRACE"], "store.commands.lifecycle": ["MAX_LOSSES"],
     "engine.statistics": ["MOST_FLOWS"], "store.writer": ["SLOW"], "api.readiness": ["FRESH", "PATIENCE"],
     "services.rescuer": ["SILENT", "DEAD", "BEHIND", "MEMORY_SHARE"], "api.server": ["DRAIN"],
-    "services.notifier": ["DEADLINE", "LONGEST_PAUSE", "KEPT"], "notify.options": ["PER_HOUR"],
+    "services.notifier": ["GRACE", "LONGEST_PAUSE", "KEPT"], "notify.options": ["PER_HOUR"],
     "wire.frames": ["MAX_FRAME"], "notify.webhook": ["MOST_BODY"], "notify.slack": ["LONGEST_SECTION", "MOST_SECTIONS"],
     "notify.mail": ["LONGEST_TEXT"], "notify.apprise": ["MOST_BUSY"],
 }  # fmt: skip

@@ -271,7 +271,7 @@ _STANDING: Final[Schema] = {
     "since": _MAYBE_TIME,
     "last_success": _or_null(_ENDS),
     "last_failure": _or_null(_ENDS),
-    "streak": _or_null(_object({"state": _STATE, "count": _NUMBER})),
+    "streak": _or_null(_object({"state": _STATE, "count": _NUMBER, "at_least": _FLAG})),
     "usual_duration": _MAYBE_NUMERIC,
 }
 _COUNTS: Final[Schema] = dict.fromkeys(sorted(ENDED), _NUMBER)

@@ -2,7 +2,8 @@
 
 What may go is decided here, in the transaction that deletes it, whatever a reader thought before. The audit stays as
 it is. A request that outlives its run keeps the run's id (`pruned_run`); the table `pruned` counts what is gone, and
-says below which number it may be gone, so that a check of the store can tell what was pruned from what was lost.
+says below which number it may be gone, so that a check of the store can tell what was pruned from what was lost; the
+table `pruned_flows` says the latter of each flow's runs, so that figures know how far back they reach.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ REQUEST_MAY_GO: Final = """q.outcome || '' <> 'awaiting_approval' AND coalesce(q
 """Condition on `requests q`, whose run is gone or never was: nobody can be told of it again. The newest one stays, so
 that no number is given twice."""
 
-_RUNS = f"SELECT EACH[r.id, r.uuid] FROM runs r WHERE r.id IN VALUES[ids:int] AND {MAY_GO}"
+_RUNS = f"SELECT EACH[r.id, r.uuid, r.flow] FROM runs r WHERE r.id IN VALUES[ids:int] AND {MAY_GO}"
 _CONTENTS = "SELECT EACH[run_id, sha256, size] FROM artifacts WHERE run_id IN VALUES[ids:int]"
 WITH_RUNS: Final = f"SELECT EACH[q.id] FROM requests q WHERE q.id IN VALUES[ids:int] AND {REQUEST_MAY_GO}"
 _ALONE = f"""
@@ -57,6 +58,10 @@ _COUNT = """
 INSERT INTO pruned (kind, below, rows) VALUES (:kind, :below, :rows)
 ON CONFLICT (kind) DO UPDATE SET rows = pruned.rows + excluded.rows,
     below = CASE WHEN excluded.below > pruned.below THEN excluded.below ELSE pruned.below END"""
+
+_BELOW = """
+INSERT INTO pruned_flows (flow, below) VALUES (:flow, :below) ON CONFLICT (flow) DO UPDATE SET
+    below = CASE WHEN excluded.below > pruned_flows.below THEN excluded.below ELSE pruned_flows.below END"""
 
 
 @dataclass(slots=True)
@@ -117,7 +122,8 @@ class PruneRuns:
 
 
 def _prune_runs(tx: Transaction, command: PruneRuns) -> Pruned:
-    uuids = dict(tx.array(_RUNS, {"ids": dump(command.ids)}))
+    found = tx.array(_RUNS, {"ids": dump(command.ids)})
+    uuids = {row[0]: row[1] for row in found}
     if not uuids:
         return Pruned()
     ids = dump(list(uuids))
@@ -131,6 +137,8 @@ def _prune_runs(tx: Transaction, command: PruneRuns) -> Pruned:
     _delete_requests(tx, gone)
     tx.execute("DELETE FROM runs WHERE id IN VALUES[ids:int]", {"ids": ids})
     _count(tx, RUNS, max(uuids), len(uuids))
+    for flow, below in {row[2]: row[0] + 1 for row in sorted(found)}.items():
+        tx.execute(_BELOW, {"flow": flow, "below": below})
     return Pruned(list(uuids.values()), len(gone), [row[1] for row in artifacts], _sizes(artifacts), _ones(uuids))
 
 
