@@ -184,6 +184,17 @@ def test_so_many_in_a_row_are_told_once_and_again_after_a_success(server: Server
     assert [row[3] for row in outbox(server)] == [2]
 
 
+def test_a_series_that_several_rules_tell_of_is_told_once(server: Server) -> None:
+    tables = [{"events": ["run.failing"], "channels": ["pager", "boss"], "count": 3}]
+    server.hints.book = Book(defaults=read_defaults(tables)).ready()
+    told_of(server, notify.on_failures(3, "pager"), notify.on_failures(4, "pager"))
+    for _ in range(3):
+        end(server, *runs(server))
+    assert outbox(server) == [("pager", "run.failing", "free", 1), ("boss", "run.failing", "free", 1)]
+    end(server, *runs(server))
+    assert outbox(server)[0] == ("pager", "run.failing", "free", 2)
+
+
 def test_missed_and_skipped_requests_are_told_with_how_many_they_stand_for(server: Server) -> None:
     told_of(server, notify.on_missed("a"), notify.on_skipped("b"))
     server.write(note(flow="free", outcome=Outcome.MISSED, reason="no server ran", times=7))

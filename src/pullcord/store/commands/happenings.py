@@ -219,9 +219,9 @@ def _series(tx: Transaction, ends: list[tuple[int, str, str]]) -> list[Happening
             continue
         failures += 1
         due = [rule for rule in rules.get(FAILING, ()) if rule.count == failures]
-        for rule in due:
+        if due and not book.muted(flow, tx.now):
             detail = {"text": f"{failures} runs in a row have failed.", "failures": failures}
-            audience = [] if book.muted(flow, tx.now) else list(rule.channels)
+            audience = list(dict.fromkeys(name for rule in due for name in rule.channels))
             result.append(Happening(FAILING, flow, number, detail, channels=audience))
         heard = FAILED in rules or bool(due) or not tells_failures(rules)
         known[flow] = (failures, int(told or (heard and not book.muted(flow, tx.now))))
