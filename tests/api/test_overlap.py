@@ -47,6 +47,21 @@ def test_each_key_has_its_own_limit_and_the_queue_says_so(crowded: Api, hold: Ho
         assert crowded.ended(run_id)["state"] == "succeeded"
 
 
+def test_nobody_is_told_of_a_test_that_is_skipped(crowded: Api, hold: Hold) -> None:
+    def told() -> int:
+        return sum(item["count"] for item in crowded.get("/v1/notifications", flow="skipping")["items"])
+
+    run = crowded.submit("skipping", {"port": hold.port})["run_id"]
+    held = hold.begun()
+    before = told()
+    assert crowded.submit("skipping", {"port": 1}, 200, test=True)["outcome"] == "skipped"
+    assert told() == before
+    assert crowded.submit("skipping", {"port": 1}, 200)["outcome"] == "skipped"
+    assert told() == before + 1
+    held.release()
+    assert crowded.ended(run)["state"] == "succeeded"
+
+
 def test_what_is_too_much_is_skipped_or_refused_and_in_the_ledger(crowded: Api, hold: Hold) -> None:
     runs, holds = [], []
     for flow in ("skipping", "rejecting"):
