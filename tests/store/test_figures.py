@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pullcord.clock import microseconds
 from pullcord.core.figures import DAY, HOUR, Window, windows_of
 from pullcord.store.commands.journal import FinishRuns
-from pullcord.store.commands.prune import PruneRuns
 from pullcord.store.commands.progress import SaveProgress
+from pullcord.store.commands.prune import PruneRuns
 from pullcord.store.queries.figures import FEWEST, USUAL, flow_figures, usual_duration
 from pullcord.store.queries.runs import load_runs
 from pullcord.store.transaction import ignore

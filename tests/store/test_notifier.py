@@ -12,6 +12,7 @@ import pytest
 
 from pullcord.clock import SystemClock
 from pullcord.core import notify
+from pullcord.core.errors import UsageError
 from pullcord.core.states import Outcome
 from pullcord.notify.channel import DeliveryError
 from pullcord.notify.channels import Channels
@@ -404,6 +405,31 @@ async def test_a_channel_has_the_time_that_its_settings_give_it(live: Lives, mon
     assert found == {"hangs": (1, "it took longer than 0.01 s"), "ops": (0, None)}
     ops.open.set()
     await life.delivered(1)
+
+
+async def test_changes_of_rules_at_the_same_time_are_all_kept(live: Lives) -> None:
+    life = live(Target("ops"))
+    await life.begin("f")
+    failed, retried, told = (
+        {"event": event, "channels": ["ops"]} for event in ("run.failed", "run.retrying", "run.succeeded")
+    )
+    changes: list[dict[str, Any]] = [
+        {"muted": True, "reason": "a move"}, {"add": [failed]}, {"add": [retried]}, {"remove": ["run.failing"]},
+        {"add": [failed]},
+    ]  # fmt: skip
+    await asyncio.gather(*(life.control.change(spec("f"), change, None, "ada") for change in changes))
+    found = life.control.rules(spec("f"))
+    assert found["muted"] == {"until": None}
+    assert [rule["event"] for rule in found["rules"] if rule["from"] == "people"] == ["run.failed", "run.retrying"]
+    found = await life.control.change(spec("f"), {"remove": ["run.failed"], "add": [told], "muted": False}, None, "ben")
+    assert [rule["event"] for rule in found["rules"] if rule["from"] == "people"] == ["run.retrying", "run.succeeded"]
+    with pytest.raises(UsageError, match="no channel is called nobody; the settings have ops"):
+        await life.control.change(spec("f"), {"add": [failed | {"channels": ["nobody"]}]}, None, "ada")
+    with pytest.raises(UsageError, match="until is a time to come"):
+        await life.control.change(spec("f"), {"until": None}, 1, "ada")
+    found = await life.control.change(spec("f"), {"rules": []}, None, "ada")
+    assert [rule["from"] for rule in found["rules"]] == ["code"]
+    assert found["changed"] is None
 
 
 async def test_a_channel_at_fault_does_not_stop_the_notifier(

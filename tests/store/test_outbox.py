@@ -167,9 +167,9 @@ def test_a_recovery_is_the_first_success_after_a_failure_that_was_told(server: S
 
 def test_a_failure_that_was_muted_needs_no_recovery(server: Server) -> None:
     told_of(server, notify.on_failure("a"), notify.on_recovery("b"))
-    server.write(ChangeRules("free", Change(muted=True, by="ada", at=NOON), "ada", ignore))
+    server.write(ChangeRules("free", lambda _: Change(muted=True, by="ada", at=NOON), "ada", ignore))
     end(server, *runs(server))
-    server.write(ChangeRules("free", None, "ada", ignore))
+    server.write(ChangeRules("free", lambda _: Change(), "ada", ignore))
     end(server, *runs(server), state="succeeded")
     assert outbox(server) == []
 
@@ -278,7 +278,7 @@ def test_rules_of_the_settings_count_for_flows_by_name_and_tag(server: Server) -
 def test_rules_and_what_people_changed_outlive_the_server(server: Server) -> None:
     told_of(server, notify.on_failure("ops"))
     added = Change((notify.on_failure("ada"),), by="ada", at=NOON, reason="I look after it this week")
-    server.write(ChangeRules("free", added, "ada", ignore))
+    server.write(ChangeRules("free", lambda _: added, "ada", ignore))
     server.restart()
     assert server.hints.book.changes == {"free": added}
     end(server, *runs(server))
@@ -291,7 +291,8 @@ def test_rules_and_what_people_changed_outlive_the_server(server: Server) -> Non
 def test_a_mute_ends_by_itself(server: Server) -> None:
     told_of(server, notify.on_failure("ops"))
     until = server.clock.now() + MINUTE
-    server.write(ChangeRules("free", Change(muted=True, until=until, by="ada", at=NOON), "ada", ignore))
+    muted = Change(muted=True, until=until, by="ada", at=NOON)
+    server.write(ChangeRules("free", lambda _: muted, "ada", ignore))
     end(server, *runs(server))
     assert outbox(server) == []
     server.clock.advance(MINUTE)
@@ -381,7 +382,12 @@ def test_a_digest_takes_the_place_of_what_it_tells(server: Server) -> None:
 def test_repeats_of_a_request_share_a_row_and_all_are_counted(server: Server) -> None:
     told_of(server, notify.on_skipped("a", "b"))
     for number in range(50):
-        skipped = dict(flow="free", outcome=Outcome.SKIPPED, repeat_key=f"k{number % 20}", times=2)
+        skipped: dict[str, Any] = {
+            "flow": "free",
+            "outcome": Outcome.SKIPPED,
+            "repeat_key": f"k{number % 20}",
+            "times": 2,
+        }
         server.transact(*(note(reason=f"no. {number % 20} of them", **skipped) for _ in range(3)))
     assert outbox(server) == [("a", "request.skipped", "free", 300), ("b", "request.skipped", "free", 300)]
     assert server.rows("SELECT channel, count(*) AS lines, sum(count) AS times FROM happenings GROUP BY channel") == [

@@ -59,6 +59,10 @@ def test_a_long_run_is_twice_the_usual_unless_something_else_is_said() -> None:
         (lambda: rule_of({"event": FAILED, "channels": "a"}), "name the channels"),
         (lambda: rule_of({"event": FAILED, "channels": ["a"], "count": 3}), "takes a count"),
         (lambda: rule_of({"event": FAILED, "channels": ["a"], "after": 3}), "only run.long"),
+        (lambda: rule_of({"event": FAILED, "channels": [{}]}), "name the channels"),
+        (lambda: rule_of({"event": FAILED, "channels": ["a", ["b"]]}), "name the channels"),
+        (lambda: rule_of({"event": LONG, "channels": ["a"], "factor": "2"}), "at least 1 and at most"),
+        (lambda: rule_of({"event": LONG, "channels": ["a"], "factor": 10**400}), "at least 1 and at most"),
         (lambda: rule_of({"event": FAILED, "channels": ["a"], "colour": 3}), "has no colour"),
         (lambda: rule_of("run.failed"), "a rule is an object"),
         (lambda: pc.flow(notify="ops"), "notify is a list"),  # type: ignore[call-overload]

@@ -54,8 +54,7 @@ def composed(connection: Connection, number: int, public_url: str | None = None)
 def compose(
     stored: Stored, told: list[Told], kinds: list[tuple[str, str, int]], public_url: str | None = None
 ) -> Message:
-    """Return the message of a notification. It is composed once, when that is sealed, for the runs that it tells of
-    change.
+    """Return the message of a notification; composed once, when that is sealed, for the runs that it tells of change.
 
     Args:
         stored: the notification.

@@ -53,7 +53,9 @@ class Answer:
         if 200 <= self.status < 300:
             return
         said = f"the receiver answers {self.status}{f' ({why})' if why else ''}"
-        raise DeliveryError(said + _ADVICE.get(self.status, ""), permanent=self.status in _OF_THE_MESSAGE, retry_after=self.wait)
+        raise DeliveryError(
+            said + _ADVICE.get(self.status, ""), permanent=self.status in _OF_THE_MESSAGE, retry_after=self.wait
+        )
 
 
 _MOVED: Final = "; redirects are not followed: put the new address into the settings"

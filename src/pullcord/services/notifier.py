@@ -230,7 +230,9 @@ class Notifier(Duty):
                 lambda done: GiveUpNotifications(channel, now - patience, lane.error, self._compose, done)
             )
             if gone:
-                log.error("notifications were not delivered, and are given up: %s", lane.error, extra={"channel": channel})
+                log.error(
+                    "notifications were not delivered, and are given up: %s", lane.error, extra={"channel": channel}
+                )
                 self.sent[channel, "failed"] += gone
 
     async def _next(self, channel: str, lane: _Lane, tried: list[int]) -> Stored | None:
@@ -250,7 +252,9 @@ class Notifier(Duty):
         # The last place of the hour is for all that would not have one.
         together = waiting if room == 1 else waiting[:1]
         hit("notify.before_seal")
-        numbers = await self._store.write(lambda done: SealNotifications(together, len(together) > 1, self._compose, done))
+        numbers = await self._store.write(
+            lambda done: SealNotifications(together, len(together) > 1, self._compose, done)
+        )
         return await self._store.read(notification, numbers[0]) if numbers else None
 
     def _compose(self, connection: Connection, number: int) -> str:

@@ -56,7 +56,8 @@ SELECT EACH[id, channel, flow, event, detail] FROM (
     JOIN notifications n ON n.channel = {_KIND} AND n.state = 'gathering'
     JOIN happenings h ON h.notification_id = n.id WHERE h.run_id IS NULL ORDER BY h.id) AS found"""
 _ADD = f"""
-UPDATE happenings SET count = happenings.count + s.more FROM {rows("id:int more:int")} AS s WHERE happenings.id = s.id"""
+UPDATE happenings SET count = happenings.count + s.more
+FROM {rows("id:int more:int")} AS s WHERE happenings.id = s.id"""
 
 NAMED: Final = 10
 """So many happenings are named in a message that tells of many."""

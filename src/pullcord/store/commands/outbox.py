@@ -371,7 +371,7 @@ class TrimOutbox:
 
 def _trim(tx: Transaction, command: TrimOutbox) -> int:
     oldest = tx.array(
-        "SELECT EACH[id] FROM (SELECT id FROM notifications WHERE ended_at < :before ORDER BY id LIMIT :most) AS oldest",
+        "SELECT EACH[id] FROM (SELECT id FROM notifications WHERE ended_at < :before ORDER BY id LIMIT :most) AS old",
         {"most": command.most, "before": command.before},
     )
     gone = [row[0] for row in oldest]

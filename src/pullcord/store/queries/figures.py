@@ -216,7 +216,9 @@ def _series(
     """Return what a chart shows: each period with how many runs ended in it and how, and their median duration."""
     # A clock that was set back leaves ends in the future behind: they belong to the last period.
     stops = [*starts[1:], _FAR]
-    wanted = [[start, max(start, floor), stop, state] for start, stop in zip(starts, stops, strict=True) for state in _STATES]
+    wanted = [
+        [start, max(start, floor), stop, state] for start, stop in zip(starts, stops, strict=True) for state in _STATES
+    ]
     series: dict[int, dict[str, Any]] = {start: {"at": rfc3339(start)} for start in starts}
     for start, state, count in connection.array(_SERIES, {"flow": flow, "rows": dump(wanted)}):
         series[start][state] = count
