@@ -255,7 +255,7 @@ LIMITS = {
     "engine.engine": ["GRACE", "FINISHING"], "store.commands.lifecycle": ["MAX_LOSSES"],
     "engine.statistics": ["MOST_FLOWS"], "store.writer": ["SLOW"], "api.readiness": ["FRESH", "PATIENCE"],
     "services.rescuer": ["SILENT", "DEAD", "BEHIND", "MEMORY_SHARE"], "api.server": ["DRAIN"],
-    "services.notifier": ["DEADLINE", "LONGEST_PAUSE", "KEPT"], "notify.options": ["PER_HOUR"],
+    "services.notifier": ["GRACE", "LONGEST_PAUSE", "KEPT"], "notify.options": ["PER_HOUR"],
     "wire.frames": ["MAX_FRAME"], "notify.webhook": ["MOST_BODY"], "notify.slack": ["LONGEST_SECTION", "MOST_SECTIONS"],
     "notify.mail": ["LONGEST_TEXT"], "notify.apprise": ["MOST_BUSY"],
 }  # fmt: skip
@@ -295,8 +295,8 @@ messages about runs are sent ([how](../how-to/get-told.md)). Secrets are never i
 | --- | --- | --- |
 | `kind` | `webhook`, `smtp`, `slack` or `apprise` | needed |
 | `timeout` | how long sending one message may take, up to 300 s | `10s` |
-| `group` | gather equal news for so long and tell them together | none |
-| `per_hour` | so many messages an hour at most | none |"""
+| `group` | after a message, gather further news of its kind for so long and tell them together | `5m` |
+| `per_hour` | so many messages an hour at most; the last one is a digest of all others | 30 |"""
 _CA_FILE = [
     "`ca_file`",
     "a file with certificates that are believed instead of the system's; relative paths begin at the file's folder",

@@ -60,6 +60,21 @@ def test_a_key_may_have_a_value_that_no_database_holds(crowded: Api, hold: Hold)
     assert {crowded.ended(run)["state"] for run in runs} == {"succeeded"}
 
 
+def test_nobody_is_told_of_a_test_that_is_skipped(crowded: Api, hold: Hold) -> None:
+    def told() -> int:
+        return sum(item["count"] for item in crowded.get("/v1/notifications", flow="skipping")["items"])
+
+    run = crowded.submit("skipping", {"port": hold.port})["run_id"]
+    held = hold.begun()
+    before = told()
+    assert crowded.submit("skipping", {"port": 1}, 200, test=True)["outcome"] == "skipped"
+    assert told() == before
+    assert crowded.submit("skipping", {"port": 1}, 200)["outcome"] == "skipped"
+    assert told() == before + 1
+    held.release()
+    assert crowded.ended(run)["state"] == "succeeded"
+
+
 def test_what_is_too_much_is_skipped_or_refused_and_in_the_ledger(crowded: Api, hold: Hold) -> None:
     runs, holds = [], []
     for flow in ("skipping", "rejecting"):

@@ -14,6 +14,7 @@ from pullcord.clock import microseconds
 from pullcord.core.figures import DAY, HOUR, Window, windows_of
 from pullcord.store.commands.journal import FinishRuns
 from pullcord.store.commands.progress import SaveProgress
+from pullcord.store.commands.prune import PruneRuns
 from pullcord.store.queries.figures import FEWEST, USUAL, flow_figures, usual_duration
 from pullcord.store.queries.runs import load_runs
 from pullcord.store.transaction import ignore
@@ -132,7 +133,7 @@ def streak(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
         return None
     state = ends[-1][2]
     others = [place for place, end in enumerate(ends) if end[2] != state]
-    return {"state": state, "count": len(ends) - 1 - max(others, default=-1)}
+    return {"state": state, "count": len(ends) - 1 - max(others, default=-1), "at_least": False}
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
@@ -166,6 +167,40 @@ def check_series(rows: list[dict[str, Any]], window: Window, found: dict[str, An
             assert period[state] == sum(row["state"] == state for row in inside)
         assert period["median"] == rank(took(inside), Fraction(1, 2))
     assert sum(period["failed"] for period in found["series"]) == found["states"]["failed"]
+
+
+def test_figures_reach_back_to_what_was_pruned_and_no_further(server: Server) -> None:
+    def ended(state: str, ago: int, flow: str = "f") -> dict[str, Any]:
+        return {
+            "flow": flow, "state": state, "ago": ago, "took": 7, "queued": 0, "attempt": 1, "takeovers": 0, "test": 0,
+            "records": None,
+        }  # fmt: skip
+
+    days = [("succeeded", 29), *(("failed", days) for days in range(28, 0, -1))]
+    insert(server, [*(ended(state, ago * DAY) for state, ago in days), ended("failed", 5 * DAY, "g")])
+
+    def figures(flow: str = "f") -> tuple[Any, Any, dict[str, Any]]:
+        found = flow_figures(server.connection, flow, WINDOWS, NOW)
+        check_sums(found["windows"])
+        return found["since"], found["streak"], found["windows"][-1]["states"]
+
+    assert figures()[1] == {"state": "failed", "count": 28, "at_least": False}
+    pruned = server.write(PruneRuns(list(range(2, 20)), 0, ignore))
+    assert pruned.rows == 18
+    since, streak, states = figures()
+    assert microseconds(datetime.fromisoformat(since)) == NOW - 10 * DAY
+    assert streak == {"state": "failed", "count": 10, "at_least": True}
+    assert states == {"cancelled": 0, "failed": 10, "succeeded": 0}, "of the last success nobody knows what followed"
+    assert figures("g")[1] == {"state": "failed", "count": 1, "at_least": False}
+    server.write(PruneRuns(list(range(20, 29)), 0, ignore))
+    assert figures()[2] == {"cancelled": 0, "failed": 1, "succeeded": 0}
+
+
+def check_sums(windows: list[dict[str, Any]]) -> None:
+    """Compare a window with its chart."""
+    for window in windows:
+        for state, count in window["states"].items():
+            assert sum(period[state] for period in window["series"]) == count
 
 
 def test_a_flow_without_history(server: Server) -> None:

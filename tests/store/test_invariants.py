@@ -99,7 +99,7 @@ def populate(server: Server) -> None:
     for _ in range(2):
         failed = max(server.begin(admit("told", limited=False)), key=lambda run: run.id)
         server.finish(finished(failed, "failed", error='{"type":"E","message":"m"}'))
-        server.write(SealNotifications([1], False, ignore))
+        server.write(SealNotifications([1], False, lambda *_: "{}", ignore))
     server.write(MarkNotification(1, "delivered", None, None, ignore))
     server.begin(admit("db", shared="group:db"))
     claimed = server.begin(*[admit("asks", limited=False) for _ in range(3)])

@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pullcord.clock import SystemClock
 from pullcord.core import notify
+from pullcord.core.errors import UsageError
 from pullcord.core.states import Outcome
 from pullcord.notify.channel import DeliveryError
+from pullcord.notify.channels import Channels
 from pullcord.notify.control import Notifications
 from pullcord.notify.message import Message
 from pullcord.notify.options import Notifying, Pace
+from pullcord.notify.settings import read_channels
 from pullcord.services import notifier
 from pullcord.services.notifier import Notifier, pause_after
 from pullcord.store.commands.catalog import RegisterFlows
@@ -213,11 +218,14 @@ async def test_what_is_refused_for_good_is_given_up_and_delays_nothing(live: Liv
 
     await life.until(given_up)
     assert {item["last_error"] for item in await life.items()} == {"no such address"}
+    ((name, why),) = await life.control.troubles()
+    assert (name, "the last message was given up: no such address" in why) == ("ops", True)
     ops.error = None
     again = (await life.items())[0]["id"]
     await life.control.retry(again, "ada")
     (item,) = await life.delivered(1)
     assert item["id"] == again
+    assert await life.control.troubles() == []
 
 
 async def test_a_target_that_asks_to_wait_is_left_alone(live: Lives, clock: DrivenClock) -> None:
@@ -254,6 +262,39 @@ async def test_after_a_day_it_is_given_up_and_shown(live: Lives, clock: DrivenCl
         return bool(await life.items(state="failed"))
 
     await life.until(given_up)
+
+
+async def test_what_gathers_for_a_target_that_is_gone_is_given_up_after_a_day_too(
+    live: Lives, clock: DrivenClock
+) -> None:
+    life = live(Target("other"))
+    flows = [f"f{number}" for number in range(10)]
+    await life.begin(*flows)
+    await life.happen(*flows)
+    for _ in range(26):
+        clock.advance(HOUR)
+        tries = sum(item["tries"] for item in await life.items())
+
+        async def tried_again(before: int = tries) -> bool:
+            items = await life.items()
+            return sum(item["tries"] for item in items) > before or all(item["state"] == "failed" for item in items)
+
+        await life.until(tried_again)
+
+    async def all_given_up() -> bool:
+        return len(await life.items(state="failed")) == 10
+
+    await life.until(all_given_up)
+    assert all("no channel is called ops" in item["last_error"] for item in await life.items())
+    shown = await life.control.get((await life.items())[0]["id"])
+    assert "missed a tick" in shown["title"]
+    assert shown["message"]["text"]
+    await life.end()
+    ops = Target("ops")
+    again = live(ops)
+    await again.begin(*flows)
+    await again.control.retry(shown["id"], "ada")
+    assert (await ops.call()).id == shown["id"]
 
 
 async def test_a_channel_that_hangs_delays_no_other_and_nothing_is_lost_when_the_server_stops(live: Lives) -> None:
@@ -347,6 +388,50 @@ async def test_more_than_a_channel_takes_in_an_hour_comes_in_a_digest(live: Live
     await life.delivered(6)
 
 
+async def test_a_channel_has_the_time_that_its_settings_give_it(live: Lives, monkeypatch: pytest.MonkeyPatch) -> None:
+    (slow,) = read_channels({"slow": {"kind": "slack", "url": "env:SLOW", "timeout": "300s"}}, Path())
+    how = Notifying().over(Channels([slow], SystemClock()))
+    assert (how.timeout("slow"), how.timeout("another")) == (300.0, 10.0)
+    monkeypatch.setattr(notifier, "GRACE", 0.0)
+    hangs, ops = Target("hangs"), Target("ops")
+    hangs.open.clear()
+    ops.open.clear()
+    life = live(hangs, ops, paces={"hangs": Pace(timeout=0.01), "ops": Pace(timeout=300.0)})
+    await life.begin("f", channel="hangs")
+    await life.declare("g")
+    await life.happen("f", "g")
+    await life.tried(1)
+    found = {item["channel"]: (item["tries"], item["last_error"]) for item in await life.items()}
+    assert found == {"hangs": (1, "it took longer than 0.01 s"), "ops": (0, None)}
+    ops.open.set()
+    await life.delivered(1)
+
+
+async def test_changes_of_rules_at_the_same_time_are_all_kept(live: Lives) -> None:
+    life = live(Target("ops"))
+    await life.begin("f")
+    failed, retried, told = (
+        {"event": event, "channels": ["ops"]} for event in ("run.failed", "run.retrying", "run.succeeded")
+    )
+    changes: list[dict[str, Any]] = [
+        {"muted": True, "reason": "a move"}, {"add": [failed]}, {"add": [retried]}, {"remove": ["run.failing"]},
+        {"add": [failed]},
+    ]  # fmt: skip
+    await asyncio.gather(*(life.control.change(spec("f"), change, None, "ada") for change in changes))
+    found = life.control.rules(spec("f"))
+    assert found["muted"] == {"until": None}
+    assert [rule["event"] for rule in found["rules"] if rule["from"] == "people"] == ["run.failed", "run.retrying"]
+    found = await life.control.change(spec("f"), {"remove": ["run.failed"], "add": [told], "muted": False}, None, "ben")
+    assert [rule["event"] for rule in found["rules"] if rule["from"] == "people"] == ["run.retrying", "run.succeeded"]
+    with pytest.raises(UsageError, match="no channel is called nobody; the settings have ops"):
+        await life.control.change(spec("f"), {"add": [failed | {"channels": ["nobody"]}]}, None, "ada")
+    with pytest.raises(UsageError, match="until is a time to come"):
+        await life.control.change(spec("f"), {"until": None}, 1, "ada")
+    found = await life.control.change(spec("f"), {"rules": []}, None, "ada")
+    assert [rule["from"] for rule in found["rules"]] == ["code"]
+    assert found["changed"] is None
+
+
 async def test_a_channel_at_fault_does_not_stop_the_notifier(
     live: Lives, clock: DrivenClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -362,3 +447,74 @@ async def test_a_channel_at_fault_does_not_stop_the_notifier(
     clock.advance(HOUR)
     await life.delivered(1)
     assert "is at fault" in caplog.text
+
+
+async def test_what_is_sent_again_is_what_was_sent_whatever_has_become_of_the_run(
+    live: Lives, clock: DrivenClock
+) -> None:
+    ops = Target("ops")
+    ops.error = DeliveryError("answered 500")
+    life = live(ops)
+    await life.begin("f")
+    await life.happen("f")
+    first = await ops.call()
+    item = await life.tried(1)
+    assert (await life.control.get(item["id"]))["message"]["text"] == first.text
+    await life.end()
+    ops.error = None
+    clock.advance(HOUR)
+    again = live(ops, public_url="https://moved.example.org")
+    await again.begin("f")
+    assert await ops.call() == first
+    await again.delivered(1)
+
+
+async def test_a_clock_that_is_set_back_delays_nothing(
+    live: Lives, clock: DrivenClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    ops = Target("ops")
+    life = live(ops, paces={"ops": Pace(per_hour=4)})
+    await life.begin("f", "g", "h")
+    await life.happen("f", "h")
+    await life.delivered(2)
+    ops.error = DeliveryError("too many", retry_after=60)
+    await life.happen("g")
+    for _ in range(3):
+        await ops.call()
+    await life.tried(3)
+    ops.error = None
+    clock.advance(-2 * HOUR)
+    async with asyncio.timeout(20):
+        while "the clock went back" not in caplog.text:  # noqa: ASYNC110  it has no event for it
+            await asyncio.sleep(0.001)
+    clock.advance(61 * SECOND)
+    assert (await ops.call()).flow == "g"
+    await life.happen("f")
+    clock.advance(301 * SECOND)
+    assert (await ops.call()).flow == "f"
+    await life.delivered(4)
+    await life.happen("h")
+    clock.advance(301 * SECOND)
+    for _ in range(20):
+        await asyncio.sleep(0.001)
+    assert len(ops.taken) == 4, "the hour is as long as it was"
+    clock.advance(HOUR)
+    await life.delivered(5)
+
+
+async def test_a_clock_that_was_set_back_while_no_server_ran_delays_nothing(live: Lives, clock: DrivenClock) -> None:
+    ops = Target("ops")
+    ops.error = DeliveryError("answered 500")
+    life = live(ops)
+    await life.begin("f", "g")
+    await life.happen("f")
+    await life.tried(1)
+    await life.end()
+    ops.error = None
+    clock.advance(-2 * HOUR)
+    again = live(ops)
+    await again.begin("f", "g")
+    await again.happen("g")
+    clock.advance(300 * SECOND)
+    assert {message.flow for message in [await ops.call(), await ops.call(), await ops.call()]} == {"f", "g"}
+    await again.delivered(2)

@@ -13,8 +13,10 @@ from pullcord.core.errors import AlreadyDeliveredError, NotFoundError
 from pullcord.core.notify import Rule
 from pullcord.core.rulebook import Book, Change, read_defaults
 from pullcord.core.states import Outcome
+from pullcord.notify.compose import composed
+from pullcord.notify.message import message_of, written
 from pullcord.store.commands.claim import Claimed
-from pullcord.store.commands.happenings import DELIVERED, GIVEN_UP, PENDING, note_happening
+from pullcord.store.commands.happenings import DELIVERED, GIVEN_UP, NAMED, PENDING, note_happening
 from pullcord.store.commands.outbox import (
     MarkNotification,
     NoteLongRuns,
@@ -22,13 +24,17 @@ from pullcord.store.commands.outbox import (
     SealNotifications,
     TrimOutbox,
 )
+from pullcord.store.commands.prune import PruneRuns
 from pullcord.store.commands.rules import ChangeRules
 from pullcord.store.commands.triggers import ChangeTrigger, Declared, HistoryRow, RegisterTriggers
+from pullcord.store.connection import Connection
+from pullcord.store.queries.durations import begun_runs
 from pullcord.store.queries.outbox import (
     NotificationFilter,
     digested,
     gathered,
     get_notification,
+    kept_message,
     list_notifications,
     next_pending,
     notification,
@@ -66,10 +72,15 @@ def outbox(server: Server) -> list[tuple[str, str, str, int]]:
     return [(row["channel"], row["event"], row["flow"], row["count"]) for row in rows]
 
 
+def compose(connection: Connection, number: int) -> str:
+    """Return the message of a notification as the notifier has it written."""
+    return written(composed(connection, number))
+
+
 def seal(server: Server, channel: str = "ops") -> list[int]:
     """Seal all that is due of a channel, as the notifier does one after the other."""
     due = gathered(server.connection, channel, server.clock.now() + 1)
-    return [number for each in due for number in server.write(SealNotifications([each], False, ignore))]
+    return [number for each in due for number in server.write(SealNotifications([each], False, compose, ignore))]
 
 
 # --- what is told --------------------------------------------------------------------------------
@@ -156,9 +167,9 @@ def test_a_recovery_is_the_first_success_after_a_failure_that_was_told(server: S
 
 def test_a_failure_that_was_muted_needs_no_recovery(server: Server) -> None:
     told_of(server, notify.on_failure("a"), notify.on_recovery("b"))
-    server.write(ChangeRules("free", Change(muted=True, by="ada", at=NOON), "ada", ignore))
+    server.write(ChangeRules("free", lambda _: Change(muted=True, by="ada", at=NOON), "ada", ignore))
     end(server, *runs(server))
-    server.write(ChangeRules("free", None, "ada", ignore))
+    server.write(ChangeRules("free", lambda _: Change(), "ada", ignore))
     end(server, *runs(server), state="succeeded")
     assert outbox(server) == []
 
@@ -171,6 +182,17 @@ def test_so_many_in_a_row_are_told_once_and_again_after_a_success(server: Server
     end(server, *runs(server), state="succeeded")
     end(server, *runs(server, 3))
     assert [row[3] for row in outbox(server)] == [2]
+
+
+def test_a_series_that_several_rules_tell_of_is_told_once(server: Server) -> None:
+    tables = [{"events": ["run.failing"], "channels": ["pager", "boss"], "count": 3}]
+    server.hints.book = Book(defaults=read_defaults(tables)).ready()
+    told_of(server, notify.on_failures(3, "pager"), notify.on_failures(4, "pager"))
+    for _ in range(3):
+        end(server, *runs(server))
+    assert outbox(server) == [("pager", "run.failing", "free", 1), ("boss", "run.failing", "free", 1)]
+    end(server, *runs(server))
+    assert outbox(server)[0] == ("pager", "run.failing", "free", 2)
 
 
 def test_missed_and_skipped_requests_are_told_with_how_many_they_stand_for(server: Server) -> None:
@@ -223,6 +245,20 @@ def test_a_long_run_is_told_once_to_each_channel(server: Server) -> None:
     assert server.count("happenings") == 3
 
 
+def test_a_run_that_waits_is_long_too(server: Server) -> None:
+    told_of(server, notify.on_long_run("a"))
+    waits, ended = runs(server, 2)
+    runs(server, test=True)
+    server.wait(waits, '{"kind":"answer","text":"may I?"}')
+    end(server, ended)
+    assert server.run(waits.id)["state"] == "waiting"
+    ((number, flow, began),) = begun_runs(server.connection)
+    assert (number, flow, began) == (waits.id, "free", server.run(waits.id)["started_at"])
+    server.write(NoteLongRuns([(number, flow, ["a"], {"text": "it takes long"})], ignore))
+    (each,) = seal(server, "a")
+    assert "waiting, begun at" in message_of(str(kept_message(server.connection, each))).text
+
+
 def test_rules_of_the_settings_count_for_flows_by_name_and_tag(server: Server) -> None:
     tables = [
         {"events": ["run.failed"], "channels": ["all"], "flows": "f*"},
@@ -242,7 +278,7 @@ def test_rules_of_the_settings_count_for_flows_by_name_and_tag(server: Server) -
 def test_rules_and_what_people_changed_outlive_the_server(server: Server) -> None:
     told_of(server, notify.on_failure("ops"))
     added = Change((notify.on_failure("ada"),), by="ada", at=NOON, reason="I look after it this week")
-    server.write(ChangeRules("free", added, "ada", ignore))
+    server.write(ChangeRules("free", lambda _: added, "ada", ignore))
     server.restart()
     assert server.hints.book.changes == {"free": added}
     end(server, *runs(server))
@@ -255,7 +291,8 @@ def test_rules_and_what_people_changed_outlive_the_server(server: Server) -> Non
 def test_a_mute_ends_by_itself(server: Server) -> None:
     told_of(server, notify.on_failure("ops"))
     until = server.clock.now() + MINUTE
-    server.write(ChangeRules("free", Change(muted=True, until=until, by="ada", at=NOON), "ada", ignore))
+    muted = Change(muted=True, until=until, by="ada", at=NOON)
+    server.write(ChangeRules("free", lambda _: muted, "ada", ignore))
     end(server, *runs(server))
     assert outbox(server) == []
     server.clock.advance(MINUTE)
@@ -306,6 +343,25 @@ def test_what_is_sealed_does_not_grow(server: Server) -> None:
     assert len(told_in(server.connection, number)) == 1
 
 
+def test_what_is_sealed_is_the_same_message_whatever_becomes_of_its_run(server: Server) -> None:
+    told_of(server, notify.on_long_run("ops"), notify.on_retry("ops"), notify.on_failure("ops"))
+    (run,) = runs(server)
+    server.write(NoteLongRuns([(run.id, "free", ["ops"], {"text": "it takes long"})], ignore))
+    server.finish(finished(run, "failed", error=BROKEN, retry_at=server.clock.now() + SECOND))
+    sealed = {number: kept_message(server.connection, number) for number in seal(server)}
+    assert {message_of(text).event for text in sealed.values() if text} == {"run.long", "run.retrying"}
+    server.clock.advance(SECOND)
+    server.queue_due()
+    end(server, *server.claim(), state="succeeded")
+    end(server, *runs(server))
+    server.write(PruneRuns([run.id], server.clock.now() + 1, ignore))
+    assert server.rows("SELECT id FROM runs WHERE id = :id", id=run.id) == []
+    assert {number: kept_message(server.connection, number) for number in sealed} == sealed
+    (third,) = seal(server)
+    assert {number: kept_message(server.connection, number) for number in sealed} == sealed
+    assert kept_message(server.connection, third) is not None
+
+
 def test_a_digest_takes_the_place_of_what_it_tells(server: Server) -> None:
     flows = ["a", "b", "c"]
     for flow in flows:
@@ -314,12 +370,39 @@ def test_a_digest_takes_the_place_of_what_it_tells(server: Server) -> None:
     end(server, *runs(server, 1, flow="c"))
     due = gathered(server.connection, "ops", server.clock.now())
     assert len(due) == 3
-    (number,) = server.write(SealNotifications(due, True, ignore))
+    (number,) = server.write(SealNotifications(due, True, compose, ignore))
     assert outbox(server) == [("ops", "digest", "", 7)]
     assert digested(server.connection, number) == [
         ("run.failed", "c", 3), ("run.failed", "a", 2), ("run.failed", "b", 2)
     ]  # fmt: skip
     assert len(sealed_since(server.connection, "ops", NOON)) == 1
+    assert message_of(str(kept_message(server.connection, number))).event == "digest"
+
+
+def test_repeats_of_a_request_share_a_row_and_all_are_counted(server: Server) -> None:
+    told_of(server, notify.on_skipped("a", "b"))
+    for number in range(50):
+        skipped: dict[str, Any] = {
+            "flow": "free",
+            "outcome": Outcome.SKIPPED,
+            "repeat_key": f"k{number % 20}",
+            "times": 2,
+        }
+        server.transact(*(note(reason=f"no. {number % 20} of them", **skipped) for _ in range(3)))
+    assert outbox(server) == [("a", "request.skipped", "free", 300), ("b", "request.skipped", "free", 300)]
+    assert server.rows("SELECT channel, count(*) AS lines, sum(count) AS times FROM happenings GROUP BY channel") == [
+        {"channel": "a", "lines": NAMED + 1, "times": 300}, {"channel": "b", "lines": NAMED + 1, "times": 300}
+    ]  # fmt: skip
+    (number,) = seal(server, "a")
+    told = told_in(server.connection, number)
+    assert [each.detail["text"] for each in told if each.detail] == [f"no. {rank} of them" for rank in range(10)]
+    assert {each.count for each in told} == {18}
+    server.clock.advance(5 * MINUTE)
+    server.write(note(flow="free", outcome=Outcome.SKIPPED, reason="no. 0 of them"))
+    (number,) = seal(server, "a")
+    assert [(each.count, each.detail) for each in told_in(server.connection, number)] == [
+        (1, {"text": "no. 0 of them", "trigger": None})
+    ]
 
 
 # --- delivery ------------------------------------------------------------------------------------
@@ -383,7 +466,7 @@ def test_lists_are_filtered_and_paged(server: Server) -> None:
     for flow in ("a", "b"):
         told_of(server, notify.on_failure("ops", "boss"), flow=flow)
         end(server, *runs(server, flow=flow))
-    (number,) = server.write(SealNotifications([1], False, ignore))
+    (number,) = server.write(SealNotifications([1], False, compose, ignore))
     server.write(MarkNotification(number, DELIVERED, None, None, ignore))
 
     def listed(**which: str) -> list[tuple[str, str]]:
@@ -401,6 +484,17 @@ def test_lists_are_filtered_and_paged(server: Server) -> None:
     assert len(first["items"]) == 3
     assert len(rest["items"]) == 1
     assert first["items"][0]["run_id"] is not None
+
+
+def test_what_waits_keeps_nothing_from_being_deleted(server: Server) -> None:
+    told_of(server, notify.on_failure("gone"), flow="other")
+    told_of(server, notify.on_failure("ops"))
+    end(server, *runs(server, flow="other"))
+    end(server, *runs(server))
+    (number,) = seal(server)
+    server.write(MarkNotification(number, DELIVERED, None, None, ignore))
+    assert server.write(TrimOutbox(server.clock.now() + 1, 1, ignore)) == 1
+    assert outbox(server) == [("gone", "run.failed", "other", 1)]
 
 
 def test_what_ended_long_ago_is_deleted_and_nothing_else(server: Server) -> None:

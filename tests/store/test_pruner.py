@@ -95,6 +95,12 @@ async def test_what_is_old_goes_with_its_files_as_each_flow_says(database: Datab
     assert ("runs", "kept") not in told(done)
     assert told(seen)["artifacts", "kept"] == 2, "the last success keeps its own"
     assert seen.bytes["artifacts", "kept"] == 10
+    contents = {("contents", ""): told(done)["contents", ""]}
+    assert told(done) == +seen.rows | contents, "but for files that are shared, it is known before"
+    assert {key: size for key, size in done.bytes.items() if size and key not in contents} == {
+        key: size for key, size in seen.bytes.items() if size
+    }
+    assert told(done)["logs", "free"] == told(done)["artifacts", "free"] == 5
     left = {path.stem for path in (folder / "logs").rglob("*.jsonl")}
     assert left == {new, old["few"][-1], *old["kept"]}
     contents = [path for path in (folder / "artifacts").rglob("*") if path.is_file()]
@@ -103,7 +109,10 @@ async def test_what_is_old_goes_with_its_files_as_each_flow_says(database: Datab
     again = await prune(database, clock, KEEP)
     assert told(again) == {}
     clock.advance(30 * DAY)
-    assert told(await prune(database, clock, KEEP))["requests", ""] >= 8
+    seen = await prune(database, clock, KEEP, look=True)
+    done = await prune(database, clock, KEEP)
+    assert sum(count for (kind, _), count in done.rows.items() if kind == "requests") >= 8
+    assert told(done) == +seen.rows
     server = Server(database, clock)
     assert {verdict.name for verdict in examine(server.connection) if verdict.broken} <= {
         "an owner is a server that was started"

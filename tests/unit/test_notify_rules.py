@@ -13,6 +13,7 @@ from pullcord.core.manifest import FlowSpec
 from pullcord.core.notify import EVENTS, FAILED, LONG, Rule, rule_of
 from pullcord.core.rulebook import WINDOW, Book, Change, change_of, read_defaults
 from pullcord.notify.compose import LEVELS, LONGEST, compose
+from pullcord.notify.message import MOST_DATA, message_of, written
 from pullcord.store.queries.outbox import Stored, Told
 
 MAKERS = (
@@ -58,6 +59,10 @@ def test_a_long_run_is_twice_the_usual_unless_something_else_is_said() -> None:
         (lambda: rule_of({"event": FAILED, "channels": "a"}), "name the channels"),
         (lambda: rule_of({"event": FAILED, "channels": ["a"], "count": 3}), "takes a count"),
         (lambda: rule_of({"event": FAILED, "channels": ["a"], "after": 3}), "only run.long"),
+        (lambda: rule_of({"event": FAILED, "channels": [{}]}), "name the channels"),
+        (lambda: rule_of({"event": FAILED, "channels": ["a", ["b"]]}), "name the channels"),
+        (lambda: rule_of({"event": LONG, "channels": ["a"], "factor": "2"}), "at least 1 and at most"),
+        (lambda: rule_of({"event": LONG, "channels": ["a"], "factor": 10**400}), "at least 1 and at most"),
         (lambda: rule_of({"event": FAILED, "channels": ["a"], "colour": 3}), "has no colour"),
         (lambda: rule_of("run.failed"), "a rule is an object"),
         (lambda: pc.flow(notify="ops"), "notify is a list"),  # type: ignore[call-overload]
@@ -135,6 +140,7 @@ def test_a_message_says_what_happened_who_asked_and_what_to_do() -> None:
     ]  # fmt: skip
     assert lines[-3:] == ["  pullcord runs show 0198", "  pullcord runs logs 0198", "  pullcord runs resume 0198"]
     assert message.link == "https://p.example.org/v1/runs/0198"
+    assert message.data is not None
     assert message.data["id"] == "0198"
     assert compose(stored(), [Told(FAILED, "f", 0, 1, None, run_item())], []).link is None
 
@@ -159,6 +165,7 @@ def test_many_are_told_with_their_number_and_the_first() -> None:
     assert message.title == "f: 1,234 runs failed"
     assert "  r0 ValueError: bad" in message.text
     assert "  and 1,224 more" in message.text
+    assert message.data is not None
     assert (message.count, len(message.data["first"])) == (1234, 10)
 
 
@@ -168,3 +175,11 @@ def test_a_digest_is_as_bad_as_the_worst_in_it() -> None:
     assert message.level == "error"
     assert "a: 5 runs succeeded" in message.text
     assert "and 2 more of other kinds" in message.text
+
+
+def test_a_message_that_is_kept_is_the_same_again_and_not_too_long() -> None:
+    message = compose(stored(), [Told(FAILED, "f", 0, 1, {"n": 2**63}, run_item())], [], "https://p.example.org/")
+    assert message_of(written(message)) == message
+    long = compose(stored(), [Told(FAILED, "f", 0, 1, {"text": "ü" * MOST_DATA}, run_item())], [])
+    kept = message_of(written(long))
+    assert (kept.data, kept.text) == (None, long.text)

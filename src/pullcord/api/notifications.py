@@ -31,6 +31,8 @@ class NotificationChange(Strict):
     """What is to be different about a flow's notifications; what is left out stays as it is."""
 
     rules: list[dict[str, Any]] | None = None
+    add: list[dict[str, Any]] | None = None
+    remove: list[str] | None = None
     muted: bool | None = None
     until: Moment | None = None
     reason: Words | None = None

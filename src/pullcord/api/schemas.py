@@ -246,7 +246,7 @@ _MESSAGE: Final[Schema] = {
     "level": {"type": "string", "enum": ["info", "success", "warning", "error"]},
     "text": _TEXT,
     "link": _MAYBE_TEXT,
-    "data": _MAP,
+    "data": {"type": ["object", "null"]},
 }
 _FLOW: Final[Schema] = {
     "name": _TEXT,
@@ -271,7 +271,7 @@ _STANDING: Final[Schema] = {
     "since": _MAYBE_TIME,
     "last_success": _or_null(_ENDS),
     "last_failure": _or_null(_ENDS),
-    "streak": _or_null(_object({"state": _STATE, "count": _NUMBER})),
+    "streak": _or_null(_object({"state": _STATE, "count": _NUMBER, "at_least": _FLAG})),
     "usual_duration": _MAYBE_NUMERIC,
 }
 _COUNTS: Final[Schema] = dict.fromkeys(sorted(ENDED), _NUMBER)

@@ -99,14 +99,12 @@ def tell(
 
     options = {"count": count, "factor": factor, "after": after}
     with connect(data_dir) as client:
-        known = client.notifications.rules(flow)
-        own = [_plain(rule) for rule in known["rules"] if rule["from"] == "people"]
         if remove:
-            own = [rule for rule in own if rule["event"] != event]
+            found = client.notifications.change(flow, remove=[event], reason=reason)
         else:
             given = {name: value for name, value in options.items() if value is not None}
-            own.append({"event": event, "channels": channels or [], **given})
-        found = client.notifications.change(flow, rules=own, reason=reason)
+            rule = {"event": event, "channels": channels or [], **given}
+            found = client.notifications.change(flow, add=[rule], reason=reason)
     emit(found) if as_json else _draw_rules(found)
 
 
@@ -144,10 +142,6 @@ def unmute(flow: FlowName, reason: Reason = None, data_dir: DataDir = None, as_j
         emit(found)
     else:
         typer.echo(f"{flow} is told of again")
-
-
-def _plain(rule: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in rule.items() if name != "from" and value is not None}
 
 
 def _what_next(item: dict[str, Any]) -> str:

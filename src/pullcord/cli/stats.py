@@ -127,8 +127,8 @@ def seconds(value: float | None) -> str:
 
 
 def streak(value: dict[str, Any] | None) -> str:
-    """Return how many runs in a row ended alike: `12 succeeded`."""
-    return "" if value is None else f"{value['count']} {value['state']}"
+    """Return how many runs in a row ended alike: `12 succeeded`, `at least 12 succeeded`."""
+    return "" if value is None else f"{'at least ' if value['at_least'] else ''}{value['count']} {value['state']}"
 
 
 def outcomes(series: list[dict[str, Any]]) -> Text:

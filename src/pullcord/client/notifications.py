@@ -66,6 +66,8 @@ class Notifications:
         flow: str,
         *,
         rules: Sequence[Mapping[str, Any]] | None = None,
+        add: Sequence[Mapping[str, Any]] | None = None,
+        remove: Sequence[str] | None = None,
         muted: bool | None = None,
         until: Moment | None = None,
         reason: str | None = None,
@@ -74,12 +76,14 @@ class Notifications:
 
         Args:
             flow: the flow's name.
-            rules: rules that hold besides those of the code and the settings.
+            rules: rules that hold besides those of the code and the settings, instead of those that people gave so far.
+            add: rules that hold as well.
+            remove: events whose rules, of those that people gave, hold no longer; before any are added.
             muted: whether nothing is told of the flow.
             until: when it is told of again, where it is muted.
             reason: why, kept with the change.
         """
-        return self._connection.send(_change(flow, rules, muted, until, reason))
+        return self._connection.send(_change(flow, rules, add, remove, muted, until, reason))
 
 
 class AsyncNotifications:
@@ -138,6 +142,8 @@ class AsyncNotifications:
         flow: str,
         *,
         rules: Sequence[Mapping[str, Any]] | None = None,
+        add: Sequence[Mapping[str, Any]] | None = None,
+        remove: Sequence[str] | None = None,
         muted: bool | None = None,
         until: Moment | None = None,
         reason: str | None = None,
@@ -146,12 +152,14 @@ class AsyncNotifications:
 
         Args:
             flow: the flow's name.
-            rules: rules that hold besides those of the code and the settings.
+            rules: rules that hold besides those of the code and the settings, instead of those that people gave so far.
+            add: rules that hold as well.
+            remove: events whose rules, of those that people gave, hold no longer; before any are added.
             muted: whether nothing is told of the flow.
             until: when it is told of again, where it is muted.
             reason: why, kept with the change.
         """
-        return await self._connection.send(_change(flow, rules, muted, until, reason))
+        return await self._connection.send(_change(flow, rules, add, remove, muted, until, reason))
 
 
 def _list(
@@ -178,12 +186,14 @@ def _rules(flow: str) -> Call[dict[str, Any]]:
 def _change(
     flow: str,
     rules: Sequence[Mapping[str, Any]] | None,
+    add: Sequence[Mapping[str, Any]] | None,
+    remove: Sequence[str] | None,
     muted: bool | None,
     until: Moment | None,
     reason: str | None,
 ) -> Call[dict[str, Any]]:
     end = None if until is None else calls.moment(until)
-    fields = {"rules": None if rules is None else list(rules), "muted": muted, "until": end, "reason": reason}
+    fields = {"rules": rules, "add": add, "remove": remove, "muted": muted, "until": end, "reason": reason}
     body = calls.encode({name: value for name, value in fields.items() if value is not None})
     path = f"/v1/flows/{calls.segment(flow)}/notifications"
     return Call("PUT", path, calls.item_of, body=body, repeatable=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -34,6 +33,9 @@ EVENTS: Final = {
 
 USUAL_FACTOR: Final = 2.0
 """A run is long when it takes so many times its flow's usual duration, unless the rule says something else."""
+
+MOST_FACTOR: Final = 1_000_000
+"""A rule about long runs takes no larger factor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +147,9 @@ def make_rule(
     """
     if event not in EVENTS:
         raise DefinitionError(f"{event!r} is nothing that can be told; there is {', '.join(EVENTS)}")
-    names = tuple(dict.fromkeys(channels)) if isinstance(channels, list | tuple) else ()
-    if not names or not all(isinstance(name, str) and NAME_RULE.fullmatch(name) for name in names):
+    given = channels if isinstance(channels, list | tuple) else ()
+    names = tuple(dict.fromkeys(name for name in given if isinstance(name, str) and NAME_RULE.fullmatch(name)))
+    if not names or not all(name in names for name in given):
         raise DefinitionError(f"name the channels to tell of {event}, for example 'ops-mail'; not {channels!r}")
     if (count is not None) != (event == FAILING):
         raise DefinitionError(f"{FAILING}, and nothing else, takes a count of failures in a row")
@@ -156,8 +159,10 @@ def make_rule(
         if factor is not None or after is not None:
             raise DefinitionError(f"only {LONG} takes a factor or a duration")
         return Rule(event, names, count or 1)
-    if factor is not None and (isinstance(factor, bool) or not 1 <= factor < math.inf):
-        raise DefinitionError(f"the factor of a long run is a number of at least 1, not {factor!r}")
+    if factor is not None and (type(factor) not in (int, float) or not 1 <= factor <= MOST_FACTOR):
+        raise DefinitionError(
+            f"the factor of a long run is a number of at least 1 and at most {MOST_FACTOR:,}, not {factor!r}"
+        )
     try:
         length = None if after is None else seconds(after)
     except UsageError as error:

@@ -408,6 +408,7 @@ class Gate:
             note=request.note,
             idempotency_key=request.idempotency_key,
             dry_run=int(request.dry_run),
+            test=request.test,
             scheduled_for=request.scheduled_for,
             origin=None if request.origin is None else to_json(request.origin.as_json()).decode(),
         )

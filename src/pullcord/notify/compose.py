@@ -21,7 +21,8 @@ from pullcord.core.notify import (
     TRIGGER_DISABLED,
 )
 from pullcord.notify.message import Level, Message
-from pullcord.store.queries.outbox import Stored, Told
+from pullcord.store.connection import Connection
+from pullcord.store.queries.outbox import Stored, Told, digested, notification, told_in
 
 LEVELS: Final[dict[str, Level]] = {
     SUCCEEDED: "success", RECOVERED: "success", FAILED: "error", FAILING: "error", TRIGGER_DISABLED: "error",
@@ -36,10 +37,24 @@ LONGEST: Final = 300
 _WORST: Final = ("info", "success", "warning", "error")
 
 
+def composed(connection: Connection, number: int, public_url: str | None = None) -> Message:
+    """Return the message of a notification as it would be sent now.
+
+    Args:
+        connection: a reader, or the writer's connection while the notification is sealed.
+        number: the notification's number.
+        public_url: the address under which people reach the server.
+    """
+    stored = notification(connection, number)
+    assert stored is not None
+    kinds = [] if stored.flow else digested(connection, number)
+    return compose(stored, told_in(connection, number), kinds, public_url)
+
+
 def compose(
     stored: Stored, told: list[Told], kinds: list[tuple[str, str, int]], public_url: str | None = None
 ) -> Message:
-    """Return the message of a sealed notification, the same at every try.
+    """Return the message of a notification; composed once, when that is sealed, for the runs that it tells of change.
 
     Args:
         stored: the notification.
@@ -98,7 +113,7 @@ def _state(event: str, run: dict[str, Any]) -> str:
     if event == RETRYING:
         return f"attempt {attempt - 1} failed; attempt {attempt} begins at {run['not_before']}"
     if event == LONG:
-        return f"running since {run['started_at']}"
+        return f"{run['state']}{' since' if run['state'] == 'running' else ', begun at'} {run['started_at']}"
     if event == ASKED:
         return "waits for an answer"
     return f"{run['state']} in attempt {attempt}" if attempt > 1 else str(run["state"])

@@ -2,31 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pullcord.clock import Clock, rfc3339
 from pullcord.core.errors import DefinitionError, NotFoundError, UsageError
 from pullcord.core.manifest import FlowSpec
-from pullcord.core.notify import rule_of
+from pullcord.core.notify import Rule, rule_of
 from pullcord.core.rulebook import Change
-from pullcord.notify.compose import compose
+from pullcord.notify.compose import composed
+from pullcord.notify.message import message_of
 from pullcord.notify.options import Notifying
 from pullcord.store.commands.outbox import RetryNotification
 from pullcord.store.commands.rules import ChangeRules
 from pullcord.store.queries.outbox import (
     NotificationFilter,
-    digested,
     get_notification,
+    kept_message,
     list_notifications,
+    refusing_channels,
     stuck_channels,
-    told_in,
 )
 from pullcord.store.queries.page import Page
 from pullcord.store.store import Store
 
-CHANGES = ("rules", "muted", "until", "reason")
+CHANGES = ("rules", "add", "remove", "muted", "until", "reason")
 """What can be changed about a flow's notifications at run time."""
 
 
@@ -49,7 +49,7 @@ class Notifications:
         return await self._store.read(list_notifications, which, page)
 
     async def get(self, uuid: str) -> dict[str, Any]:
-        """Return a notification with the message as it is sent.
+        """Return a notification with the message as it is sent, or would be sent now while it gathers.
 
         Raises:
             NotFoundError: there is none.
@@ -58,9 +58,10 @@ class Notifications:
         if found is None:
             raise NotFoundError(f"no notification has the id {uuid}; `pullcord notify list` shows the latest")
         stored, item = found
-        told = await self._store.read(told_in, stored.id)
-        kinds = [] if stored.flow else await self._store.read(digested, stored.id)
-        message = compose(stored, told, kinds, self._how.public_url)
+        kept = await self._store.read(kept_message, stored.id)
+        message = (
+            await self._store.read(composed, stored.id, self._how.public_url) if kept is None else message_of(kept)
+        )
         shown = {"level": message.level, "text": message.text, "link": message.link, "data": message.data}
         return item | {"message": shown}
 
@@ -101,8 +102,8 @@ class Notifications:
 
         Args:
             spec: the flow.
-            changes: `rules` that hold besides those of the code and the settings, `muted`, `reason`; `until` is read
-                already.
+            changes: `rules` that hold besides those of the code and the settings, or rules to `add` and events whose
+                rules to `remove`; `muted`, `reason`; `until` is read already.
             until: when the flow is told of again, microseconds, where it is muted.
             invoker: who changes it.
 
@@ -112,26 +113,31 @@ class Notifications:
         unknown = sorted(set(changes) - set(CHANGES))
         if unknown:
             raise UsageError(f"notifications have no {', '.join(unknown)}; there is {', '.join(CHANGES)}")
-        before = self._store.book.changes.get(spec.name, Change())
-        try:
-            rules = before.rules if changes.get("rules") is None else tuple(map(rule_of, changes["rules"]))
-        except DefinitionError as error:
-            raise UsageError(error.message) from None
+        rules = None if changes.get("rules") is None else _rules(changes["rules"])
+        added, removed = _rules(changes.get("add") or ()), set(changes.get("remove") or ())
+        now = self._clock.now()
+
+        def changed(before: Change) -> Change:
+            kept = before.rules if rules is None else rules
+            found = tuple(rule for rule in kept if rule.event not in removed)
+            found += tuple(rule for rule in added if rule not in found)
+            self._check_channels(rule for rule in found if rule not in before.rules)
+            muted = before.muted if changes.get("muted") is None else bool(changes["muted"])
+            if until is not None and (not muted or until <= now):
+                raise UsageError("until is a time to come, of a flow that is muted")
+            end = until if "until" in changes or not muted else before.until
+            if "muted" in changes and "until" not in changes:
+                end = None
+            return Change(found, muted, end, invoker, now, changes.get("reason"))
+
+        await self._store.write(lambda done: ChangeRules(spec.name, changed, invoker, done))
+        return self.rules(spec)
+
+    def _check_channels(self, rules: Iterable[Rule]) -> None:
         wrong = sorted({name for rule in rules for name in rule.channels} - set(self._how.channels))
-        if wrong and rules != before.rules:
+        if wrong:
             known = ", ".join(sorted(self._how.channels)) or "none"
             raise UsageError(f"no channel is called {', '.join(wrong)}; the settings have {known}")
-        muted = before.muted if changes.get("muted") is None else bool(changes["muted"])
-        now = self._clock.now()
-        if until is not None and (not muted or until <= now):
-            raise UsageError("until is a time to come, of a flow that is muted")
-        end = until if "until" in changes or not muted else before.until
-        if "muted" in changes and "until" not in changes:
-            end = None
-        change = replace(before, rules=rules, muted=muted, until=end, by=invoker, at=now, reason=changes.get("reason"))
-        nothing = not change.rules and not change.muted
-        await self._store.write(lambda done: ChangeRules(spec.name, None if nothing else change, invoker, done))
-        return self.rules(spec)
 
     # --- what is wrong -------------------------------------------------------------------------------
 
@@ -150,4 +156,15 @@ class Notifications:
             if all(name != known for known, _ in found):
                 messages = "1 message is" if count == 1 else f"{count:,} messages are"
                 found.append((name, f"{messages} not taken, and tried again: {error}"))
+        for name, error in await self._store.read(refusing_channels):
+            if name in self._how.channels and all(name != known for known, _ in found):
+                look = f"`pullcord notify list --state failed --channel {name}`"
+                found.append((name, f"the last message was given up: {error}; {look} shows what was not delivered"))
         return found
+
+
+def _rules(data: Iterable[Any]) -> tuple[Rule, ...]:
+    try:
+        return tuple(map(rule_of, data))
+    except DefinitionError as error:
+        raise UsageError(error.message) from None

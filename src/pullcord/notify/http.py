@@ -23,7 +23,7 @@ MOST_ANSWER: Final = 1024
 _LOGGERS: Final = (
     "httpx2", "httpcore2.connection", "httpcore2.http11", "httpcore2.http2", "httpcore2.proxy", "httpcore2.socks",
 )  # fmt: skip
-_TRANSIENT: Final = (408, 425, 429)
+_OF_THE_MESSAGE: Final = (400, 409, 410, 413, 415, 422)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,15 @@ class Answer:
             why: the receiver's reason, where it can be told.
 
         Raises:
-            DeliveryError: another status. Those from 300 to 499 are permanent but for 408, 425 and 429.
+            DeliveryError: another status. Permanent are those that say that this message will never be taken: 400, 409,
+                413, 415 and 422; and 410, which asks for no more. A wrong address or credentials can be put right.
         """
         if 200 <= self.status < 300:
             return
-        permanent = 300 <= self.status < 500 and self.status not in _TRANSIENT
         said = f"the receiver answers {self.status}{f' ({why})' if why else ''}"
-        raise DeliveryError(said + _ADVICE.get(self.status, ""), permanent=permanent, retry_after=self.wait)
+        raise DeliveryError(
+            said + _ADVICE.get(self.status, ""), permanent=self.status in _OF_THE_MESSAGE, retry_after=self.wait
+        )
 
 
 _MOVED: Final = "; redirects are not followed: put the new address into the settings"

@@ -9,6 +9,7 @@ from typing import Final
 from pullcord.core.rulebook import WINDOW, Book, DefaultRule
 from pullcord.notify.channel import Channel
 from pullcord.notify.channels import Channels
+from pullcord.notify.settings import TIMEOUT
 
 PER_HOUR: Final = 30
 """So many messages an hour are sent to a channel; what is more goes into digests."""
@@ -24,10 +25,12 @@ class Pace:
     Attributes:
         window: seconds after a message within which further happenings of its kind are gathered into one.
         per_hour: how many messages an hour; what is more goes into digests.
+        timeout: seconds that it may take for one message, as it sees to itself.
     """
 
     window: float = WINDOW / 1_000_000
     per_hour: int = PER_HOUR
+    timeout: float = TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Notifying:
             name: Pace(
                 usual.window if each.group is None else each.group,
                 usual.per_hour if each.per_hour is None else each.per_hour,
+                each.timeout,
             )
             for name, each in channels.settings.items()
         }
@@ -68,3 +72,7 @@ class Notifying:
     def per_hour(self, channel: str) -> int:
         """Return how many messages an hour a channel takes."""
         return self.paces.get(channel, Pace()).per_hour
+
+    def timeout(self, channel: str) -> float:
+        """Return the seconds that a channel may take for one message."""
+        return self.paces.get(channel, Pace()).timeout

@@ -127,8 +127,9 @@ class ChannelSettings:
         kind: `webhook`, `smtp`, `slack` or `apprise`.
         options: what its kind needs.
         timeout: seconds that sending one message may take.
-        group: seconds in which equal news are gathered into one message; None where the file says nothing.
-        per_hour: so many messages an hour at most; None where the file says nothing.
+        group: seconds in which equal news are gathered into one message; None, the usual 5 minutes, where the file says
+            nothing.
+        per_hour: so many messages an hour at most; None, the usual 30, where the file says nothing.
     """
 
     name: str

@@ -57,7 +57,7 @@ class SlackChannel:
         """Send a message.
 
         Raises:
-            DeliveryError: Slack did not take it; permanent for 3xx and 4xx but 408, 425 and 429.
+            DeliveryError: Slack did not take it; permanent where `Answer.check` says so.
         """
         url = revealed(self._reference).strip()
         trouble = address_trouble(url)

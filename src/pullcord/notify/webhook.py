@@ -50,7 +50,7 @@ class WebhookChannel:
         """Send a message; 2xx is delivered.
 
         Raises:
-            DeliveryError: it was not taken; permanent for 3xx and 4xx but 408, 425 and 429.
+            DeliveryError: it was not taken; permanent where `Answer.check` says so.
         """
         url = self._options.url
         if REFERENCE.fullmatch(url):
@@ -87,7 +87,7 @@ def header_value(reference: str) -> str:
 
 
 def body_of(message: Message) -> bytes:
-    """Return a message as JSON: `type`, `timestamp` and `data`, the same bytes at every try."""
+    """Return a message as JSON: `type`, `timestamp` and `data`; of equal messages it is the same bytes."""
     data: dict[str, Any] = {
         "title": message.title,
         "text": message.text,

@@ -12,7 +12,7 @@ from pullcord.core.notify import LONG, Rule
 from pullcord.core.rulebook import Book
 from pullcord.services.duty import Duty
 from pullcord.store.commands.outbox import NoteLongRuns
-from pullcord.store.queries.durations import running_runs
+from pullcord.store.queries.durations import begun_runs
 from pullcord.store.queries.figures import usual_duration
 from pullcord.store.store import Store
 
@@ -58,7 +58,7 @@ class LongRuns(Duty):
         if not self._asked:
             return
         found: list[tuple[int, str, list[str], dict[str, Any]]] = []
-        running = await self._store.read(running_runs)
+        running = await self._store.read(begun_runs)
         for number, flow, began in running:
             for rule in () if book.muted(flow, now) else book.rules(flow).get(LONG, ()):
                 fresh = [name for name in rule.channels if (number, name) not in self._told]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
@@ -18,19 +19,27 @@ from pullcord.clock import Clock
 from pullcord.core.errors import PullcordError
 from pullcord.failpoints import hit
 from pullcord.notify.channel import DeliveryError
-from pullcord.notify.compose import compose
+from pullcord.notify.compose import composed
+from pullcord.notify.message import message_of, written
 from pullcord.notify.options import Notifying
 from pullcord.services.duty import Duty
 from pullcord.store.commands.happenings import DELIVERED, GATHERING, GIVEN_UP, PENDING
-from pullcord.store.commands.outbox import MarkNotification, SealNotifications, TrimOutbox
+from pullcord.store.commands.outbox import (
+    GiveUpNotifications,
+    MarkNotification,
+    SealNotifications,
+    TrimOutbox,
+    TurnBackOutbox,
+)
+from pullcord.store.connection import Connection
 from pullcord.store.queries.outbox import (
     Stored,
-    digested,
     gathered,
+    kept_message,
+    newest_request,
     next_pending,
     notification,
     sealed_since,
-    told_in,
     waiting_channels,
 )
 from pullcord.store.store import Store
@@ -40,8 +49,8 @@ log = logging.getLogger(__name__)
 SECOND: Final = 1_000_000
 HOUR: Final = 3600 * SECOND
 
-DEADLINE: Final = 60.0
-"""Seconds that a channel may take for a message, whatever deadline of its own it has."""
+GRACE: Final = 20.0
+"""Seconds that a channel may take for a message beyond the timeout that it keeps itself: then something is wrong."""
 
 FIRST_PAUSE: Final = 5.0
 LONGEST_PAUSE: Final = 300.0
@@ -49,6 +58,9 @@ LONGEST_PAUSE: Final = 300.0
 
 LOOK: Final = 30.0
 """Seconds after which the outbox is looked at when nothing was noted: the clock may have been set."""
+
+STEP: Final = 2 * SECOND
+"""Microseconds from which on a difference is a step of the clock, and no slow correction."""
 
 PATIENCE: Final = 5.0
 """Seconds that what is due gets to be sent when the server stops; the rest is sent by the next one."""
@@ -70,12 +82,16 @@ class _Lane:
     Attributes:
         task: what sends now, or None.
         refused: numbers of messages that it did not take since it last took one.
+        since: when it first did not take a message since it last took one, microseconds; 0 when it took the last.
+        error: why it did not take the last of them.
         full_until: until when it takes no further message in this hour, microseconds.
         quiet_until: until when it asked to be left alone, microseconds.
     """
 
     task: asyncio.Task[None] | None = None
     refused: set[int] = field(default_factory=set)
+    since: int = 0
+    error: str = ""
     full_until: int = 0
     quiet_until: int = 0
 
@@ -105,6 +121,7 @@ class Notifier(Duty):
         self._news = asyncio.Event()
         self._lanes: dict[str, _Lane] = {}
         self._stopping = False
+        self._ahead: int | None = None
         self.sent: Counter[tuple[str, str]] = Counter()
 
     def start(self) -> None:
@@ -135,6 +152,7 @@ class Notifier(Duty):
             self._news.clear()
             pause = LOOK
             try:
+                await self._follow_clock()
                 pause = await self._look()
                 if self._clock.now() - trimmed > HOUR:
                     trimmed = self._clock.now()
@@ -146,6 +164,20 @@ class Notifier(Duty):
                     await self._news.wait()
             except TimeoutError:
                 pass
+
+    async def _follow_clock(self) -> None:
+        """Where the clock went back, also while no server ran, let what is due go back with it."""
+        now = self._clock.now()
+        ahead = now - time.monotonic_ns() // 1000
+        back = await self._store.read(newest_request) - now if self._ahead is None else self._ahead - ahead
+        if back > STEP:
+            log.warning("the clock went back by %.0f s, and what is to be told goes back with it", back / SECOND)
+            await self._store.write(lambda done: TurnBackOutbox(now, back, done))
+            for lane in self._lanes.values():
+                lane.since = lane.since and lane.since - back
+                lane.full_until -= back
+                lane.quiet_until -= back
+        self._ahead = ahead
 
     async def _trim(self, before: int) -> None:
         while await self._store.write(lambda done: TrimOutbox(before, TRIMMED, done)):
@@ -179,6 +211,7 @@ class Notifier(Duty):
                     break
                 tried.append(stored.id)
                 await self._send(stored, lane)
+            await self._leave(channel, lane)
         except PullcordError as error:
             log.warning("the outbox of %s is looked at again: %s", channel, error, extra={"channel": channel})
             await asyncio.sleep(FIRST_PAUSE)
@@ -188,6 +221,19 @@ class Notifier(Duty):
         finally:
             lane.task = None
             self._news.set()
+
+    async def _leave(self, channel: str, lane: _Lane) -> None:
+        """Give up what has gathered too long for a target that is gone, and is so for an hour at least."""
+        now, patience = self._clock.now(), int(self._how.give_up * SECOND)
+        if lane.broken and now - lane.since >= min(patience, HOUR):
+            gone = await self._store.write(
+                lambda done: GiveUpNotifications(channel, now - patience, lane.error, self._compose, done)
+            )
+            if gone:
+                log.error(
+                    "notifications were not delivered, and are given up: %s", lane.error, extra={"channel": channel}
+                )
+                self.sent[channel, "failed"] += gone
 
     async def _next(self, channel: str, lane: _Lane, tried: list[int]) -> Stored | None:
         """Return what is to be sent next, sealed; what was tried before goes before what was not."""
@@ -206,24 +252,30 @@ class Notifier(Duty):
         # The last place of the hour is for all that would not have one.
         together = waiting if room == 1 else waiting[:1]
         hit("notify.before_seal")
-        numbers = await self._store.write(lambda done: SealNotifications(together, len(together) > 1, done))
+        numbers = await self._store.write(
+            lambda done: SealNotifications(together, len(together) > 1, self._compose, done)
+        )
         return await self._store.read(notification, numbers[0]) if numbers else None
+
+    def _compose(self, connection: Connection, number: int) -> str:
+        return written(composed(connection, number, self._how.public_url))
 
     async def _send(self, stored: Stored, lane: _Lane) -> None:
         """Send a notification once and mark it."""
-        told = await self._store.read(told_in, stored.id)
-        kinds = [] if stored.flow else await self._store.read(digested, stored.id)
-        message = compose(stored, told, kinds, self._how.public_url)
+        kept = await self._store.read(kept_message, stored.id)
+        assert kept is not None
+        message = message_of(kept)
         channel = self._how.channels.get(stored.channel)
+        deadline = self._how.timeout(stored.channel) + GRACE
         try:
             if channel is None:
                 raise DeliveryError(f"no channel is called {stored.channel}; the settings have {self._known()}")
             hit("notify.before_send")
-            async with asyncio.timeout(DEADLINE):
+            async with asyncio.timeout(deadline):
                 await channel.send(message)
             hit("notify.after_send")
         except TimeoutError:
-            await self._refused(stored, lane, DeliveryError(f"it took longer than {DEADLINE:g} s"))
+            await self._refused(stored, lane, DeliveryError(f"it took longer than {deadline:g} s"))
         except DeliveryError as error:
             await self._refused(stored, lane, error)
         except Exception as error:
@@ -232,6 +284,7 @@ class Notifier(Duty):
             await self._refused(stored, lane, DeliveryError(f"the channel failed with {type(error).__name__}"))
         else:
             lane.refused.clear()
+            lane.since = 0
             self.sent[stored.channel, "delivered"] += 1
             await self._mark(stored, DELIVERED, None, None)
 
@@ -246,9 +299,14 @@ class Notifier(Duty):
         if error.permanent or tried >= self._how.give_up * SECOND:
             log.error("a notification was not delivered, and is given up: %s", error, extra=fields)
             self.sent[stored.channel, "failed"] += 1
+            if error.permanent:
+                lane.since = 0
+            else:
+                await self._leave(stored.channel, lane)
             lane.refused.discard(stored.id)
             await self._mark(stored, GIVEN_UP, error.message, None)
             return
+        lane.since, lane.error = lane.since or now, error.message
         lane.refused.add(stored.id)
         pause = pause_after(stored.tries + 1, random.random())
         if error.retry_after is not None:

@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -163,23 +163,36 @@ class Pruner(Duty):
         """Return what a round would delete now; nothing is deleted."""
         seen = Round(self._clock.now())
         kept = await self._rules()
+        before, expired = self._before(self.retention.ledger), self._clock.now() - RETENTION
+        gone: set[int] = set()
         for flow, rule in kept.items():
             async for part in self._pages(queries.prunable_runs, flow, rule):
+                gone.update(part.ids)
+                going = await self._store.read(queries.going_with, part.ids, before, expired)
                 seen.rows[RUNS, flow] += len(part.ids)
-        before, expired = self._before(self.retention.ledger), self._clock.now() - RETENTION
+                seen.rows[REQUESTS, flow] += going.requests
+                seen.rows[ARTIFACTS, flow] += going.artifacts
+                seen.bytes[ARTIFACTS, flow] += going.bytes
+                await self._see_logs(seen, dict.fromkeys(going.uuids, flow))
         async for part in self._pages(queries.prunable_requests, before, expired):
             seen.rows.update((REQUESTS, flow) for flow in part.about)
         async for part in self._pages(queries.prunable_history, self._before(self.retention.trigger_history)):
             seen.rows.update((HISTORY, name) for name in part.about)
         async for part, sizes in self._artifact_pages(kept):
-            for flow, size in zip(part.about, sizes, strict=True):
-                seen.rows[ARTIFACTS, flow] += 1
-                seen.bytes[ARTIFACTS, flow] += size
-        async for uuids in self._old_logs(kept):
-            for uuid, flow in uuids.items():
-                seen.rows[LOGS, flow] += 1
-                seen.bytes[LOGS, flow] += self._logs.size_of(uuid)
+            for number, flow, some in zip(part.ids, part.about, sizes, strict=True):
+                if number not in gone:
+                    seen.rows[ARTIFACTS, flow] += len(some)
+                    seen.bytes[ARTIFACTS, flow] += sum(some)
+        async for uuids in self._old_logs(kept, gone):
+            await self._see_logs(seen, uuids)
         return seen
+
+    async def _see_logs(self, seen: Round, uuids: dict[str, str]) -> None:
+        sizes = await asyncio.to_thread(lambda: {uuid: self._logs.size_of(uuid) for uuid in uuids})
+        for uuid, flow in uuids.items():
+            if sizes[uuid]:
+                seen.rows[LOGS, flow] += 1
+                seen.bytes[LOGS, flow] += sizes[uuid]
 
     async def _prune(self, done: Round) -> None:
         kept = await self._rules()
@@ -190,19 +203,23 @@ class Pruner(Duty):
                     self._add(done, RUNS, flow, len(pruned.runs))
                     self._add(done, REQUESTS, flow, pruned.requests)
                     hit("prune.after_write")
-                    await asyncio.to_thread(self._logs.remove, pruned.runs)
+                    self._add(done, ARTIFACTS, flow, len(pruned.contents))
+                    done.bytes[ARTIFACTS, flow] += sum(pruned.bytes.values())
+                    sizes = await asyncio.to_thread(self._logs.remove, pruned.runs)
+                    self._add(done, LOGS, flow, len(sizes))
+                    done.bytes[LOGS, flow] += sum(sizes.values())
                     await self._drop(pruned.contents)
         expired = self._clock.now() - RETENTION
         async for part in self._pages(queries.prunable_requests, ledger, expired):
             async for pruned in self._delete(part.ids, lambda ids, told: PruneRequests(ids, ledger, told)):
-                self._add(done, REQUESTS, "", pruned.rows)
+                self._add_each(done, REQUESTS, part, pruned)
         before = self._before(self.retention.trigger_history)
         async for part in self._pages(queries.prunable_history, before):
             async for pruned in self._delete(part.ids, lambda ids, told: PruneHistory(ids, before, told)):
-                self._add(done, HISTORY, "", pruned.rows)
+                self._add_each(done, HISTORY, part, pruned)
         async for part, _ in self._artifact_pages(kept):
             async for pruned in self._delete(part.ids, PruneArtifacts):
-                self._add(done, ARTIFACTS, "", pruned.rows)
+                self._add_each(done, ARTIFACTS, part, pruned)
                 await self._drop(pruned.contents)
         for kind, more in self.further.items():
             self._add(done, kind, "", await more(self))
@@ -212,9 +229,9 @@ class Pruner(Duty):
         """Delete files that are old enough, or that nothing refers to."""
         async for uuids in self._old_logs(kept):
             sizes = await asyncio.to_thread(self._logs.remove, list(uuids))
-            for uuid, flow in uuids.items():
-                self._add(done, LOGS, flow, 1)
-                done.bytes[LOGS, flow] += sizes.get(uuid, 0)
+            for uuid, size in sizes.items():
+                self._add(done, LOGS, uuids[uuid], 1)
+                done.bytes[LOGS, uuids[uuid]] += size
         before = time.time() - GRACE
         folders = self._contents.old(before)
         while (found := await asyncio.to_thread(next, folders, None)) is not None:
@@ -256,15 +273,17 @@ class Pruner(Duty):
             yield part
             after = part.after
 
-    async def _artifact_pages(self, kept: Mapping[str, Kept]) -> AsyncIterator[tuple[Part, list[int]]]:
+    async def _artifact_pages(self, kept: Mapping[str, Kept]) -> AsyncIterator[tuple[Part, list[list[int]]]]:
         after: int | None = 0
         while after is not None:
             part, sizes = await self._store.read(queries.prunable_artifacts, kept, after)
             yield part, sizes
             after = part.after
 
-    async def _old_logs(self, kept: Mapping[str, Kept]) -> AsyncIterator[dict[str, str]]:
-        """Yield ids of runs whose log may go with their flows; "" for logs of runs that are gone."""
+    async def _old_logs(
+        self, kept: Mapping[str, Kept], gone: Container[int] = frozenset()
+    ) -> AsyncIterator[dict[str, str]]:
+        """Yield ids of runs whose log may go with their flows, but for some; "" for logs of runs that are gone."""
         left_alone = time.time() - GRACE
         for folder in await asyncio.to_thread(self._logs.folders):
             files = await asyncio.to_thread(self._logs.runs_in, folder)
@@ -275,7 +294,7 @@ class Pruner(Duty):
                 for uuid, touched in some:
                     number, flow, state, ended_at = facts.get(uuid, (0, "", "", None))
                     rule = kept.get(flow)
-                    spared = rule is None or state not in ENDED or number in rule.spared
+                    spared = rule is None or state not in ENDED or number in rule.spared or number in gone
                     if not number and touched < left_alone:
                         chosen[uuid] = ""
                     elif rule is not None and not spared and (ended_at or 0) < rule.logs:
@@ -304,6 +323,13 @@ class Pruner(Duty):
         if contents:
             before = time.time() - GRACE
             await self._store.write(lambda told: DropContents(self._contents.folder, contents, before, told))
+
+    def _add_each(self, done: Round, kind: str, part: Part, pruned: Pruned) -> None:
+        about = dict(zip(part.ids, part.about, strict=True))
+        for number, count in pruned.gone.items():
+            self._add(done, kind, about[number], count)
+        for number, size in pruned.bytes.items():
+            done.bytes[kind, about[number]] += size
 
     def _add(self, done: Round, kind: str, of: str, count: int) -> None:
         if count:

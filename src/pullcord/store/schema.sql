@@ -103,6 +103,7 @@ CREATE TABLE notifications (
 	tries INTEGER NOT NULL, 
 	last_error TEXT, 
 	ended_at BIGINT, 
+	message TEXT, 
 	PRIMARY KEY (id)
 );
 CREATE TABLE notify_changes (
@@ -123,6 +124,11 @@ CREATE TABLE pruned (
 	below BIGINT NOT NULL, 
 	rows BIGINT NOT NULL, 
 	PRIMARY KEY (kind)
+);
+CREATE TABLE pruned_flows (
+	flow TEXT NOT NULL, 
+	below BIGINT NOT NULL, 
+	PRIMARY KEY (flow)
 );
 CREATE TABLE questions (
 	id INTEGER NOT NULL, 
@@ -289,6 +295,7 @@ CREATE INDEX happenings_run ON happenings (run_id) WHERE run_id IS NOT NULL;
 CREATE INDEX keys_request ON keys (request_id);
 CREATE INDEX notifications_channel ON notifications (channel, id);
 CREATE INDEX notifications_due ON notifications (channel, state, due_at) WHERE state IN ('gathering', 'pending');
+CREATE INDEX notifications_ended ON notifications (channel, state, ended_at);
 CREATE INDEX notifications_flow ON notifications (flow, id);
 CREATE UNIQUE INDEX notifications_gathering ON notifications (channel, flow, event) WHERE state = 'gathering';
 CREATE INDEX notifications_kind ON notifications (channel, flow, event, due_at);

@@ -20,12 +20,17 @@ class Transaction:
         now: the time of this transaction, microseconds; it never goes back between transactions.
         owner: number of this server's incarnation.
         hints: what the claim at the end should look at.
+        clock: what the clock says, microseconds; unlike `now` it goes back with it. `now` unless given.
     """
 
     connection: Connection
     now: int
     owner: int
     hints: Hints
+    clock: int = 0
+
+    def __post_init__(self) -> None:
+        self.clock = self.clock or self.now
 
     def execute(self, sql: str, parameters: Mapping[str, Any]) -> int:
         """Run a statement and return how many rows it changed."""

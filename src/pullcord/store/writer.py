@@ -30,11 +30,13 @@ from pullcord.store.commands.ledger import Note
 from pullcord.store.commands.lifecycle import LoseRuns, QueueDue, SetWaiting, Start, rebuild_hints
 from pullcord.store.commands.limits import ChangeLimit, ConfigureGroups
 from pullcord.store.commands.outbox import (
+    GiveUpNotifications,
     MarkNotification,
     NoteLongRuns,
     RetryNotification,
     SealNotifications,
     TrimOutbox,
+    TurnBackOutbox,
 )
 from pullcord.store.commands.overlap import place
 from pullcord.store.commands.pauses import PauseFlow, ResumeFlow
@@ -58,7 +60,7 @@ ORDER: Sequence[type[Any]] = (
     ParkRun, CancelRun, MeetDeadlines, QueueDue, PauseFlow, ResumeFlow, Admit, FireTrigger, RegisterFlows,
     ConfigureGroups, ChangeLimit, RegisterTriggers, ChangeTrigger, DropEndings, TrimHistory, Note, Probe, PruneRuns,
     PruneRequests, PruneArtifacts, PruneHistory, DropContents, ChangeRules, MarkNotification, SealNotifications,
-    RetryNotification, NoteLongRuns, TrimOutbox,
+    GiveUpNotifications, RetryNotification, TurnBackOutbox, NoteLongRuns, TrimOutbox,
 )  # fmt: skip
 """The order of the kinds within a transaction: records before the end they belong to; the end of a wait before a run
 is parked for it, so that no run is said to be parked by the transaction that claims it again; ends before admissions,
@@ -273,8 +275,9 @@ class Writer:
 
     def _commit(self, batch: Sequence[Command]) -> _Outcome:
         connection = self._connection
-        self._last = max(self._last + 1, self._clock.now())
-        tx = Transaction(connection, self._last, self._owner, self._hints.copy())
+        clock = self._clock.now()
+        self._last = max(self._last + 1, clock)
+        tx = Transaction(connection, self._last, self._owner, self._hints.copy(), clock)
         hit("writer.before_begin")
         connection.begin()
         try:

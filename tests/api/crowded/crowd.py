@@ -19,7 +19,7 @@ async def each_region(port: int, region: str) -> str:
     return await word(port)
 
 
-@pc.flow(concurrency=pc.Concurrency(on_conflict="skip"))
+@pc.flow(concurrency=pc.Concurrency(on_conflict="skip"), notify=[pc.on_skipped("nobody")])
 async def skipping(port: int) -> str:
     return await word(port)
 

@@ -84,9 +84,9 @@ def test_a_text_is_broken_at_line_ends_and_its_rest_left_out() -> None:
 @pytest.mark.parametrize(
     ("code", "body", "permanent", "words"),
     [
-        (404, b"no_service", True, r"404 \(no_service\)"),
+        (404, b"no_service", False, r"404 \(no_service\)"),
         (400, b"invalid_payload", True, r"400 \(invalid_payload\)"),
-        (403, b"<html>The address /services/T0/B0/XXX is gone</html>", True, "403;"),
+        (403, b"<html>The address /services/T0/B0/XXX is gone</html>", False, "403;"),
         (429, b"", False, "429$"),
         (500, b"", False, "500$"),
     ],

@@ -126,8 +126,8 @@ async def test_a_missing_secret_is_no_reason_to_give_up(message: Message, monkey
 
 @pytest.mark.parametrize(
     ("code", "permanent"),
-    [(301, True), (307, True), (400, True), (401, True), (404, True), (410, True), (413, True), (422, True),
-     (408, False), (425, False), (429, False), (500, False), (502, False), (503, False)],
+    [(400, True), (409, True), (410, True), (413, True), (415, True), (422, True), (301, False), (307, False),
+     (401, False), (403, False), (404, False), (408, False), (425, False), (429, False), (500, False), (503, False)],
 )  # fmt: skip
 async def test_what_is_not_taken_is_told_by_its_status(code: int, permanent: bool, message: Message) -> None:
     error = await refusal(status(code, "location: http://127.0.0.1:1/elsewhere"), message)
@@ -147,7 +147,7 @@ async def test_a_receiver_may_ask_to_be_left_alone(
 async def test_a_redirect_is_not_followed(message: Message) -> None:
     async with web(status(200)) as other:
         error = await refusal(status(308, f"location: http://{other.at}/"), message)
-    assert error.permanent
+    assert "put the new address into the settings" in error.message
     assert other.requests == []
 
 

@@ -2,7 +2,8 @@
 
 Happenings of one kind, that is of one channel, flow and event, share a notification until that is sealed, which the
 notifier does when it sends it. After a notification the next of its kind is due one window later, so that however much
-happens, few messages tell of it.
+happens, few messages tell of it. When something is due is a matter of the clock, also when that went back; when it
+happened is the time of its transaction.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _OUTBOX = "id:int uuid channel flow event count:int window:int"
 _GATHER = f"""
 INSERT INTO notifications (id, uuid, channel, flow, event, state, count, created_at, last_at, due_at, tries)
 SELECT id, uuid, channel, flow, event, 'gathering', count, :now, :now,
-    CASE WHEN last_due > :now - span THEN last_due + span ELSE :now END, 0
+    CASE WHEN last_due > :clock - span THEN last_due + span ELSE :clock END, 0
 FROM (SELECT s.id, s.uuid, s.channel, s.flow, s.event, s.count, s.span, {_DUE} AS last_due
       FROM {rows(_OUTBOX.replace("window", "span"))} AS s) AS t WHERE true
 ON CONFLICT (channel, flow, event) WHERE state = 'gathering'
@@ -49,6 +50,17 @@ _NOTE = f"""
 INSERT INTO happenings (notification_id, {names(_HAPPENING)}, at)
 SELECT n.id, s.id, s.channel, s.flow, s.event, s.run_id, s.count, s.detail, :now
 FROM {rows(_HAPPENING)} AS s JOIN notifications n ON n.channel = {_KIND} AND n.state = 'gathering'"""
+_NOTED = f"""
+SELECT EACH[id, channel, flow, event, detail] FROM (
+    SELECT h.id, h.channel, h.flow, h.event, h.detail FROM {rows("channel flow event")} AS s
+    JOIN notifications n ON n.channel = {_KIND} AND n.state = 'gathering'
+    JOIN happenings h ON h.notification_id = n.id WHERE h.run_id IS NULL ORDER BY h.id) AS found"""
+_ADD = f"""
+UPDATE happenings SET count = happenings.count + s.more
+FROM {rows("id:int more:int")} AS s WHERE happenings.id = s.id"""
+
+NAMED: Final = 10
+"""So many happenings are named in a message that tells of many."""
 
 
 @dataclass(slots=True)
@@ -119,15 +131,47 @@ def note_happenings(tx: Transaction, happenings: Sequence[Happening]) -> None:
         [base + offset, str(uuid7()), *key, count, book.window(key[0])]
         for offset, (key, count) in enumerate(counts.items())
     ]
-    tx.execute(_GATHER, {"rows": dump(outbox), "now": tx.now})
-    base = tx.next_id("happenings")
-    noted = [
-        [base + offset, channel, each.flow, each.event, each.run, each.count,
-         None if each.detail is None else dump(each.detail)]
-        for offset, (channel, each) in enumerate(told)
-    ]  # fmt: skip
-    tx.execute(_NOTE, {"rows": dump(noted), "now": tx.now})
+    tx.execute(_GATHER, {"rows": dump(outbox), "now": tx.now, "clock": tx.clock})
+    noted: list[list[Any]] = []
+    alone: list[list[Any]] = []
+    for channel, each in told:
+        row = [channel, each.flow, each.event, each.run, each.count, None if each.detail is None else dump(each.detail)]
+        (noted if each.run is not None else alone).append(row)
+    if alone:
+        noted += _unlike(tx, alone)
+    if noted:
+        base = tx.next_id("happenings")
+        tx.execute(_NOTE, {"rows": dump([[base + rank, *row] for rank, row in enumerate(noted)]), "now": tx.now})
     tx.hints.noted = True
+
+
+def _unlike(tx: Transaction, alone: list[list[Any]]) -> list[list[Any]]:
+    """Add happenings without a run to the equal ones that their notifications tell of; return those that need a row.
+
+    A machine may repeat what it does without end. Beyond those that a message names, one row counts for all others,
+    whatever they say.
+    """
+    kinds = dump([list(kind) for kind in dict.fromkeys((row[0], row[1], row[2]) for row in alone)])
+    known: dict[tuple[str, str, str], dict[str | None, int | list[Any]]] = {}
+    for number, channel, flow, event, detail in tx.array(_NOTED, {"rows": kinds}):
+        known.setdefault((channel, flow, event), {}).setdefault(detail, number)
+    fresh: list[list[Any]] = []
+    more: dict[int, int] = {}
+    for row in alone:
+        there = known.setdefault((row[0], row[1], row[2]), {})
+        place = there.get(row[5])
+        if place is None and len(there) > NAMED:
+            place = list(there.values())[NAMED]
+        if place is None:
+            there[row[5]] = row
+            fresh.append(row)
+        elif isinstance(place, int):
+            more[place] = more.get(place, 0) + row[4]
+        else:
+            place[4] += row[4]
+    if more:
+        tx.execute(_ADD, {"rows": dump(list(more.items()))})
+    return fresh
 
 
 def note_run_ends(tx: Transaction, ids: Sequence[int]) -> None:
@@ -176,9 +220,9 @@ def _series(tx: Transaction, ends: list[tuple[int, str, str]]) -> list[Happening
             continue
         failures += 1
         due = [rule for rule in rules.get(FAILING, ()) if rule.count == failures]
-        for rule in due:
+        if due and not book.muted(flow, tx.now):
             detail = {"text": f"{failures} runs in a row have failed.", "failures": failures}
-            audience = [] if book.muted(flow, tx.now) else list(rule.channels)
+            audience = list(dict.fromkeys(name for rule in due for name in rule.channels))
             result.append(Happening(FAILING, flow, number, detail, channels=audience))
         heard = FAILED in rules or bool(due) or not tells_failures(rules)
         known[flow] = (failures, int(told or (heard and not book.muted(flow, tx.now))))

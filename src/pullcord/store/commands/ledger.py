@@ -53,6 +53,7 @@ class LedgerEntry:
         scheduled_for: the time a schedule meant, microseconds.
         origin: the run that this is about again, JSON: `resumed_from`, or `rerun_of` and the inputs that changed.
         times: how many equal requests this row stands for.
+        test: whether a test run was asked for, of which nobody is told.
     """
 
     uuid: str
@@ -76,6 +77,7 @@ class LedgerEntry:
     scheduled_for: int | None = None
     origin: str | None = None
     times: int = 1
+    test: bool = False
 
     def become(self, outcome: Outcome, **changes: Any) -> LedgerEntry:
         """Return the entry with another outcome."""
@@ -101,7 +103,7 @@ def insert_requests(tx: Transaction, entries: list[tuple[int, LedgerEntry]]) -> 
             shared[entry.repeat_key] = row
     tx.execute(_INSERT, {"rows": dump(rows_), "now": tx.now})
     if tx.hints.book.anything:
-        found = [entry for _, entry in entries if not entry.dry_run]
+        found = [entry for _, entry in entries if not entry.dry_run and not entry.test]
         note_requests(tx, [(e.outcome, e.flow, e.reason, e.trigger_name, e.times) for e in found])
 
 

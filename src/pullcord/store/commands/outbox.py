@@ -11,14 +11,18 @@ from uuid_utils import uuid7
 from pullcord.core.errors import AlreadyDeliveredError, NotFoundError, StoreError
 from pullcord.core.notify import LONG
 from pullcord.store.commands.happenings import DELIVERED, GIVEN_UP, PENDING, Happening, note_happenings
+from pullcord.store.connection import Connection
 from pullcord.store.statement import dump
 from pullcord.store.transaction import Transaction
+
+Compose = Callable[[Connection, int], str]
+"""Returns the message of a notification, JSON, by its number."""
 
 DIGEST: Final = "digest"
 """The event of a message that tells of many kinds of happenings."""
 
 _SEAL = """
-UPDATE notifications SET state = 'pending', sealed_at = :now, trying_since = :now, due_at = :now
+UPDATE notifications SET state = 'pending', sealed_at = :clock, trying_since = :clock, due_at = :clock
 WHERE id IN VALUES[ids:int] AND state = 'gathering'"""
 _MARK = """
 UPDATE notifications SET state = :state, tries = tries + :tries, last_error = :error,
@@ -33,6 +37,7 @@ class SealNotifications:
     Attributes:
         ids: numbers of notifications of one channel that still gather.
         digest: whether they become one message.
+        compose: returns the message of a notification, of its number; it is kept as it is then.
 
     The result is the numbers of what is to be sent.
     """
@@ -41,6 +46,7 @@ class SealNotifications:
 
     ids: list[int]
     digest: bool
+    compose: Compose
     done: Callable[[Any], None]
 
     def split(self) -> Sequence[SealNotifications]:
@@ -54,11 +60,26 @@ class SealNotifications:
     @classmethod
     def apply(cls, tx: Transaction, commands: Sequence[SealNotifications]) -> list[list[int]]:
         """Seal one after the other."""
-        return [_digest(tx, command.ids) if command.digest else _seal(tx, command.ids) for command in commands]
+        return [_sealed(tx, command) for command in commands]
+
+
+def _sealed(tx: Transaction, command: SealNotifications) -> list[int]:
+    ids = _digest(tx, command.ids) if command.digest else _seal(tx, command.ids)
+    keep_messages(tx, ids, command.compose)
+    return ids
+
+
+def keep_messages(tx: Transaction, ids: list[int], compose: Compose) -> None:
+    """Write the messages of notifications, which are sent like this from now on, whatever becomes of their runs."""
+    for number in ids:
+        tx.execute(
+            "UPDATE notifications SET message = :message WHERE id = :id",
+            {"id": number, "message": compose(tx.connection, number)},
+        )
 
 
 def _seal(tx: Transaction, ids: list[int]) -> list[int]:
-    tx.execute(_SEAL, {"ids": dump(ids), "now": tx.now})
+    tx.execute(_SEAL, {"ids": dump(ids), "clock": tx.clock})
     return ids
 
 
@@ -76,7 +97,7 @@ def _digest(tx: Transaction, ids: list[int]) -> list[int]:
     tx.execute(
         "INSERT INTO notifications (id, uuid, channel, event, flow, state, count, created_at, last_at, due_at, "
         "sealed_at, trying_since, tries) VALUES (:id, :uuid, :channel, 'digest', '', 'pending', :count, :first, :now, "
-        ":now, :now, :now, 0)",
+        ":clock, :clock, :clock, 0)",
         {
             "id": number,
             "uuid": str(uuid7()),
@@ -84,6 +105,7 @@ def _digest(tx: Transaction, ids: list[int]) -> list[int]:
             "count": sum(row[2] for row in found),
             "first": min(row[3] for row in found),
             "now": tx.now,
+            "clock": tx.clock,
         },
     )
     tx.execute("UPDATE happenings SET notification_id = :number WHERE notification_id IN VALUES[ids:int]", merged)
@@ -130,6 +152,56 @@ class MarkNotification:
 
 
 @dataclass(slots=True)
+class GiveUpNotifications:
+    """Give up what has gathered too long for a channel that takes nothing.
+
+    Attributes:
+        channel: the channel.
+        before: what has gathered since before this, microseconds.
+        error: why the channel took nothing last.
+        compose: as of `SealNotifications`.
+
+    The result is how many were given up.
+    """
+
+    keep_trying: ClassVar[bool] = False
+
+    channel: str
+    before: int
+    error: str
+    compose: Compose
+    done: Callable[[Any], None]
+
+    def split(self) -> Sequence[GiveUpNotifications]:
+        """One channel is as small as it gets."""
+        return [self]
+
+    def failure(self, error: StoreError) -> StoreError:
+        """Return the result when nothing could be written."""
+        return error
+
+    @classmethod
+    def apply(cls, tx: Transaction, commands: Sequence[GiveUpNotifications]) -> list[int]:
+        """Give up, one command after the other."""
+        return [_give_up(tx, command) for command in commands]
+
+
+def _give_up(tx: Transaction, command: GiveUpNotifications) -> int:
+    found = tx.array(_OLD, {"channel": command.channel, "before": command.before})
+    ids = [row[0] for row in found]
+    if ids:
+        keep_messages(tx, ids, command.compose)
+        tx.execute(_LEAVE, {"ids": dump(ids), "error": command.error, "now": tx.now})
+    return len(ids)
+
+
+_OLD = """
+SELECT EACH[id] FROM notifications WHERE channel = :channel AND state = 'gathering' AND created_at < :before"""
+_LEAVE = f"""
+UPDATE notifications SET state = '{GIVEN_UP}', last_error = :error, ended_at = :now WHERE id IN VALUES[ids:int]"""
+
+
+@dataclass(slots=True)
 class RetryNotification:
     """Have a notification sent now, also one that was given up.
 
@@ -170,8 +242,9 @@ def _retry(tx: Transaction, command: RetryNotification) -> NotFoundError | Alrea
     if state == GIVEN_UP:
         state = PENDING
     tx.execute(
-        "UPDATE notifications SET state = :state, due_at = :now, trying_since = :now, ended_at = NULL WHERE id = :id",
-        {"state": state, "now": tx.now, "id": number},
+        "UPDATE notifications SET state = :state, due_at = :clock, trying_since = :clock, ended_at = NULL "
+        "WHERE id = :id",
+        {"state": state, "clock": tx.clock, "id": number},
     )
     tx.execute(
         "INSERT INTO audit (id, at, invoker, action, subject_id) "
@@ -180,6 +253,47 @@ def _retry(tx: Transaction, command: RetryNotification) -> NotFoundError | Alrea
     )
     tx.hints.noted = True
     return None
+
+
+@dataclass(slots=True)
+class TurnBackOutbox:
+    """Follow the clock, which went back: what is to be sent goes back with it, and nothing was sent in times to come.
+
+    Attributes:
+        at: the time now, microseconds.
+        back: by how much the clock went back, microseconds.
+    """
+
+    keep_trying: ClassVar[bool] = True
+
+    at: int
+    back: int
+    done: Callable[[Any], None]
+
+    def split(self) -> Sequence[TurnBackOutbox]:
+        """It takes no values."""
+        return [self]
+
+    def failure(self, error: StoreError) -> StoreError:
+        """Return the result when nothing could be written."""
+        return error
+
+    @classmethod
+    def apply(cls, tx: Transaction, commands: Sequence[TurnBackOutbox]) -> list[None]:
+        """Change the rows, one command after the other."""
+        for command in commands:
+            tx.execute(_BACK, {"at": command.at, "back": command.back})
+        return [None] * len(commands)
+
+
+# Pauses and windows stay as long as they were. The other times are only kept from lying in the future, so that it does
+# no harm when a server that starts again before the clock has caught up does this twice.
+_BACK = """
+UPDATE notifications SET
+    due_at = CASE WHEN ended_at IS NULL THEN due_at - :back WHEN due_at > :at THEN :at ELSE due_at END,
+    sealed_at = CASE WHEN sealed_at > :at THEN :at ELSE sealed_at END,
+    trying_since = CASE WHEN trying_since > :at THEN :at ELSE trying_since END
+WHERE ended_at IS NULL OR due_at > :at OR sealed_at > :at"""
 
 
 @dataclass(slots=True)
@@ -205,7 +319,7 @@ class NoteLongRuns:
 
     @classmethod
     def apply(cls, tx: Transaction, commands: Sequence[NoteLongRuns]) -> list[None]:
-        """Note those that still run and were not told of."""
+        """Note those that still go on and were not told of."""
         runs = [run for command in commands for run in command.runs]
         ids = {"ids": dump([run[0] for run in runs])}
         there = {row[0] for row in tx.array(_STILL, ids)}
@@ -220,7 +334,7 @@ class NoteLongRuns:
         return [None] * len(commands)
 
 
-_STILL = "SELECT EACH[id] FROM runs WHERE id IN VALUES[ids:int] AND state || '' = 'running'"
+_STILL = "SELECT EACH[id] FROM runs WHERE id IN VALUES[ids:int] AND state || '' IN ('running', 'waiting', 'cancelling')"
 _TOLD = f"SELECT EACH[run_id, channel] FROM happenings WHERE run_id IN VALUES[ids:int] AND event = '{LONG}'"
 
 
@@ -257,11 +371,10 @@ class TrimOutbox:
 
 def _trim(tx: Transaction, command: TrimOutbox) -> int:
     oldest = tx.array(
-        "SELECT EACH[id, state, ended_at] FROM (SELECT id, state, ended_at FROM notifications ORDER BY id LIMIT :most) "
-        "AS oldest",
-        {"most": command.most},
+        "SELECT EACH[id] FROM (SELECT id FROM notifications WHERE ended_at < :before ORDER BY id LIMIT :most) AS old",
+        {"most": command.most, "before": command.before},
     )
-    gone = [row[0] for row in oldest if row[2] is not None and row[2] < command.before]
+    gone = [row[0] for row in oldest]
     if gone:
         ids = {"ids": dump(gone)}
         tx.execute("DELETE FROM happenings WHERE notification_id IN VALUES[ids:int]", ids)

@@ -2,13 +2,15 @@
 
 What may go is decided here, in the transaction that deletes it, whatever a reader thought before. The audit stays as
 it is. A request that outlives its run keeps the run's id (`pruned_run`); the table `pruned` counts what is gone, and
-says below which number it may be gone, so that a check of the store can tell what was pruned from what was lost.
+says below which number it may be gone, so that a check of the store can tell what was pruned from what was lost; the
+table `pruned_flows` says the latter of each flow's runs, so that figures know how far back they reach.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
@@ -41,21 +43,25 @@ REQUEST_MAY_GO: Final = """q.outcome || '' <> 'awaiting_approval' AND coalesce(q
 """Condition on `requests q`, whose run is gone or never was: nobody can be told of it again. The newest one stays, so
 that no number is given twice."""
 
-_RUNS = f"SELECT EACH[r.id, r.uuid] FROM runs r WHERE r.id IN VALUES[ids:int] AND {MAY_GO}"
-_CONTENTS = "SELECT EACH[sha256] FROM artifacts WHERE run_id IN VALUES[ids:int]"
-_WITH_RUNS = f"SELECT EACH[q.id] FROM requests q WHERE q.id IN VALUES[ids:int] AND {REQUEST_MAY_GO}"
+_RUNS = f"SELECT EACH[r.id, r.uuid, r.flow] FROM runs r WHERE r.id IN VALUES[ids:int] AND {MAY_GO}"
+_CONTENTS = "SELECT EACH[run_id, sha256, size] FROM artifacts WHERE run_id IN VALUES[ids:int]"
+WITH_RUNS: Final = f"SELECT EACH[q.id] FROM requests q WHERE q.id IN VALUES[ids:int] AND {REQUEST_MAY_GO}"
 _ALONE = f"""
 SELECT EACH[q.id] FROM requests q WHERE q.id IN VALUES[ids:int] AND {REQUEST_MAY_GO}
     AND NOT EXISTS (SELECT 1 FROM runs r WHERE r.id = q.id)"""
 _MARK = f"""
 UPDATE requests SET pruned_run = s.uuid FROM {rows("id:int uuid")} AS s WHERE requests.id = s.id"""
 _LINES = """
-DELETE FROM trigger_history WHERE id IN VALUES[ids:int] AND last_at < :before AND EXISTS (
-    SELECT 1 FROM trigger_history n WHERE n.trigger_id = trigger_history.trigger_id AND n.id > trigger_history.id)"""
+SELECT EACH[h.id] FROM trigger_history h WHERE h.id IN VALUES[ids:int] AND h.last_at < :before AND EXISTS (
+    SELECT 1 FROM trigger_history n WHERE n.trigger_id = h.trigger_id AND n.id > h.id)"""
 _COUNT = """
 INSERT INTO pruned (kind, below, rows) VALUES (:kind, :below, :rows)
 ON CONFLICT (kind) DO UPDATE SET rows = pruned.rows + excluded.rows,
     below = CASE WHEN excluded.below > pruned.below THEN excluded.below ELSE pruned.below END"""
+
+_BELOW = """
+INSERT INTO pruned_flows (flow, below) VALUES (:flow, :below) ON CONFLICT (flow) DO UPDATE SET
+    below = CASE WHEN excluded.below > pruned_flows.below THEN excluded.below ELSE pruned_flows.below END"""
 
 
 @dataclass(slots=True)
@@ -65,16 +71,23 @@ class Pruned:
     Attributes:
         runs: ids of the runs.
         requests: how many requests.
-        contents: hashes of contents that fewer artifacts have now.
-        rows: how many rows of the kind that the command is about.
+        contents: hashes of contents that fewer artifacts have now, one for each artifact that is gone.
+        bytes: the size of these artifacts.
+        gone: how many rows of the kind that the command is about, by the numbers that it was given.
         seconds: how long the deleting took.
     """
 
     runs: list[str] = field(default_factory=list)
     requests: int = 0
     contents: list[str] = field(default_factory=list)
-    rows: int = 0
+    bytes: dict[int, int] = field(default_factory=dict)
+    gone: dict[int, int] = field(default_factory=dict)
     seconds: float = 0.0
+
+    @property
+    def rows(self) -> int:
+        """How many rows of the kind that the command is about."""
+        return sum(self.gone.values())
 
 
 @dataclass(slots=True)
@@ -109,21 +122,24 @@ class PruneRuns:
 
 
 def _prune_runs(tx: Transaction, command: PruneRuns) -> Pruned:
-    uuids = dict(tx.array(_RUNS, {"ids": dump(command.ids)}))
+    found = tx.array(_RUNS, {"ids": dump(command.ids)})
+    uuids = {row[0]: row[1] for row in found}
     if not uuids:
         return Pruned()
     ids = dump(list(uuids))
-    contents = [row[0] for row in tx.array(_CONTENTS, {"ids": ids})]
+    artifacts = tx.array(_CONTENTS, {"ids": ids})
     for table, column in BELONGINGS:
         tx.execute(f"DELETE FROM {table} WHERE {column} IN VALUES[ids:int]", {"ids": ids})
-    gone = [row[0] for row in tx.array(_WITH_RUNS, {"ids": ids, **_times(tx, command.ledger)})]
+    gone = [row[0] for row in tx.array(WITH_RUNS, {"ids": ids, **_times(tx, command.ledger)})]
     kept = [[number, uuid] for number, uuid in uuids.items() if number not in set(gone)]
     if kept:
         tx.execute(_MARK, {"rows": dump(kept)})
     _delete_requests(tx, gone)
     tx.execute("DELETE FROM runs WHERE id IN VALUES[ids:int]", {"ids": ids})
     _count(tx, RUNS, max(uuids), len(uuids))
-    return Pruned(list(uuids.values()), len(gone), contents, len(uuids))
+    for flow, below in {row[2]: row[0] + 1 for row in sorted(found)}.items():
+        tx.execute(_BELOW, {"flow": flow, "below": below})
+    return Pruned(list(uuids.values()), len(gone), [row[1] for row in artifacts], _sizes(artifacts), _ones(uuids))
 
 
 @dataclass(slots=True)
@@ -160,7 +176,7 @@ class PruneRequests:
 def _prune_requests(tx: Transaction, command: PruneRequests) -> Pruned:
     gone = [row[0] for row in tx.array(_ALONE, {"ids": dump(command.ids), **_times(tx, command.ledger)})]
     _delete_requests(tx, gone)
-    return Pruned(requests=len(gone), rows=len(gone))
+    return Pruned(requests=len(gone), gone=_ones(gone))
 
 
 @dataclass(slots=True)
@@ -194,11 +210,12 @@ class PruneArtifacts:
 
 def _prune_artifacts(tx: Transaction, command: PruneArtifacts) -> Pruned:
     ids = [row[0] for row in tx.array(_RUNS, {"ids": dump(command.ids)})]
-    contents = [row[0] for row in tx.array(_CONTENTS, {"ids": dump(ids)})]
-    if contents:
+    artifacts = tx.array(_CONTENTS, {"ids": dump(ids)})
+    if artifacts:
         tx.execute("DELETE FROM artifacts WHERE run_id IN VALUES[ids:int]", {"ids": dump(ids)})
-        _count(tx, ARTIFACTS, max(ids), len(contents))
-    return Pruned(contents=contents, rows=len(contents))
+        _count(tx, ARTIFACTS, max(ids), len(artifacts))
+    gone = Counter(row[0] for row in artifacts)
+    return Pruned(contents=[row[1] for row in artifacts], bytes=_sizes(artifacts), gone=gone)
 
 
 @dataclass(slots=True)
@@ -233,10 +250,22 @@ class PruneHistory:
 
 
 def _prune_history(tx: Transaction, command: PruneHistory) -> Pruned:
-    count = tx.execute(_LINES, {"ids": dump(command.ids), "before": command.before})
-    if count:
-        _count(tx, HISTORY, max(command.ids), count)
-    return Pruned(rows=count)
+    gone = [row[0] for row in tx.array(_LINES, {"ids": dump(command.ids), "before": command.before})]
+    if gone:
+        tx.execute("DELETE FROM trigger_history WHERE id IN VALUES[ids:int]", {"ids": dump(gone)})
+        _count(tx, HISTORY, max(gone), len(gone))
+    return Pruned(gone=_ones(gone))
+
+
+def _ones(numbers: Iterable[int]) -> dict[int, int]:
+    return dict.fromkeys(numbers, 1)
+
+
+def _sizes(artifacts: list[Any]) -> dict[int, int]:
+    sizes: dict[int, int] = {}
+    for number, _, size in artifacts:
+        sizes[number] = sizes.get(number, 0) + size
+    return sizes
 
 
 def _timed(prune: Callable[[Transaction, Any], Pruned], tx: Transaction, command: Any) -> Pruned:

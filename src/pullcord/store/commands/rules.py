@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic_core import from_json
 
-from pullcord.core.errors import StoreError
+from pullcord.core.errors import StoreError, UsageError
 from pullcord.core.manifest import FlowSpec
 from pullcord.core.rulebook import Change, change_of
 from pullcord.store.statement import dump
@@ -34,14 +34,17 @@ class ChangeRules:
 
     Attributes:
         flow: the flow's name.
-        change: what differs from the code and the settings; None for nothing.
+        change: makes of what differs from the code and the settings so far what differs from now on; called in the
+            transaction, so that of two changes at once none is lost. It may raise a UsageError.
         invoker: who changed it.
+
+    The result is None, or that error.
     """
 
     keep_trying: ClassVar[bool] = False
 
     flow: str
-    change: Change | None
+    change: Callable[[Change], Change]
     invoker: str
     done: Callable[[Any], None]
 
@@ -54,11 +57,19 @@ class ChangeRules:
         return error
 
     @classmethod
-    def apply(cls, tx: Transaction, commands: Sequence[ChangeRules]) -> list[None]:
+    def apply(cls, tx: Transaction, commands: Sequence[ChangeRules]) -> list[UsageError | None]:
         """Write one change after the other, each with an entry in the audit."""
+        results: list[UsageError | None] = []
         for command in commands:
+            try:
+                change = command.change(tx.hints.book.changes.get(command.flow, Change()))
+            except UsageError as error:
+                results.append(error)
+                continue
+            results.append(None)
+            nothing = not change.rules and not change.muted
             tx.execute("DELETE FROM notify_changes WHERE flow = :flow", {"flow": command.flow})
-            text = None if command.change is None else dump(command.change.as_json())
+            text = None if nothing else dump(change.as_json())
             if text is not None:
                 tx.execute(
                     "INSERT INTO notify_changes (flow, change) VALUES (:flow, :change)",
@@ -75,5 +86,5 @@ class ChangeRules:
                     "detail": detail,
                 },
             )
-            tx.hints.book = tx.hints.book.with_change(command.flow, command.change)
-        return [None] * len(commands)
+            tx.hints.book = tx.hints.book.with_change(command.flow, None if nothing else change)
+        return results

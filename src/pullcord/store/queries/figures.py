@@ -43,8 +43,8 @@ SELECT count(*), coalesce(sum(r.attempt - 1), 0), coalesce(sum(r.takeovers), 0),
     avg({_TOOK}), max({_TOOK})
 {_COUNTED} :state AND r.ended_at >= :since"""
 _SERIES: Final = f"""
-SELECT EACH[p.start, p.state, (SELECT count(*) {_COUNTED} p.state AND r.ended_at >= p.start AND r.ended_at < p.stop)]
-FROM {rows("start:int stop:int state")} AS p"""
+SELECT EACH[p.start, p.state, (SELECT count(*) {_COUNTED} p.state AND r.ended_at >= p.since AND r.ended_at < p.stop)]
+FROM {rows("start:int since:int stop:int state")} AS p"""
 # A run that was queued again, for another attempt, has started before it was queued last.
 _NEWEST: Final = f"""
 SELECT EACH[ended_at, took, queued] FROM (
@@ -55,7 +55,8 @@ _LAST: Final = f"""
 SELECT r.id, r.uuid, r.ended_at {_COUNTED} :state AND r.ended_at IS NOT NULL
 ORDER BY r.ended_at DESC, r.id DESC LIMIT 1"""
 _FIRST: Final = f"""
-SELECT r.ended_at {_COUNTED} :state AND r.ended_at IS NOT NULL ORDER BY r.ended_at LIMIT 1"""
+SELECT r.ended_at {_COUNTED} :state AND r.ended_at IS NOT NULL AND r.id >= :below ORDER BY r.ended_at LIMIT 1"""
+_BELOW: Final = "SELECT coalesce(max(below), 0) FROM pruned_flows WHERE flow = :flow"
 _AFTER: Final = f"""
 SELECT count(*) {_COUNTED} :state AND r.ended_at >= :at AND (r.ended_at > :at OR r.id > :id)"""
 
@@ -81,12 +82,16 @@ def flow_figures(
         now: microseconds.
         sample: of how many runs percentiles are, at most.
     """
-    beginning = min(now - window.length for window in windows)
+    below = int(connection.execute(_BELOW, {"flow": flow}).fetchone()[0])
+    standing, since = _standing(connection, flow, below)
+    # Of the time before there are only runs that are never pruned, which say nothing of all the others.
+    floor = 0 if since is None or not below else since
+    beginning = max(floor, min(now - window.length for window in windows))
     runs = _newest(connection, flow, beginning, sample)
     return {
         "flow": flow,
-        **_standing(connection, flow),
-        "windows": [_window(connection, flow, window, now, runs, sample) for window in windows],
+        **standing,
+        "windows": [_window(connection, flow, window, now, floor, runs, sample) for window in windows],
     }
 
 
@@ -113,33 +118,37 @@ def _when(row: Sequence[Any]) -> int:
     return int(row[0])
 
 
-def _standing(connection: Connection, flow: str) -> dict[str, Any]:
-    """Return what does not depend on a window."""
+def _standing(connection: Connection, flow: str, below: int) -> tuple[dict[str, Any], int | None]:
+    """Return what does not depend on a window; and since when all runs that have ended are known."""
     first = [
         row[0]
         for state in _STATES
-        if (row := connection.execute(_FIRST, {"flow": flow, "state": state}).fetchone()) is not None
+        if (row := connection.execute(_FIRST, {"flow": flow, "state": state, "below": below}).fetchone()) is not None
     ]
-    succeeded, failed = (
-        connection.execute(_LAST, {"flow": flow, "state": state}).fetchone()
-        for state in (RunState.SUCCEEDED, RunState.FAILED)
-    )
+    last = {state: connection.execute(_LAST, {"flow": flow, "state": state}).fetchone() for state in _STATES}
+    ends = [row[2] for row in last.values() if row is not None]
+    since = min(first) if first else max(ends) if ends else None
+    succeeded, failed = last[RunState.SUCCEEDED], last[RunState.FAILED]
     usual = usual_duration(connection, flow)
-    return {
-        "since": rfc3339(min(first)) if first else None,
+    standing = {
+        "since": rfc3339(since),
         "last_success": _ended(succeeded),
         "last_failure": _ended(failed),
-        "streak": _streak(connection, flow, succeeded, failed),
+        "streak": _streak(connection, flow, below, succeeded, failed),
         "usual_duration": None if usual is None else usual / SECOND,
     }
+    return standing, since
 
 
 def _ended(row: Any) -> dict[str, Any] | None:
     return None if row is None else {"id": row[1], "ended_at": rfc3339(row[2])}
 
 
-def _streak(connection: Connection, flow: str, succeeded: Any, failed: Any) -> dict[str, Any] | None:
-    """Return how many runs in a row ended like the last one; cancelled ones neither break nor lengthen it."""
+def _streak(connection: Connection, flow: str, below: int, succeeded: Any, failed: Any) -> dict[str, Any] | None:
+    """Return how many runs in a row ended like the last one; cancelled ones neither break nor lengthen it.
+
+    It is `at_least` so many where runs are gone that may have been among them.
+    """
     places = {
         state: (row[2], row[0])
         for state, row in ((RunState.SUCCEEDED, succeeded), (RunState.FAILED, failed))
@@ -150,13 +159,14 @@ def _streak(connection: Connection, flow: str, succeeded: Any, failed: Any) -> d
     state = max(places, key=places.__getitem__)
     at, number = min(places.values()) if len(places) > 1 else (0, 0)
     count = connection.execute(_AFTER, {"flow": flow, "state": state, "at": at, "id": number}).fetchone()[0]
-    return {"state": state, "count": count}
+    return {"state": state, "count": count, "at_least": number < below}
 
 
 def _window(
-    connection: Connection, flow: str, window: Window, now: int, newest: dict[str, list[_Run]], most: int
+    connection: Connection, flow: str, window: Window, now: int, floor: int, newest: dict[str, list[_Run]], most: int
 ) -> dict[str, Any]:
-    since = now - window.length
+    begin = now - window.length
+    since = max(begin, floor)
     totals = {
         state: connection.execute(_TOTALS, {"flow": flow, "state": state, "since": since}).fetchone()
         for state in _STATES
@@ -175,7 +185,7 @@ def _window(
     _, _, _, _, mean, longest = totals[RunState.SUCCEEDED]
     return {
         "window": window.name,
-        "from": rfc3339(since),
+        "from": rfc3339(begin),
         "to": rfc3339(now),
         "runs": sum(counts.values()),
         "states": counts,
@@ -196,15 +206,19 @@ def _window(
         "retries": sum(int(row[1]) for row in totals.values()),
         "takeovers": sum(int(row[2]) for row in totals.values()),
         "period": window.period // SECOND,
-        "series": _series(connection, flow, periods(since, now, window.period), good),
+        "series": _series(connection, flow, periods(begin, now, window.period), floor, good),
     }
 
 
-def _series(connection: Connection, flow: str, starts: list[int], good: Iterable[_Run]) -> list[dict[str, Any]]:
+def _series(
+    connection: Connection, flow: str, starts: list[int], floor: int, good: Iterable[_Run]
+) -> list[dict[str, Any]]:
     """Return what a chart shows: each period with how many runs ended in it and how, and their median duration."""
     # A clock that was set back leaves ends in the future behind: they belong to the last period.
     stops = [*starts[1:], _FAR]
-    wanted = [[start, stop, state] for start, stop in zip(starts, stops, strict=True) for state in _STATES]
+    wanted = [
+        [start, max(start, floor), stop, state] for start, stop in zip(starts, stops, strict=True) for state in _STATES
+    ]
     series: dict[int, dict[str, Any]] = {start: {"at": rfc3339(start)} for start in starts}
     for start, state, count in connection.array(_SERIES, {"flow": flow, "rows": dump(wanted)}):
         series[start][state] = count

@@ -7,14 +7,11 @@ from typing import Any, Final
 
 from pullcord.clock import rfc3339
 from pullcord.core.headlines import title
-from pullcord.store.commands.happenings import DELIVERED, GATHERING, GIVEN_UP, PENDING
+from pullcord.store.commands.happenings import DELIVERED, GATHERING, GIVEN_UP, NAMED, PENDING
 from pullcord.store.connection import Connection
 from pullcord.store.queries.page import Listed, Page, fetch_page
 from pullcord.store.queries.runs import equal_conditions, parsed, run_summaries
 from pullcord.store.statement import dump
-
-LISTED: Final = 10
-"""So many happenings are named in a message that tells of many."""
 
 STATES: Final = (PENDING, DELIVERED, GIVEN_UP)
 """The states that people see; what still gathers is pending too."""
@@ -84,6 +81,11 @@ class Told:
     run: dict[str, Any] | None
 
 
+def newest_request(connection: Connection) -> int:
+    """Return when the newest request was made, microseconds; 0 when there was none."""
+    return int(connection.execute("SELECT coalesce(max(at), 0) FROM requests").fetchone()[0])
+
+
 def waiting_channels(connection: Connection) -> dict[str, dict[str, int]]:
     """Return for each channel with unsent notifications when the first of each state is due, microseconds."""
     found: dict[str, dict[str, int]] = {}
@@ -131,12 +133,18 @@ def notification(connection: Connection, number: int) -> Stored | None:
     return None if row is None else Stored(*row)
 
 
+def kept_message(connection: Connection, number: int) -> str | None:
+    """Return the message of a notification as it was sealed, JSON; None while it gathers."""
+    row = connection.execute("SELECT message FROM notifications WHERE id = :id", {"id": number}).fetchone()
+    return None if row is None else row[0]
+
+
 def told_in(connection: Connection, number: int) -> list[Told]:
     """Return the first happenings that a notification tells of, as many as a message names."""
     rows = connection.execute(
         "SELECT h.event, h.flow, h.at, h.count, h.detail, r.uuid FROM happenings h LEFT JOIN runs r ON r.id = h.run_id "
         "WHERE h.notification_id = :id ORDER BY h.id LIMIT :most",
-        {"id": number, "most": LISTED},
+        {"id": number, "most": NAMED},
     ).fetchall()
     runs = run_summaries(connection, [row[5] for row in rows if row[5] is not None])
     return [Told(row[0], row[1], row[2], row[3], parsed(row[4]), runs.get(row[5])) for row in rows]
@@ -147,7 +155,7 @@ def digested(connection: Connection, number: int) -> list[tuple[str, str, int]]:
     rows = connection.execute(
         "SELECT event, flow, sum(count) AS times FROM happenings WHERE notification_id = :id "
         "GROUP BY event, flow ORDER BY times DESC, event, flow LIMIT :most",
-        {"id": number, "most": LISTED},
+        {"id": number, "most": NAMED},
     ).fetchall()
     return [(row[0], row[1], int(row[2])) for row in rows]
 
@@ -211,6 +219,18 @@ def stuck_channels(connection: Connection) -> list[tuple[str, int, str]]:
         "WHERE state = 'pending' AND last_error IS NOT NULL GROUP BY channel ORDER BY channel"
     ).fetchall()
     return [(row[0], row[1], row[2]) for row in rows]
+
+
+def refusing_channels(connection: Connection) -> list[tuple[str, str]]:
+    """Return channels that took nothing since a message to them was given up: name, and why it was."""
+    rows = connection.execute(
+        "SELECT n.channel, max(n.last_error) FROM (SELECT channel, max(ended_at) AS at FROM notifications "
+        "WHERE state = 'failed' GROUP BY channel) f JOIN notifications n ON n.channel = f.channel "
+        "AND n.state = 'failed' AND n.ended_at = f.at WHERE NOT EXISTS (SELECT 1 FROM notifications d "
+        "WHERE d.channel = f.channel AND d.state = 'delivered' AND d.ended_at > f.at) GROUP BY n.channel "
+        "ORDER BY n.channel"
+    ).fetchall()
+    return [(row[0], row[1] or "") for row in rows]
 
 
 def _item(row: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pullcord.core.states import ENDED
-from pullcord.store.commands.prune import MAY_GO, REQUEST_MAY_GO
+from pullcord.store.commands.prune import MAY_GO, REQUEST_MAY_GO, WITH_RUNS
 from pullcord.store.connection import Connection
 from pullcord.store.statement import dump
 
@@ -138,6 +138,32 @@ def prunable_runs(connection: Connection, flow: str, kept: Kept, after: int) -> 
     return Part(ids, _next(rows), [flow] * len(ids))
 
 
+@dataclass(frozen=True, slots=True)
+class Going:
+    """What goes with runs.
+
+    Attributes:
+        uuids: ids of the runs, whose logs go too.
+        requests: how many of their requests go; the others are kept longer.
+        artifacts: how many artifacts they have.
+        bytes: the size of these.
+    """
+
+    uuids: list[str]
+    requests: int
+    artifacts: int
+    bytes: int
+
+
+def going_with(connection: Connection, ids: list[int], before: int, expired: int) -> Going:
+    """Return what goes with runs; see `prunable_requests`."""
+    numbers = {"ids": dump(ids)}
+    uuids = connection.array("SELECT EACH[uuid] FROM runs WHERE id IN VALUES[ids:int]", numbers)
+    requests = connection.array(WITH_RUNS, {**numbers, "ledger": before, "expired": expired})
+    artifacts = connection.array("SELECT EACH[size] FROM artifacts WHERE run_id IN VALUES[ids:int]", numbers)
+    return Going([row[0] for row in uuids], len(requests), len(artifacts), sum(row[0] for row in artifacts))
+
+
 def prunable_requests(connection: Connection, before: int, expired: int, after: int) -> Part:
     """Return requests without a run that may go.
 
@@ -159,8 +185,8 @@ def prunable_history(connection: Connection, before: int, after: int) -> Part:
     return _part(connection.execute(_HISTORY, {"before": before, "after": after, "page": PAGE}).fetchall())
 
 
-def prunable_artifacts(connection: Connection, kept: dict[str, Kept], after: int) -> tuple[Part, list[int]]:
-    """Return runs whose artifacts may go, and how large these are, bytes.
+def prunable_artifacts(connection: Connection, kept: dict[str, Kept], after: int) -> tuple[Part, list[list[int]]]:
+    """Return runs whose artifacts may go, and how large each of these is, bytes.
 
     Args:
         connection: a reader.
@@ -170,12 +196,12 @@ def prunable_artifacts(connection: Connection, kept: dict[str, Kept], after: int
     last = connection.execute(_LAST_OF_PAGE, {"after": after, "page": PAGE}).fetchone()[0]
     if last is None:
         return Part([], None, []), []
-    sizes: dict[int, int] = {}
+    sizes: dict[int, list[int]] = {}
     flows: dict[int, str] = {}
     for run, flow, state, ended_at, size in connection.execute(_ARTIFACTS, {"after": after, "last": last}).fetchall():
         rule = kept.get(flow)
         if rule is not None and state in ENDED and ended_at < rule.artifacts and run not in rule.spared:
-            sizes[run] = sizes.get(run, 0) + size
+            sizes.setdefault(run, []).append(size)
             flows[run] = flow
     return Part(list(sizes), last, [flows[run] for run in sizes]), list(sizes.values())
 

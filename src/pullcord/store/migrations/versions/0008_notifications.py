@@ -30,6 +30,7 @@ def upgrade() -> None:
         sa.Column("tries", sa.Integer, nullable=False),
         sa.Column("last_error", sa.Text),
         sa.Column("ended_at", sa.BigInteger),
+        sa.Column("message", sa.Text),
     )
     gathering = sa.text("state = 'gathering'")
     op.create_index(
@@ -45,6 +46,7 @@ def upgrade() -> None:
     op.create_index("notifications_kind", "notifications", ["channel", "flow", "event", "due_at"])
     op.create_index("notifications_sealed", "notifications", ["channel", "sealed_at"])
     op.create_index("notifications_channel", "notifications", ["channel", "id"])
+    op.create_index("notifications_ended", "notifications", ["channel", "state", "ended_at"])
     op.create_index("notifications_flow", "notifications", ["flow", "id"])
     op.create_index("notifications_state", "notifications", ["state", "id"])
     op.create_table(

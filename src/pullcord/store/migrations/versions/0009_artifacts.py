@@ -1,7 +1,8 @@
 """Artifacts of runs; and what is left of what was pruned.
 
 `requests.pruned_run` is the id of the run that a request became, when that run was pruned and the request was kept.
-`pruned` counts what is gone, and says below which number it may be gone.
+`pruned` counts what is gone, and says below which number it may be gone; `pruned_flows` says the latter of each flow's
+runs.
 """
 
 from __future__ import annotations
@@ -38,4 +39,9 @@ def upgrade() -> None:
         sa.Column("kind", sa.Text, primary_key=True),
         sa.Column("below", sa.BigInteger, nullable=False),
         sa.Column("rows", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "pruned_flows",
+        sa.Column("flow", sa.Text, primary_key=True),
+        sa.Column("below", sa.BigInteger, nullable=False),
     )
