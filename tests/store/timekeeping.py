@@ -120,6 +120,7 @@ class Life:
             declared=None,
             known_triggers={},
             due=SimpleNamespace(look=lambda: None),
+            room=SimpleNamespace(floor=0),
             deadlines=SimpleNamespace(expect=lambda at: None),
         )
         self.engine = engine

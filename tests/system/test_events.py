@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 
 from pullcord.core.errors import NotFoundError, UnavailableError, UsageError
+from pullcord.engine import polls
 from pullcord.engine.worker import CONTROL
 from pullcord.gate.request import OWNER
+from pullcord.services import rescuer
 from pullcord.triggers import events
+from pullcord.worker.main import BEAT
 from tests.system.processes import alive, kill
 from tests.system.triggering import Served, until
 
@@ -407,6 +410,21 @@ async def test_an_event_that_blocked_its_process_is_polled_apart_till_it_behaves
     counts = Counter(pids)
     assert max(counts[pid] for pid in set(pids) - {first, pids[-1]}) >= 10
     assert (await served.told("other"))["failed"] == (await served.told("beside"))["failed"] == 0
+
+
+async def test_who_is_polled_by_a_silent_process_is_suspected_when_that_is_killed(
+    serve: Serve, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that it was sent had begun, so that nothing waited for the process to take it."""
+    monkeypatch.setattr(polls, "TAKEN", 1e6)
+    monkeypatch.setattr(rescuer, "EVERY", 0.2)
+    monkeypatch.setattr(rescuer, "SILENT", BEAT + 2)
+    served: Served = await serve(APART, names=("suspect", "beside", "other"))
+    await until(lambda: served.notes("suspect") and served.notes("other"))
+    served.say("hold")
+    await until(lambda: _failed(served, "suspect"))
+    (served.folder / "hold").unlink()
+    await until(lambda: served.trigger("suspect")["health"] == "ok")
 
 
 async def test_of_several_suspects_none_is_blamed(serve: Serve, impatient: None) -> None:

@@ -39,6 +39,12 @@ SPARE: Final = 5.0
 REFORMED: Final = 10
 """After so many good polls in a row a trigger that was polled apart is polled with the others again."""
 
+BLAMED: Final = {
+    "silent": "it was killed, for it gave no sign of life",
+    "memory": "it was killed for the memory it used",
+}
+"""How processes ended that did not end by themselves, by the class of the cause."""
+
 MAPPING: Final = 15.0
 """Seconds that a mapping may take."""
 
@@ -254,7 +260,7 @@ class Polls:
             self._coming = None
             self._loop.call_later(self._fleet.longer_pause(), self._next_apart)
         marks, worker.marks = worker.marks, None
-        by_itself = worker.deliberate is None and not worker.retired
+        by_itself = worker.deliberate is None and (worker.to_blame or not worker.retired)
         running = set(marks.running()) if marks is not None and by_itself else set()
         if marks is not None:
             marks.close()
@@ -265,7 +271,9 @@ class Polls:
             if poll.number in suspects:
                 self._set_apart.setdefault(poll.trigger, 0)
             if suspects == {poll.number}:
-                self._close(poll, failed("worker_lost", f"the process died while it polled: {worker.explain_end()}"))
+                end = BLAMED.get(worker.cause or "") if worker.to_blame else None
+                why = f"the process died while it polled: {end or worker.explain_end()}"
+                self._close(poll, failed("worker_lost", why))
             else:
                 del self._open[poll.number]
                 again.append(poll)

@@ -103,6 +103,7 @@ class WorkerHandle(asyncio.Protocol):
         deliberate: why we killed it, where its runs are not to blame.
         marks: what it is polling right now, where it says so.
         cause: why another one takes its place, as a class for counting.
+        to_blame: whether it is killed for something that it does itself, like being silent.
         assigned: its runs, by number.
         last_beat: when it last showed a sign of life, monotonic seconds.
     """
@@ -129,6 +130,7 @@ class WorkerHandle(asyncio.Protocol):
         self.stuck: set[int] = set()
         self.ended = asyncio.Event()
         self.deliberate: str | None = None
+        self.to_blame = False
         self.marks: Marks | None = None
         self.cause: str | None = None
         self.exit_status: int | None = None
@@ -241,6 +243,7 @@ class WorkerHandle(asyncio.Protocol):
         """
         self.cause = self.cause or cause
         self.deliberate = self.deliberate or why
+        self.to_blame = self.deliberate is None and (self.to_blame or not self.retired)
         self.retired = True
         if not self.ended.is_set():
             with contextlib.suppress(ProcessLookupError):
