@@ -8,6 +8,7 @@ from pathlib import Path
 from witness import meet, meet_async, note
 
 import pullcord as pc
+from pullcord.core.errors import UsageError
 
 ONCE = pc.Retry(limit=1, delay=0.01, jitter=False)
 
@@ -318,7 +319,10 @@ async def books_at_once(log: str, port: int, way: str) -> list[str]:
     found = asyncio.gather(*calls, return_exceptions=True)
     if way == "loop":
         await asyncio.to_thread(meet, port, "loop")
-        books(log, port, "A", 4)
+        try:
+            books(log, port, "A", 4)
+        except UsageError as error:
+            note(log, "refused", error.message)
     return [item if isinstance(item, str) else repr(item) for item in await found]
 
 
