@@ -175,6 +175,26 @@ def test_a_sleep_that_ends_after_the_cancel_goes_no_further(serve: Start, meetin
     sound(server)
 
 
+@pytest.mark.parametrize("asks", [False, True])
+def test_a_run_that_gives_up_a_wait_itself_is_running(asks: bool, serve: Start, meeting: Meeting) -> None:
+    server = serve(CUT)
+    run = server.api.run("gives-up-a-wait", {"port": meeting.port, "asks": asks})
+    guests = meeting.guests(2)
+    poll(lambda: server.api.look(run)["state"] == "running")
+    assert server.api.look(run)["waiting_for"] is None
+    guests["given up"].go()
+    server.api.state(run, "waiting")
+    if asks:
+        question = server.api.get("/v1/questions", flow="gives-up-a-wait").body["items"][0]["id"]
+        assert server.api.post(f"/v1/questions/{question}/answer", {"answer": True}).status == 200
+        poll(lambda: ("ask", "succeeded") in told(server.api.look(run)))
+    now = server.api.look(run)
+    assert (now["state"], now["waiting_for"]["kind"]) == ("waiting", "time"), "the answer is no end of its sleep"
+    server.api.cancel(run)
+    assert server.api.end(run)["state"] == "cancelled"
+    sound(server)
+
+
 def test_a_step_that_the_flow_gives_up_itself_makes_no_run_partial(serve: Start, meeting: Meeting, log: Path) -> None:
     server = serve(CUT)
     run = server.api.run("gives-up-a-step", {"port": meeting.port, "log": str(log)})

@@ -67,7 +67,7 @@ class Journal:
                     ends.append(message)
                     if assignment.unsettled:
                         unsettled.add(message[1])
-            elif kind == kinds.ASK:
+            elif kind == kinds.ASK or (asks and kind == kinds.WAITING):  # it may give up what it asks
                 asks.append(message)
             else:
                 self._engine.handle(worker, message)
@@ -79,7 +79,10 @@ class Journal:
         if steps:
             self._engine.store.submit(RecordSteps(steps, lambda result: self._recorded(worker, result)))
         for message in asks:  # after the records before them, which an acknowledgement of theirs speaks for too
-            self._engine.questions.ask(worker, message)
+            if message[0] == kinds.ASK:
+                self._engine.questions.ask(worker, message)
+            else:
+                self.waiting(worker, message)
         if ends:
             progress = self._engine.progress.take(message[1] for message in ends)
             numbers = frozenset(unsettled)
@@ -247,15 +250,21 @@ class Journal:
         """A run waits, or goes on."""
         _, run, token, kind, text = message
         assignment = worker.assigned.get(run)
-        if assignment is not None and assignment.run.token == token:
+        if assignment is None or assignment.run.token != token:
+            return
+        if kind is None and text is not None:
+            self._engine.questions.over(assignment, text)
+        else:
             self.set_waiting(assignment, None if kind is None else {"kind": kind, "text": text})
 
     def set_waiting(self, assignment: Assignment, waiting_for: dict[str, str] | None) -> None:
         """Note what a run waits for, and lend its room to others meanwhile; it keeps its concurrency slot."""
-        waiting = waiting_for is not None
-        if not self.lend(assignment, waiting):
-            return
-        uuid, state = assignment.run.uuid, RunState.WAITING if waiting else RunState.RUNNING
+        if self.lend(assignment, waiting_for is not None):
+            self.tell_waiting(assignment, waiting_for)
+
+    def tell_waiting(self, assignment: Assignment, waiting_for: dict[str, str] | None) -> None:
+        """Write what a run waits for, or that it goes on."""
+        uuid, state = assignment.run.uuid, RunState.RUNNING if waiting_for is None else RunState.WAITING
         text = None if waiting_for is None else json.dumps(waiting_for)
         self._engine.store.submit(
             SetWaiting(assignment.run.id, assignment.run.token, text, lambda _: self._engine.hub.state(uuid, state))

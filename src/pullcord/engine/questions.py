@@ -12,7 +12,7 @@ from pullcord.core.errors import StoreError
 from pullcord.core.states import ENDED, RunState
 from pullcord.engine.due import DueRuns
 from pullcord.engine.logfields import run_fields
-from pullcord.engine.worker import WorkerHandle
+from pullcord.engine.worker import Assignment, WorkerHandle
 from pullcord.failpoints import hit
 from pullcord.store.commands.journal import Ended
 from pullcord.store.commands.questions import AnswerQuestion, Ask, Asked
@@ -45,11 +45,13 @@ class Questions:
 
     def ask(self, worker: WorkerHandle, message: Message) -> None:
         """A run asks a person, perhaps once more after a crash."""
-        _, run, token, number, *_ = message
+        _, run, token, number, identity, *_ = message
         assignment = worker.assigned.get(run)
         if assignment is None or assignment.run.token != token:
             return
-        self._engine.journal.lend(assignment, True)
+        if identity not in assignment.asks:
+            assignment.asks.add(identity)
+            self._engine.journal.lend(assignment, True)
 
         def asked(result: Asked | StoreError) -> None:
             hit("ask.after_write")
@@ -61,18 +63,27 @@ class Questions:
             if result.expires_at is not None:
                 self.due.not_after(result.expires_at)
             if result.cancelled:
-                if here:
+                if here and identity in assignment.asks:
+                    assignment.asks.discard(identity)
                     self._engine.journal.lend(assignment, False)
             elif result.record is None:
                 self._engine.hub.state(assignment.run.uuid, RunState.WAITING)
+                if here and not assignment.waiting:  # it was given up before it was on disk
+                    self._engine.journal.tell_waiting(assignment, None)
             if here:
                 worker.send([kinds.ACK, run, token, number])
                 if result.record is not None:
-                    self._engine.journal.set_waiting(assignment, None)
+                    self.over(assignment, identity)
                     worker.send([kinds.ANSWER, run, token, result.record])
 
         hit("ask.before_write")
         self._engine.store.submit(Ask(message, str(uuid7()), self._engine.clock.now(), asked))
+
+    def over(self, assignment: Assignment, identity: str) -> None:
+        """A run waits for a question no longer: there is an answer, or it has given it up."""
+        if identity in assignment.asks:
+            assignment.asks.discard(identity)
+            self._engine.journal.set_waiting(assignment, None)
 
     def park(self, worker: WorkerHandle, message: Message) -> None:
         """A worker gives a run up that only waits."""
@@ -144,6 +155,6 @@ class Questions:
         for worker in self._engine.workers():
             assignment = worker.assigned.get(settled.run)
             if assignment is not None and assignment.run.token == settled.token:
-                self._engine.journal.set_waiting(assignment, None)
+                self.over(assignment, settled.record[0])
                 worker.send([kinds.ANSWER, settled.run, settled.token, settled.record])
         self._engine.hub.publish(settled.uuid, "step", None)

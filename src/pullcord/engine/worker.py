@@ -39,6 +39,7 @@ class Assignment:
         run: what was claimed.
         lane: whose room it takes.
         waits: how many of its branches wait; while one does its room is lent to others.
+        asks: identities of the questions that it waits for; they count among its waits.
         failure: error record, JSON, of a run that has failed but whose thread cannot be stopped.
         unsettled: identities of its steps that have no end yet, as far as is known.
         ends_here: whether it was cancelled without force, so that it goes on nowhere else.
@@ -48,6 +49,7 @@ class Assignment:
     run: Claimed
     lane: str
     waits: int = 0
+    asks: set[str] = field(default_factory=set)
     failure: str | None = None
     unsettled: set[str] = field(default_factory=set)
     ends_here: bool = False

@@ -40,7 +40,7 @@ Worker to server:
 | `ask` | run, token, record number, identity, seq, text, details_json or null, schema_json, recipients_json, microseconds that an answer may take or null, default_json or null |
 | `parked` | run, token, waits (`[identity, until or null]`; null for a question): not ended; it only waits, and goes on in a worker when one of them is over |
 | `released` | run, token: not ended; it goes on in another worker |
-| `waiting` | run, token, kind (`time`, `child`) or null when it goes on, text |
+| `waiting` | run, token, kind (`time`, `child`) or null when it goes on, text: with null the identity of a question that is waited for no longer, or null |
 | `child` | run, token, call, flow, inputs_json, identity |
 | `progress` | run, token, done, total or null, text or null |
 | `log` | run, token, lines (`[at, level, logger, text]`) |

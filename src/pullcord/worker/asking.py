@@ -16,6 +16,7 @@ from pydantic_core import from_json
 from pullcord.core.errors import QuestionCancelledError
 from pullcord.core.question import Question
 from pullcord.core.states import StepState
+from pullcord.wire import messages as kinds
 from pullcord.worker.failures import rebuild
 
 if TYPE_CHECKING:
@@ -77,7 +78,17 @@ class AskCall:
         self._wake.append(wake)
         with self.execution.waiting(self.identity, None):
             if not (self.over or self._stopped()):
-                await event.wait()
+                try:
+                    await event.wait()
+                finally:
+                    if not self.over:
+                        self._give_up()
+
+    def _give_up(self) -> None:
+        """The flow waits no longer, whatever anybody answers."""
+        execution = self.execution
+        execution.asks.pop(self.identity, None)
+        execution.send([kinds.WAITING, execution.run, execution.token, None, self.identity])
 
     def conclude(self) -> Any:
         """Return the answer as the schema's type, or raise that there was none."""

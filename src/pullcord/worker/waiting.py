@@ -48,10 +48,12 @@ async def sleep_async(execution: Execution, length: float) -> None:
         await execution.boundary_async()
     rest = rest_of(until, length)
     told = _tell(execution, rest)
-    with execution.waiting(identity, until):
-        await asyncio.sleep(rest)
-    if told:
-        execution.worker.channel.send([kinds.WAITING, execution.run, execution.token, None, None])
+    try:
+        with execution.waiting(identity, until):
+            await asyncio.sleep(rest)
+    finally:  # also where the flow gives it up
+        if told:
+            execution.send([kinds.WAITING, execution.run, execution.token, None, None])
     await execution.boundary_async()
 
 

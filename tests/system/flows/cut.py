@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 import time
@@ -221,6 +222,18 @@ async def leaves_a_task(port: int) -> None:
 async def commits_in_a_task(port: int) -> None:
     """Have a task inside a step that finishes first, which is inside another step, and let it go on when cancelled."""
     await asyncio.wait({asyncio.create_task(commit_around(port))})
+
+
+@pc.flow(concurrency=None)
+async def gives_up_a_wait(port: int, asks: bool) -> None:
+    """Wait no longer than one likes oneself, go on, and wait for something else; a task keeps it from being parked."""
+    beside = asyncio.create_task(meet_async(port, "beside"))
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.3):
+            await (pc.ask(bool, "Given up?") if asks else pc.sleep(50))
+    await meet_async(port, "given up")
+    await pc.sleep(50)
+    await beside
 
 
 @pc.flow(concurrency=None)
