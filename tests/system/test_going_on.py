@@ -200,7 +200,7 @@ def test_a_run_that_waits_for_its_next_attempt_outlives_the_server(serve: Start,
 @pytest.mark.parametrize("flow", ["sleeps", "sleeps-async"])
 def test_a_sleep_is_not_begun_anew_by_a_restart(flow: str, serve: Start) -> None:
     server = serve(STUBBORN)
-    length = timedelta(seconds=4)
+    length = timedelta(seconds=8)
     run = server.api.run(flow, {"length": length.total_seconds()})
     server.api.state(run, "waiting")
     server.kill()
