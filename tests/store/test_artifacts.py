@@ -149,7 +149,7 @@ def test_artifacts_go_by_the_age_of_their_run(server: Server, folder: Path) -> N
     later = server.clock.now() + 1
     rule = Kept(0, 0, later, 0, frozenset())
     part, sizes = prunable_artifacts(server.connection, {"free": rule, "g": rule}, 0)
-    assert (part.ids, part.about, sizes) == ([old.id], ["free"], [10])
+    assert (part.ids, part.about, sizes) == ([old.id], ["free"], [[5, 5]])
     assert prunable_artifacts(server.connection, {"free": Kept(0, 0, 1, 0, frozenset())}, 0)[0].ids == []
     assert prunable_artifacts(server.connection, {"free": Kept(0, 0, later, 0, frozenset({old.id}))}, 0)[0].ids == []
     assert prunable_artifacts(server.connection, {}, running.id)[0].after is None

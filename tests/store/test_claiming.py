@@ -53,6 +53,24 @@ def test_priority_counts_among_flows_with_and_without_a_limit(server: Server) ->
     assert [server.claim({LANE: 1})[0].id for _ in ids] == [ids[2], ids[1], ids[0], ids[3]]
 
 
+def test_priority_counts_before_turns(server: Server) -> None:
+    """The second run of a flow goes before the first of another where it is more urgent."""
+    server.register(spec("f", 3), spec("g", 2))
+    asked = [
+        admit(priority=5),
+        admit("g"),
+        admit(priority=5),
+        admit("g", priority=1),
+        admit(priority=-1),
+        admit(**FREE),
+    ]
+    ids = [decision.id for decision in server.admit(*asked)]
+    assert numbers(server.claim({LANE: 2})) == [ids[0], ids[2]]
+    assert numbers(server.claim({LANE: 2})) == [ids[1], ids[3]]
+    assert numbers(server.claim({LANE: 1})) == [ids[5]]
+    assert numbers(server.claim()) == [ids[4]]
+
+
 def test_priority_counts_among_the_runs_of_one_slot(server: Server) -> None:
     (first,) = server.begin(admit())
     low, high = (d.id for d in server.admit(admit(), admit(priority=1)))

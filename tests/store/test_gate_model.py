@@ -188,7 +188,7 @@ class Gates(RuleBasedStateMachine):
         await self.store.write(lambda done: RegisterFlows(LOCATION, list(SPECS.values()), True, done))
         fleets = {LOCATION: SimpleNamespace(validator=Validator())}
         deadlines = SimpleNamespace(expect=lambda at: None)
-        engine: Any = SimpleNamespace(catalog=Catalog(), fleets=fleets, deadlines=deadlines)
+        engine: Any = SimpleNamespace(catalog=Catalog(), fleets=fleets, deadlines=deadlines, room=self.room)
         self.gate = Gate(self.store, engine, LocalPolicy(), self.clock, Pauses(self.store, self.clock))
         self.store.serve(self.room, self._dispatch)
         await self._settled()

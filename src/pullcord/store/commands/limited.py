@@ -134,7 +134,8 @@ class LimitedQueues:
     def _able(self, lane: str, room: int) -> list[str]:
         """Return slots of a lane that have runs which may start, in turn: enough to fill the room, or all there are."""
         queue = self._queues.get(lane, {})
-        order = sorted(queue, key=lambda slot: -queue[slot]) if any(queue.values()) else list(queue)
+        ranked = any(queue.values())
+        order = sorted(queue, key=lambda slot: -queue[slot]) if ranked else list(queue)
         size = max(PORTION, room)
         able: list[str] = []
         for start in range(0, len(order), size):
@@ -142,8 +143,10 @@ class LimitedQueues:
             self._look({slot: lane for slot in portion if slot not in self._heads})
             able += [slot for slot in portion if slot in self._heads and self._heads[slot].runs]
             if len(able) >= room:
-                return able
-        # There is room for more than one of each.
+                if not ranked:
+                    return able
+                break
+        # There is room for more than one of each, or the second of one goes before the first of another.
         for slot in order:
             head = self._heads.get(slot)
             if head is not None and head.more and len(head.runs) < min(head.free, room):
