@@ -438,15 +438,9 @@ async def test_of_several_suspects_none_is_blamed(serve: Serve, impatient: None)
     await until(lambda: served.notes("held"))
     (served.folder / "beside-waits").unlink()
     first = served.notes("held")[0]
-
-    def apart() -> set[str]:
-        """Where it was polled without the others."""
-        return set(served.notes("beside")) - set(served.notes("other")) - {first}
-
-    await until(apart)
+    await until(lambda: _failed(served, "suspect"))
     (served.folder / "hold").unlink()
-    await until(lambda: served.notes("beside")[-1] == served.notes("other")[-1])
-    assert apart()
+    await until(lambda: served.notes("beside")[-1] == served.notes("other")[-1] != first)
     assert (await served.told("other"))["failed"] == (await served.told("beside"))["failed"] == 0
 
 
