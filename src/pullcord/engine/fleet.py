@@ -121,8 +121,11 @@ class Fleet:
         self._templates.close()
 
     async def ended(self) -> None:
-        """Wait until the processes of a stopped location have ended."""
+        """Wait until the processes of a stopped location have ended, and close what was open to them."""
         await self._templates.ended()
+        for worker in list(self.workers):
+            worker.close()
+        await asyncio.sleep(0)  # a socket is closed in the next turn of the loop
 
     def leave(self) -> None:
         """Start nothing more: the location is served no longer. Runs finish where they are."""

@@ -251,6 +251,11 @@ class WorkerHandle(asyncio.Protocol):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
+    def close(self) -> None:
+        """Close the channel to a process that has ended."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def explain_end(self) -> str:
         """Return in words how the process ended."""
         if self.deliberate is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -20,7 +21,8 @@ def main(descriptor: int, parent: int) -> None:
     """
     problem = unfit()
     if problem is not None:
-        os.write(descriptor, json.dumps({"unfit": problem}).encode())
+        with contextlib.suppress(BrokenPipeError):  # the server is gone, and nobody wants to know
+            os.write(descriptor, json.dumps({"unfit": problem}).encode())
         raise SystemExit(1)
     from pullcord.worker import template
 
