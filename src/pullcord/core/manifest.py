@@ -50,7 +50,7 @@ class FlowSpec:
         """How many runs may be active at once, counted how."""
         return concurrency_of(self.settings.get("concurrency"))
 
-    @property
+    @cached_property
     def lane(self) -> str:
         """The dispatch lane of an ordinary run: location and way of running."""
         if self.settings.get("isolated"):
@@ -63,7 +63,7 @@ class FlowSpec:
         given = self.settings.get("retries")
         return Retry(**given) if given else NO_RETRY
 
-    @property
+    @cached_property
     def quotas(self) -> Quotas:
         """What it takes at most."""
         return Quotas.read(self.settings)
