@@ -10,8 +10,8 @@ from pullcord.store.statement import dump, names, rows, to_postgres, to_sqlite
 def test_rows() -> None:
     sql = f"SELECT a FROM {rows('a b:int')} AS s WHERE b = :b"
     assert to_sqlite(sql) == (
-        "SELECT a FROM (SELECT json_extract(value, '$[0]') AS a, json_extract(value, '$[1]') AS b "
-        "FROM json_each(:rows)) AS s WHERE b = :b"
+        "SELECT a FROM (WITH each_row AS MATERIALIZED (SELECT value FROM json_each(:rows)) "
+        "SELECT json_extract(value, '$[0]') AS a, json_extract(value, '$[1]') AS b FROM each_row) AS s WHERE b = :b"
     )
     assert to_postgres(sql) == (
         "SELECT a FROM (SELECT value ->> 0 AS a, CAST(value ->> 1 AS bigint) AS b "

@@ -53,7 +53,9 @@ def to_sqlite(sql: str) -> str:
     def table(found: re.Match[str]) -> str:
         columns = enumerate(column.removesuffix(":int") for column in found[2].split())
         extracted = ", ".join(f"json_extract(value, '$[{index}]') AS {name}" for index, name in columns)
-        return f"(SELECT {extracted} FROM json_each(:{found[1]}))"
+        # json_each writes an inner array out again for each column that is taken from it, unless it is materialized.
+        each = f"WITH each_row AS MATERIALIZED (SELECT value FROM json_each(:{found[1]}))"
+        return f"({each} SELECT {extracted} FROM each_row)"
 
     sql = _ROWS.sub(table, sql)
     sql = _VALUES.sub(r"(SELECT value FROM json_each(:\1))", sql)
