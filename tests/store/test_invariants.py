@@ -204,6 +204,7 @@ BREAK: Mapping[str, Sequence[str]] = {
     ],
     "a request id admits one request": ["UPDATE requests SET uuid = 'same'"],
     "an admitted request holds its key": ["DELETE FROM keys WHERE key = 'k'"],
+    "times of the ledger grow with its numbers": ["UPDATE requests SET at = at + 60000000 WHERE id = 2"],
     "a key is held by the request that carries it": ["UPDATE keys SET invoker = 'another'"],
     "a replay repeats an admitted request": ["UPDATE requests SET original_id = 1 WHERE outcome = 'replayed'"],
     "a run was claimed as often as its token says": ["UPDATE runs SET token = token + 1 WHERE state = 'succeeded'"],

@@ -15,7 +15,7 @@ from pullcord.core.states import Outcome
 from pullcord.store.queries.limits import explain_waiting, list_limits
 from pullcord.store.queries.page import Page
 from pullcord.store.queries.requests import RequestFilter, get_request, list_requests
-from pullcord.store.queries.runs import RunFilter, has_ended, list_runs, load_runs, run_number
+from pullcord.store.queries.runs import RunFilter, has_ended, list_runs, load_runs, run_number, run_states
 from tests.store.harness import NOON, SECOND, Server, admit, finished, note, spec, step
 
 List = Callable[[sqlite3.Connection, Any, Page], dict[str, Any]]
@@ -120,15 +120,19 @@ def test_several_flows_at_once_and_none(history: Ledger) -> None:
     assert walk(history.server, list_runs, RunFilter(flows=()), 5) == []
 
 
-def test_a_window_of_time_includes_its_beginning_and_not_its_end(history: Ledger) -> None:
+@pytest.mark.parametrize("gone", [range(0), range(1, 6), range(8, 18), range(22, 25), range(1, 25)], ids=str)
+def test_a_window_of_time_includes_its_beginning_and_not_its_end(history: Ledger, gone: range) -> None:
+    for table in ("runs", "requests"):
+        bounds = {"start": gone.start, "stop": gone.stop}
+        history.server.connection.execute(f"DELETE FROM {table} WHERE id >= :start AND id < :stop", bounds)
     times = sorted({at for _, at, _ in history.requests})
     edges = [None, NOON - SECOND, *times, *[at + 1 for at in times], times[-1] + SECOND]
     for since in edges:
         for until in edges:
             expected = [
                 row["uuid"]
-                for _, at, row in reversed(history.requests)
-                if (since is None or at >= since) and (until is None or at < until)
+                for number, at, row in reversed(history.requests)
+                if number not in gone and (since is None or at >= since) and (until is None or at < until)
             ]
             requests = list_requests(history.server.connection, RequestFilter(since=since, until=until), Page(100))
             assert [item["request_id"] for item in requests["items"]] == expected
@@ -199,6 +203,9 @@ def test_many_runs_are_loaded_at_once_and_unknown_ones_left_out(server: Server) 
     assert set(found) == {run.uuid for run in runs}
     assert [found[run.uuid]["steps"][0]["result"] for run in runs] == [run.id for run in runs]
     assert load_runs(server.connection, []) == {}
+    server.finish(finished(runs[0]))
+    states = run_states(server.connection, [*(run.uuid for run in runs), "no-such-run"])
+    assert states == {runs[0].uuid: "succeeded"} | {run.uuid: "running" for run in runs[1:]}
     assert run_number(server.connection, "no-such-run") is None
 
 

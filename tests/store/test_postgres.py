@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import pytest
@@ -26,6 +26,7 @@ from pullcord.store import store as store_module
 from pullcord.store.commands.claim import Claimed
 from pullcord.store.commands.journal import FinishRuns
 from pullcord.store.commands.lifecycle import Start
+from pullcord.store.commands.probe import Probe
 from pullcord.store.database import database_of
 from pullcord.store.hints import Hints
 from pullcord.store.listener import Listener
@@ -39,6 +40,8 @@ from tests.postgres import FAST, PostgresServer
 from tests.store.conftest import Servers
 from tests.store.harness import LANE, ROOM, DrivenClock, PostgresTestDatabase, Server, admit, finished, spec
 from tests.system.processes import poll
+
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +60,27 @@ def database(tmp_path: Path, servers: Servers) -> PostgresTestDatabase:
 
 @pytest.fixture
 async def store(database: PostgresTestDatabase, clock: DrivenClock) -> AsyncIterator[Store]:
-    """Open a store with its writer's thread."""
-    store = database.store(clock)
-    store.start()
+    """Open a store with its writer's thread and its listener."""
+    store = await opened(database, clock)
     yield store
     await store.stop()
+
+
+async def opened(database: PostgresTestDatabase, clock: DrivenClock) -> Store:
+    """Open a store, and wait for the commit that the arrival of its listener causes: tests break the next one."""
+    store = database.store(clock)
+    store.start()
+    listener = store._listener
+    assert listener is not None
+    await asyncio.to_thread(poll, lambda: listener._connection is not None)
+    await store.write(Probe)  # what the listener has said is in the queue before it
+    return store
+
+
+async def soon(what: Awaitable[T]) -> T:
+    """Wait for what comes unless something is broken."""
+    async with asyncio.timeout(20):
+        return await what
 
 
 def sabotage(url: str, *, but: int = 0) -> None:
@@ -256,7 +275,7 @@ async def test_while_a_commit_is_in_doubt_others_are_refused_at_once(
         await store.write(lambda done: admit(done=done))
     assert not doubtful.done(), "nobody knows what became of the first"
     away.come_back()
-    decision = await doubtful
+    decision = await soon(doubtful)
     assert await store.read(load_runs, [decision.run_uuid])
 
 
@@ -274,20 +293,19 @@ async def test_runs_that_were_claimed_in_doubt_are_dispatched(store: Store, monk
     doubtful = asyncio.ensure_future(store.write(lambda done: admit("free", limited=False, done=done)))
     await in_doubt(store)
     away.come_back()
-    assert await dispatched.get() == [(await doubtful).id]
+    assert await soon(dispatched.get()) == [(await soon(doubtful)).id]
 
 
 async def test_a_server_that_stops_in_doubt_says_so(
     database: PostgresTestDatabase, clock: DrivenClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = database.store(clock)
-    store.start()
+    store = await opened(database, clock)
     away = Away(monkeypatch)
     doubtful = asyncio.ensure_future(store.write(lambda done: admit(done=done)))
     await in_doubt(store)
     await store.stop()
     with pytest.raises(StoreError, match="stopped before the database could say"):
-        await doubtful
+        await soon(doubtful)
     away.come_back()
 
 
@@ -349,7 +367,7 @@ async def test_what_a_worker_reported_waits_for_the_server(
             await store.write(lambda done: admit(done=done))
         assert not ended.done()
         postgres_server.start()
-        assert [end.state for end in await ended] == ["succeeded"]
+        assert [end.state for end in await soon(ended)] == ["succeeded"]
     finally:
         await store.stop()
 
@@ -417,12 +435,12 @@ async def test_a_listener_hears_and_comes_back_after_a_break(database: PostgresT
     listener = Listener(database.url, heard)
     listener.start()
     try:
-        assert await heard.said.get() == "", "something may have been said before it listened"
+        assert await soon(heard.said.get()) == "", "something may have been said before it listened"
         with psycopg.connect(database.url, autocommit=True) as connection:
             connection.execute("SELECT pg_notify('pullcord', 'one'), pg_notify('pullcord', 'two')")
-        assert [await heard.said.get(), await heard.said.get()] == ["one", "two"]
+        assert [await soon(heard.said.get()), await soon(heard.said.get())] == ["one", "two"]
         sabotage(database.url)
-        assert await heard.said.get() == "", "or while it was away"
+        assert await soon(heard.said.get()) == "", "or while it was away"
     finally:
         await listener.stop()
 
@@ -448,7 +466,7 @@ async def test_a_notification_wakes_the_writer(database: PostgresTestDatabase, s
     with psycopg.connect(database.url, autocommit=True) as connection:
         connection.execute("UPDATE runs SET state = 'queued', not_before = NULL")
         connection.execute("SELECT pg_notify('pullcord', %s)", [json.dumps({"owner": 0, "lanes": [LANE], "slots": []})])
-    assert await dispatched.get() == [decision.id]
+    assert await soon(dispatched.get()) == [decision.id]
 
 
 async def test_the_writer_says_what_it_has_no_room_for(database: PostgresTestDatabase, store: Store) -> None:
@@ -460,12 +478,12 @@ async def test_the_writer_says_what_it_has_no_room_for(database: PostgresTestDat
     listener = Listener(database.url, heard)
     listener.start()
     try:
-        assert await heard.said.get() == ""
+        assert await soon(heard.said.get()) == ""
         await store.write(lambda done: Start(done))
         store.serve(Full(), ignore)
         await store.write(lambda done: admit("free", limited=False, done=done))
         told = {"owner": store.owner, "lanes": [LANE], "slots": [], "groups": []}
-        assert json.loads(await heard.said.get()) == told
+        assert json.loads(await soon(heard.said.get())) == told
     finally:
         await listener.stop()
 

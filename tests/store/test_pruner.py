@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,22 @@ async def test_other_parts_may_prune_in_the_same_round(database: Database, clock
         assert pruner.totals["notifications"] == 7
     finally:
         await store.stop()
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+@pytest.mark.parametrize("turns", range(4))
+async def test_it_stops_also_where_a_round_was_asked_for_just_before(
+    store: Store, clock: DrivenClock, kind: str, turns: int
+) -> None:
+    """Before Python 3.12 `asyncio.wait_for` swallows a cancel that comes together with what it waits for."""
+    pruner = Pruner(store, clock, KEEP)
+    pruner.start()
+    await asyncio.sleep(0)
+    pruner.prune_now()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        await pruner.stop()
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])

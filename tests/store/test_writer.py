@@ -290,7 +290,8 @@ async def test_one_callback_that_fails_keeps_no_answer_from_the_others(store: St
     store.submit(note(fail))
     store.submit(note(answered.set_result))
     blocker.set()
-    await asyncio.wait_for(answered, 10)
+    async with asyncio.timeout(10):
+        await answered
     assert [str(error) for error in noticed] == ["a bad callback"]
 
 

@@ -111,7 +111,7 @@ def test_a_log_without_a_run_is_a_note(data: Path) -> None:
 def test_an_index_that_lacks_a_row_is_found(data: Path, damaged: sqlite3.Connection) -> None:
     damaged.execute("PRAGMA writable_schema = ON")
     damaged.execute(
-        "UPDATE sqlite_master SET sql = 'CREATE INDEX requests_at ON requests (uuid)' WHERE name = 'requests_at'"
+        "UPDATE sqlite_master SET sql = 'CREATE INDEX requests_flow ON requests (uuid)' WHERE name = 'requests_flow'"
     )
     status, answer = deep(data)
     assert status == 1

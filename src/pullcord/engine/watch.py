@@ -12,8 +12,11 @@ from pullcord.engine.hub import Hub
 from pullcord.store.connection import Connection
 from pullcord.store.gather import Gather
 from pullcord.store.queries.limits import explain_waiting
-from pullcord.store.queries.runs import load_runs
+from pullcord.store.queries.runs import load_runs, run_states
 from pullcord.store.store import Store
+
+_OVER = {*ENDED, None}
+"""States of a run of which no more news comes; that of one that is not there is None."""
 
 
 class Watch:
@@ -27,6 +30,7 @@ class Watch:
     def __init__(self, store: Store, hub: Hub) -> None:
         self._hub = hub
         self._items = Gather(store, _load)
+        self._states = Gather(store, run_states)
 
     async def run(self, uuid: str) -> dict[str, Any]:
         """Return the whole item of a run.
@@ -53,15 +57,12 @@ class Watch:
         """
         if what == "ended":
             future = self._hub.end_of(uuid)
-            item = await self.run(uuid)
-            if item["state"] in ENDED:
+            if await self._states.get(uuid) in _OVER:
                 self._hub.forget(uuid, future)
-                return item, True
-            if timeout is None:
-                await future
             else:
                 try:
-                    await asyncio.wait_for(future, timeout)
+                    async with asyncio.timeout(timeout):
+                        await future
                 except TimeoutError:
                     self._hub.forget(uuid, future)
             item = await self.run(uuid)

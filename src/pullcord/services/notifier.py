@@ -36,12 +36,12 @@ from pullcord.store.queries.outbox import (
     Stored,
     gathered,
     kept_message,
-    newest_request,
     next_pending,
     notification,
     sealed_since,
     waiting_channels,
 )
+from pullcord.store.queries.requests import newest_request
 from pullcord.store.store import Store
 
 log = logging.getLogger(__name__)

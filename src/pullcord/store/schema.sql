@@ -308,7 +308,6 @@ CREATE UNIQUE INDEX questions_open ON questions (run_id, identity) WHERE state =
 CREATE INDEX questions_run ON questions (run_id, identity);
 CREATE INDEX questions_state ON questions (state, id);
 CREATE UNIQUE INDEX questions_uuid ON questions (uuid);
-CREATE INDEX requests_at ON requests (at);
 CREATE INDEX requests_flow ON requests (flow, id);
 CREATE INDEX requests_invoker ON requests (invoker, id);
 CREATE INDEX requests_outcome ON requests (outcome, id);
@@ -320,7 +319,6 @@ CREATE INDEX runs_due ON runs (not_before) WHERE state = 'scheduled';
 CREATE INDEX runs_ended ON runs (flow, state, ended_at, id, started_at, queued_at, attempt, takeovers, progress_done, test) WHERE ended_at IS NOT NULL AND test = 0;
 CREATE INDEX runs_expiry ON runs (expires_at) WHERE expires_at IS NOT NULL AND started_at IS NULL AND state IN ('scheduled', 'queued');
 CREATE INDEX runs_flow ON runs (flow, id);
-CREATE INDEX runs_invoker ON runs (invoker, id);
 CREATE INDEX runs_orphaned ON runs (lane, id) WHERE owner IS NULL AND state IN ('running', 'cancelling');
 CREATE INDEX runs_parent ON runs (parent_id) WHERE parent_id IS NOT NULL;
 CREATE INDEX runs_queue ON runs (lane, priority DESC, id) WHERE state = 'queued' AND slot IS NULL;
@@ -332,10 +330,9 @@ CREATE INDEX runs_slot_held ON runs (slot) WHERE slot IS NOT NULL AND state IN (
 CREATE INDEX runs_slot_queue ON runs (slot, priority DESC, id) WHERE state = 'queued' AND slot IS NOT NULL;
 CREATE INDEX runs_slot_retry ON runs (slot) WHERE slot IS NOT NULL AND state = 'scheduled' AND attempt > 1;
 CREATE INDEX runs_state ON runs (state, id);
-CREATE INDEX runs_trigger_kind ON runs (trigger_kind, id);
 CREATE UNIQUE INDEX runs_uuid ON runs (uuid);
 CREATE INDEX sleeps_due ON sleeps (until);
 CREATE INDEX trigger_history_trigger ON trigger_history (trigger_id, id);
 CREATE UNIQUE INDEX triggers_name ON triggers (name);
 CREATE UNIQUE INDEX triggers_uuid ON triggers (uuid);
-INSERT INTO alembic_version VALUES ('0010');
+INSERT INTO alembic_version VALUES ('0011');

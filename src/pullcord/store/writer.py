@@ -50,6 +50,7 @@ from pullcord.store.commands.waits import ParkRun, WakeDue
 from pullcord.store.connection import Connection, Failure
 from pullcord.store.hints import Hints
 from pullcord.store.notification import hints_of, notification
+from pullcord.store.queries.requests import newest_request
 from pullcord.store.statistics import WriteStatistics
 from pullcord.store.transaction import Command, Transaction, ignore
 
@@ -122,7 +123,7 @@ class Writer:
         self._queue: SimpleQueue[Any] = SimpleQueue()
         self._claimant: Claimant | None = None
         self._hints = Hints()
-        self._last = int(connection.execute("SELECT coalesce(max(at), 0) FROM requests").fetchone()[0])
+        self._last = newest_request(connection)
         self._thread = threading.Thread(target=self._work, name="pullcord-writer", daemon=True)
         self._stopped = False
         self._claim_failed = False

@@ -81,11 +81,6 @@ class Told:
     run: dict[str, Any] | None
 
 
-def newest_request(connection: Connection) -> int:
-    """Return when the newest request was made, microseconds; 0 when there was none."""
-    return int(connection.execute("SELECT coalesce(max(at), 0) FROM requests").fetchone()[0])
-
-
 def waiting_channels(connection: Connection) -> dict[str, dict[str, int]]:
     """Return for each channel with unsent notifications when the first of each state is due, microseconds."""
     found: dict[str, dict[str, int]] = {}
@@ -192,7 +187,9 @@ def list_notifications(connection: Connection, which: NotificationFilter, page: 
         others.append("t.event = :event")
         parameters["event"] = which.event
     select = f"SELECT {_COLUMNS}, {_FIRST_RUN} FROM notifications t"
-    return fetch_page(connection, Listed("notifications", select, filters, others, parameters, None, None), page, _item)
+    return fetch_page(
+        connection, Listed({"t": "notifications"}, select, filters, others, parameters, None, None), page, _item
+    )
 
 
 def get_notification(connection: Connection, uuid: str) -> tuple[Stored, dict[str, Any]] | None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from pullcord.core.errors import UsageError
 from pullcord.store.connection import Connection
-from pullcord.store.queries.driver import driver
+from pullcord.store.queries.driver import driver, source
+from pullcord.store.queries.numbering import first_since
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +43,16 @@ class Listed:
     """What is listed.
 
     Attributes:
-        table: the table, called `t` in conditions.
+        tables: what is listed, called `t`, and tables with the same numbers, by what conditions call them.
         select: the SELECT up to WHERE; its first column is the row's number.
-        filters: a SQL condition for each column that has an index together with the number.
+        filters: a SQL condition for each column, such as `t.flow`, that has an index together with the number.
         others: further SQL conditions.
         parameters: the values of all conditions.
         since: asked for at or after, microseconds.
         until: before, microseconds.
     """
 
-    table: str
+    tables: Mapping[str, str]
     select: str
     filters: Mapping[str, str]
     others: list[str]
@@ -66,11 +67,13 @@ def fetch_page(
     """Return `{"items", "next"}` of a list; `item` makes an item of a row."""
     span = _span(connection, listed, page)
     values = {**listed.parameters, "first": span.start, "before": span.stop, "limit": page.limit + 1}
-    way = driver(connection, listed.table, listed.filters, values, span, page.limit + 1)
-    conditions = ["t.id >= :first", "t.id < :before", *listed.filters.values(), *listed.others]
+    column = driver(connection, listed.tables, listed.filters, values, span, page.limit + 1)
+    number = f"{column.partition('.')[0]}.id"
+    conditions = [f"{number} >= :first", f"{number} < :before", *listed.filters.values(), *listed.others]
     # What is shown of a row is fetched for the rows of the page alone, and not for all that were looked at.
     numbers = (
-        f"SELECT t.id FROM {listed.table} t {way} WHERE {' AND '.join(conditions)} ORDER BY t.id DESC LIMIT :limit"
+        f"SELECT {number} AS id FROM {source(listed.tables, column)} WHERE {' AND '.join(conditions)} "
+        f"ORDER BY {number} DESC LIMIT :limit"
     )
     rows = connection.execute(f"{listed.select} WHERE t.id IN (SELECT id FROM ({numbers}) AS page)", values).fetchall()
     rows.sort(key=itemgetter(0), reverse=True)
@@ -83,11 +86,7 @@ def _span(connection: Connection, listed: Listed, page: Page) -> range:
     """Turn times and cursor into numbers: requests, and the runs they became, are numbered in the order of time."""
     first, before = 0, page.before()
     if listed.since is not None:
-        sql = "SELECT id FROM requests WHERE at >= :at ORDER BY at, id LIMIT 1"
-        row = connection.execute(sql, {"at": listed.since}).fetchone()
-        first = before if row is None else int(row[0])
+        first = first_since(connection, listed.since)
     if listed.until is not None:
-        sql = "SELECT id FROM requests WHERE at < :at ORDER BY at DESC, id DESC LIMIT 1"
-        row = connection.execute(sql, {"at": listed.until}).fetchone()
-        before = min(before, 0 if row is None else int(row[0]) + 1)
+        before = min(before, first_since(connection, listed.until))
     return range(first, before)

@@ -40,7 +40,7 @@ def list_questions(connection: Connection, which: QuestionFilter, page: Page) ->
         # Within a JSON list of texts, a text with its quotes stands only where it is an item.
         parameters["recipient"] = json.dumps(which.to)
         others.append("replace(t.recipients, :recipient, '') <> t.recipients")
-    listed = Listed("questions", f"SELECT {_COLUMNS} {_FROM}", filters, others, parameters, None, None)
+    listed = Listed({"t": "questions"}, f"SELECT {_COLUMNS} {_FROM}", filters, others, parameters, None, None)
     return fetch_page(connection, listed, page, _item)
 
 

@@ -44,7 +44,7 @@ def list_requests(connection: Connection, which: RequestFilter, page: Page) -> d
     """Return a page of the ledger."""
     equal = {"flow": which.flow, "outcome": which.outcome, "trigger_kind": which.trigger, "invoker": which.invoker}
     filters, parameters = equal_conditions(equal)
-    listed = Listed("requests", _SELECT, filters, [], parameters, which.since, which.until)
+    listed = Listed({"t": "requests"}, _SELECT, filters, [], parameters, which.since, which.until)
     return fetch_page(connection, listed, page, _item)
 
 
@@ -62,6 +62,12 @@ def find_originals(connection: Connection, identities: list[Identity], now: int)
     """Return the requests that came first under these identities."""
     found = connection.array(lookup_sql(), lookup_parameters(identities, now))
     return originals(found, identities)
+
+
+def newest_request(connection: Connection) -> int:
+    """Return when the newest request was made, microseconds; 0 when there was none."""
+    row = connection.execute("SELECT at FROM requests ORDER BY id DESC LIMIT 1").fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def _item(row: Any) -> dict[str, Any]:

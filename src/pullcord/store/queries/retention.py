@@ -11,6 +11,7 @@ from typing import Any, Final
 from pullcord.core.states import ENDED
 from pullcord.store.commands.prune import MAY_GO, REQUEST_MAY_GO, WITH_RUNS
 from pullcord.store.connection import Connection
+from pullcord.store.queries.numbering import first_since
 from pullcord.store.statement import dump
 
 PAGE: Final = 2000
@@ -109,14 +110,6 @@ def beyond(connection: Connection, flow: str, count: int | None) -> int:
         {"flow": flow, "count": count},
     ).fetchone()
     return 0 if row is None else int(row[0])
-
-
-def first_since(connection: Connection, at: int) -> int:
-    """Return the number of the first request at or after a time; one higher than the last when there is none."""
-    row = connection.execute("SELECT id FROM requests WHERE at >= :at ORDER BY at, id LIMIT 1", {"at": at}).fetchone()
-    if row is None:
-        row = connection.execute("SELECT coalesce(max(id), 0) + 1 FROM requests").fetchone()
-    return int(row[0])
 
 
 def prunable_runs(connection: Connection, flow: str, kept: Kept, after: int) -> Part:

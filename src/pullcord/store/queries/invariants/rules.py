@@ -53,6 +53,7 @@ def _pruned(number: str) -> str:
 
 _CLAIMS: Final = "r.token - r.takeovers - r.attempt - r.parks"
 
+NEWEST: Final = "(SELECT at FROM requests ORDER BY id DESC LIMIT 1)"
 REQUESTS: Final = (
     "requests q LEFT JOIN runs r ON r.id = q.id LEFT JOIN requests o ON o.id = q.original_id "
     "LEFT JOIN keys h ON h.scope = q.flow AND h.invoker = q.invoker AND h.key = q.idempotency_key"
@@ -61,6 +62,7 @@ RUNS: Final = (
     "runs r LEFT JOIN requests q ON q.id = r.id LEFT JOIN runs p ON p.id = r.parent_id "
     "LEFT JOIN slots s ON s.key = r.flow LEFT JOIN slots g ON g.key = r.shared"
 )
+LEDGER: Final = "(SELECT uuid, at, lag(at) OVER (ORDER BY id) AS before FROM requests) q"
 ADMISSIONS: Final = (
     "runs r LEFT JOIN (SELECT subject_id, count(*) AS entries FROM audit WHERE action = 'run.admit' "
     "GROUP BY subject_id) a ON a.subject_id = r.id"
@@ -201,6 +203,10 @@ INVARIANTS: Final = (
         "q.uuid, q.outcome, q.code, q.reason", "request {} became {}, with code {!r} and reason {!r}", _HARMLESS,
     ),
     Invariant(
+        3, "times of the ledger grow with its numbers", LEDGER, "q.at < q.before",
+        "q.uuid, q.at, q.before", "request {} came at {}, and the one before it at {}", _HARMLESS,
+    ),
+    Invariant(
         3, "repeats have a first, a last and a count", REQUESTS,
         "q.count < 1 OR (q.count = 1 AND q.last_at IS NOT NULL) "
         "OR (q.count > 1 AND (q.last_at IS NULL OR q.last_at < q.at "
@@ -237,7 +243,7 @@ INVARIANTS: Final = (
     Invariant(
         4, "an admitted request holds its key", REQUESTS,
         f"q.outcome IN {_ADMITTED_ONCE} AND q.dry_run = 0 AND q.idempotency_key IS NOT NULL "
-        f"AND q.at > (SELECT max(at) FROM requests) - {RETENTION} AND coalesce(h.request_id, 0) <> q.id",
+        f"AND q.at > {NEWEST} - {RETENTION} AND coalesce(h.request_id, 0) <> q.id",
         "q.uuid, q.idempotency_key, h.request_id",
         "request {} was admitted with key {}, held by request no. {}", _DAMAGE,
     ),
@@ -431,7 +437,7 @@ INVARIANTS: Final = (
     Invariant(
         8, "what has expired has ended", RUNS,
         "r.state IN ('scheduled', 'queued') AND r.started_at IS NULL "
-        "AND r.expires_at < (SELECT max(at) FROM requests)",
+        f"AND r.expires_at < {NEWEST}",
         "r.uuid, r.state, r.expires_at", "run {} is {}, and expired at {}", "start a server: it ends them", "note",
     ),
     Invariant(
