@@ -290,6 +290,14 @@ def note(done: Callable[[Any], None] = ignore, **changes: Any) -> Note:
 _numbers = itertools.count(1)
 
 
+def claimed(number: int, token: int, uuid: str, flow: str) -> Claimed:
+    """Make what somebody may believe to have claimed."""
+    return Claimed(
+        number, token, uuid, flow, "{}", 1, LANE, "v1", None, 0, "", "owner", "user", None, "manual", None, NOON, NOON,
+        1, None,
+    )  # fmt: skip
+
+
 def step(
     run: Claimed,
     identity: str = "s1",

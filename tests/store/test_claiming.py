@@ -26,9 +26,9 @@ def test_a_claim_has_all_that_a_worker_needs(server: Server) -> None:
     )  # fmt: skip
     (run,) = server.begin(command)
     assert (run.token, run.uuid, run.flow, run.inputs, run.attempt) == (1, command.run.uuid, "f", '{"x":1}', 1)
-    assert (run.lane, run.flow_version, run.test, run.request_uuid) == (LANE, "v7", True, "r")
-    assert run.invoker == {"id": "owner", "kind": "user", "on_behalf_of": '["a"]'}
-    assert run.trigger == {"kind": "cron", "name": "nightly"}
+    assert (run.lane, run.flow_version, run.test, run.request_uuid) == (LANE, "v7", 1, "r")
+    assert (run.invoker, run.invoker_kind, run.on_behalf_of) == ("owner", "user", '["a"]')
+    assert (run.trigger_kind, run.trigger_name) == ("cron", "nightly")
     row = server.run(run.id)
     assert (row["state"], row["owner"], row["started_at"]) == ("running", server.owner, server.clock.now())
 

@@ -86,7 +86,7 @@ def test_a_run_that_loses_its_worker_too_often(server: Server, run: Claimed) -> 
         assert (steps(server, run)[1], partial(server, run)) == (("store", "running"), None)
         server.lose(run)
         server.claim(ALONE)
-        run.token += 1
+        run = run._replace(token=run.token + 1)
     assert server.run(run.id)["state"] == "failed"
     assert (steps(server, run), partial(server, run)) == (CUT_OFF, TOLD)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -108,7 +107,7 @@ def test_a_token_that_was_never_given_is_stale(server: Server, token: int) -> No
 
 def test_a_run_that_does_not_exist_is_stale(server: Server) -> None:
     (run,) = server.begin(*free())
-    ghost = replace(run, id=10_000)
+    ghost = run._replace(id=10_000)
     assert server.record(step(ghost), step(run)).stale == {(10_000, ghost.token)}
     assert [end.id for end in server.finish(finished(ghost), finished(run))] == [run.id]
 
@@ -218,7 +217,7 @@ def test_a_fresh_run_has_no_records(server: Server) -> None:
     server.record(step(old), step(other))
     taken_over(server, old)
     (fresh,) = server.begin(*free())
-    assert fresh.steps == []
+    assert not fresh.steps
 
 
 # --- losses --------------------------------------------------------------------------------------------------------

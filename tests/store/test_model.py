@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 from pullcord.core.states import ACTIVE, ENDED, RunState
 from pullcord.gate.origin import RESUMABLE
 from pullcord.store.commands.claim import Claimed
-from tests.store.harness import LANE, LOCATION, SECOND, Database, Server, admit, finished, spec, step
+from tests.store.harness import LANE, LOCATION, SECOND, Database, Server, admit, claimed, finished, spec, step
 
 ISOLATED = f"{LOCATION}#isolated"
 LIMITED = ("f", "g")
@@ -199,9 +199,7 @@ class Runs(RuleBasedStateMachine):
     def stale_word(self, data: st.DataObject, older: int) -> None:
         run = self.pick(data, working=False)
         before = self.server.run(run.number)
-        work = Claimed(
-            run.number, run.token - older, run.uuid, run.flow, "{}", 1, LANE, "v1", None, False, "", {}, {}, []
-        )
+        work = claimed(run.number, run.token - older, run.uuid, run.flow)
         assert self.server.finish(finished(work, "failed")) == []
         assert self.server.record(step(work, "stale")).stale == {(run.number, run.token - older)}
         self.server.lose(work)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pullcord.core.states import RunState
 from pullcord.engine.statistics import MOST_FLOWS, OTHER, RunStatistics
 from pullcord.store.commands.claim import Claimed
+from tests.store import harness
 
 SECOND = 1_000_000
 
 
 def claimed(number: int, flow: str = "flow", *, token: int = 1, test: bool = False, **times: int) -> Claimed:
     """Return a run that was queued at 1 s and started at 3 s."""
-    values: dict[str, Any] = {"queued_at": SECOND, "started_at": 3 * SECOND} | times
-    return Claimed(number, token, "", flow, "{}", 1, "x#sync", "v", None, test, "", {}, {}, [], **values)
+    run = harness.claimed(number, token, "", flow)
+    return run._replace(**{"test": int(test), "queued_at": SECOND, "started_at": 3 * SECOND} | times)
 
 
 def test_a_run_is_counted_from_its_first_start_to_its_end() -> None:

@@ -122,10 +122,14 @@ def _settings(
 
 
 def _serve(read: Callable[[], Settings], as_json: bool, reload: bool) -> None:
+    from pullcord.engine.launch import launch_ahead
+
+    settings = read()
+    launch_ahead(settings.flows, settings.code, settings.data_dir)
+    # Only now: these imports take longer than the templates need to get ready.
     from pullcord.api.server import serve as run_server
     from pullcord.cli.logs import log_of_server
 
-    settings = read()
     log_of_server(settings, watched=reload)
     run_server(settings, reload=reload, ready=lambda url, app: _announce(url, app, settings, as_json), again=read)
 

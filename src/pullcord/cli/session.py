@@ -93,6 +93,10 @@ async def _serve_here(settings: Settings, data_dir: Path | None) -> AsyncIterato
             "no server is running, and there are no flows here to run in this process: start `pullcord serve`, name "
             "flows with --flows my_flows.py, or go to a folder with flows/ or flows.py"
         )
+    from pullcord.engine.launch import launch_ahead
+
+    launch_ahead(settings.flows, settings.code, settings.data_dir)
+    # Only now: these imports take longer than the templates need to get ready.
     from pullcord.api.server import LocalServer
     from pullcord.cli.logs import log_of_command
 

@@ -8,6 +8,8 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -147,7 +149,7 @@ class Engine:
             fleet.start()
         self.store.watch_failed(lambda failed: self._spawn_task(self.cancelled(failed, force=False)))
         self.store.serve(self.room, self._dispatch)
-        self.due.wake_at(due)
+        self.due.not_after(due)
         self.deadlines.look()
         self.questions.due.look()
 
@@ -169,7 +171,8 @@ class Engine:
         while self.active() and time.monotonic() < deadline:
             self._idle.clear()
             try:
-                await asyncio.wait_for(self._idle.wait(), deadline - time.monotonic())
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await self._idle.wait()
             except TimeoutError:
                 break
 
@@ -204,49 +207,53 @@ class Engine:
     def _dispatch(self, claimed: Sequence[Claimed]) -> None:
         hit("dispatch.before_send")
         self.statistics.claimed(claimed)
+        self.uuids |= {run.id: run.uuid for run in claimed}
+        for _, runs in groupby(claimed, attrgetter("lane", "flow")):
+            self._place([Assignment(run, run.lane) for run in runs])
         for run in claimed:
-            self.uuids[run.id] = run.uuid
-            self._place(Assignment(run, run.lane))
             self.hub.state(run.uuid, RunState.RUNNING)
 
-    def _place(self, assignment: Assignment) -> None:
-        run = assignment.run
-        location, way = assignment.location, run.lane.rpartition("#")[2]
+    def _place(self, assignments: Sequence[Assignment]) -> None:
+        """Give runs of one flow and lane to workers."""
+        first = assignments[0]
+        location, way, flow = first.location, first.lane.rpartition("#")[2], first.run.flow
         fleet = self.fleets.get(location)
         if fleet is None:
-            self.lose_unplaced(assignment)
-        elif self.catalog.awaits(location, run.flow, afresh=way == ISOLATED):
-            self._hold(assignment)
+            for assignment in assignments:
+                self.lose_unplaced(assignment)
+        elif self.catalog.awaits(location, flow, afresh=way == ISOLATED):
+            self._hold(assignments)
         elif way == ISOLATED:
-            self.unplaced.append(assignment)
-            self._spawn_task(fleet.place_alone(assignment, self._message(run)))
-        else:
-            worker = fleet.least_busy(run.flow)
-            if worker is not None:
-                worker.assign(assignment, self._message(run))
-            elif fleet.settled:
-                self._hold(assignment)
-            else:
+            for assignment in assignments:
                 self.unplaced.append(assignment)
+                self._spawn_task(fleet.place_alone(assignment, self._message(assignment.run)))
+        elif workers := fleet.workers_for(flow, len(assignments)):
+            for worker, assignment in zip(workers, assignments, strict=True):
+                worker.assign(assignment, self._message(assignment.run))
+        elif fleet.settled:
+            self._hold(assignments)
+        else:
+            self.unplaced += assignments
 
-    def _hold(self, assignment: Assignment) -> None:
-        """Keep a run until more code is loaded: its own is still loading, or broken just now."""
-        self._held.append(assignment)
-        if self.catalog.states[assignment.location].reported.is_set():
-            text = f"waits for the code of {assignment.run.flow}, which cannot be loaded now"
-            self.journal.set_waiting(assignment, {"kind": "code", "text": text})
+    def _hold(self, assignments: Sequence[Assignment]) -> None:
+        """Keep runs of one flow until more code is loaded: their own is still loading, or broken just now."""
+        self._held += assignments
+        if self.catalog.states[assignments[0].location].reported.is_set():
+            text = f"waits for the code of {assignments[0].run.flow}, which cannot be loaded now"
+            for assignment in assignments:
+                self.journal.set_waiting(assignment, {"kind": "code", "text": text})
 
     def _release_hold(self, assignment: Assignment) -> None:
         if assignment.waiting:
             self.journal.set_waiting(assignment, None)
 
     def _message(self, run: Claimed) -> Message:
-        behalf = run.invoker["on_behalf_of"]
+        behalf = None if run.on_behalf_of is None else json.loads(run.on_behalf_of)
         info = {
-            "invoker": run.invoker if behalf is None else run.invoker | {"on_behalf_of": json.loads(behalf)},
-            "trigger": run.trigger,
+            "invoker": {"id": run.invoker, "kind": run.invoker_kind, "on_behalf_of": behalf},
+            "trigger": {"kind": run.trigger_kind, "name": run.trigger_name},
             "scheduled_for": run.scheduled_for,
-            "test": run.test,
+            "test": bool(run.test),
             "request_id": run.request_uuid,
             "epoch": run.epoch,
         }
@@ -355,10 +362,10 @@ class Engine:
         held, self._held = self._held, []
         for assignment in held:
             self._release_hold(assignment)
-            self._place(assignment)
+            self._place([assignment])
         for assignment in [a for a in self.unplaced if not a.lane.endswith(f"#{ISOLATED}")]:
             self.unplaced.remove(assignment)
-            self._place(assignment)
+            self._place([assignment])
         self.store.nudge()
 
     def worker_gone(self, worker: WorkerHandle) -> None:
@@ -370,7 +377,8 @@ class Engine:
     async def _bury(self, worker: WorkerHandle) -> None:
         worker.kill(worker.deliberate)
         try:
-            await asyncio.wait_for(worker.ended.wait(), 5.0)
+            async with asyncio.timeout(5.0):
+                await worker.ended.wait()
         except TimeoutError:
             log.error("worker %d closed its channel, but its end was not seen", worker.pid, extra=worker_fields(worker))
         worker.fleet.buried(worker)
@@ -413,12 +421,14 @@ class Engine:
 
     async def _execute(self, worker: WorkerHandle, reason: str) -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(worker.deserted(), GRACE)
+            async with asyncio.timeout(GRACE):
+                await worker.deserted()
         for assignment in list(worker.assigned.values()):
             if not assignment.ends_here:
                 worker.give_up_run(assignment.run.id)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(worker.deserted(), FINISHING)
+            async with asyncio.timeout(FINISHING):
+                await worker.deserted()
         worker.kill(reason)
 
     def cancel(self, number: int, uuid: str, state: str, force: bool) -> None:

@@ -19,6 +19,7 @@ from pullcord.core.manifest import ISOLATED, SHARED_ASYNC, SHARED_SYNC, lane
 from pullcord.engine.locations import CodeLocation
 from pullcord.engine.logfields import run_fields, worker_fields
 from pullcord.engine.polls import Polls
+from pullcord.engine.sharing import shares
 from pullcord.engine.template import Template
 from pullcord.engine.templates import Templates
 from pullcord.engine.validation import Validator
@@ -219,10 +220,12 @@ class Fleet:
 
     # --- finding a place for a run -------------------------------------------------------------------
 
-    def least_busy(self, flow: str) -> WorkerHandle | None:
-        """Return the shared worker with the fewest runs of those that have a flow, or None while none is ready.
+    def workers_for(self, flow: str, count: int) -> list[WorkerHandle]:
+        """Return a shared worker that has the flow for each of so many runs, or none at all while none is ready.
 
-        A flow that the location has no more may go to any: there the run fails, and says so.
+        The least busy ones get the most. Neighbours go to the same one: they lie on the same pages of the database, and
+        are written together again when their worker reports them together. A flow that the location has no more may go
+        to any: there the run fails, and says so.
         """
         anywhere = self.engine.catalog.get(flow) is None
         usable = [
@@ -230,7 +233,10 @@ class Fleet:
             for worker in self.workers
             if worker.ready and not worker.retired and worker.role == SHARED and (anywhere or flow in worker.flows)
         ]
-        return min(usable, key=lambda worker: len(worker.assigned), default=None)
+        if not usable:
+            return []
+        given = shares([len(worker.assigned) for worker in usable], count)
+        return [worker for worker, share in zip(usable, given, strict=True) for _ in range(share)]
 
     @property
     def settled(self) -> bool:

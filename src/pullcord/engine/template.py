@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import socket
 import subprocess
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pullcord.core.errors import LocationError
-from pullcord.engine.environment import START, command, expose_package, variables
+from pullcord.engine.launch import launch
 
 PATIENCE: Final = 1.0
 """Seconds that a template gets to end by itself when its socket is closed."""
@@ -44,26 +43,10 @@ class Template:
         on_exit: Callable[[int, int], None],
         on_death: Callable[[Template], None],
     ) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            numbers = [str(theirs.fileno()), str(os.getpid())]
-            self._process = subprocess.Popen(
-                command(python, expose_package(folder), START, *numbers),
-                pass_fds=[theirs.fileno()],
-                cwd=cwd,
-                env=variables(python),
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        except OSError as error:
-            ours.close()
-            raise LocationError(_why(python, error)) from None
-        finally:
-            theirs.close()
-        ours.setblocking(False)
+        launched = launch(python, cwd, folder)
+        self._process, self._socket = launched.process, launched.socket
         self.python = python
         self._reason: str | None = None
-        self._socket = ours
         self._on_exit = on_exit
         self._on_death = on_death
         self._waiting: dict[int, asyncio.Future[int]] = {}
@@ -83,6 +66,7 @@ class Template:
             LocationError: the template is gone.
         """
         if self._loop is None:
+            await self.ended()  # only then it is known why
             raise LocationError(self._reason or "the template process was ended")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -178,11 +162,3 @@ class Template:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-
-def _why(python: str, error: OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"there is no interpreter {python}; make the environment, or correct python = in the settings"
-    if Path(python).is_dir():
-        return f"the interpreter {python} is a folder; name the program in it, such as {Path(python) / 'bin/python'}"
-    return f"the interpreter {python} cannot be started: {error.strerror}"

@@ -46,17 +46,16 @@ class ChildRuns:
         Returns:
             `{"run_id", "state", "result", "error", "reason"}`, results and errors as JSON text.
         """
-        behalf = parent.invoker["on_behalf_of"]
-        chain = tuple(json.loads(behalf)) if isinstance(behalf, str) else tuple(behalf or ())
+        chain = () if parent.on_behalf_of is None else tuple(json.loads(parent.on_behalf_of))
         request = TriggerRequest(
             flow=flow,
             inputs=from_json(inputs),
-            invoker=Invoker(parent.invoker["id"], parent.invoker["kind"], chain),
+            invoker=Invoker(parent.invoker, parent.invoker_kind, chain),
             source="flow",
             trigger=TriggerRef("flow", parent.flow),
             request_id=child_request(parent.uuid, identity, 1),
             parent_id=parent.id,
-            test=parent.test,
+            test=bool(parent.test),
         )
         if parent.resumed_from is not None:
             inherited = await self._store.read(inherited_child, parent.resumed_from, identity)

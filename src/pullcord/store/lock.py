@@ -56,12 +56,29 @@ class FolderLock:
         os.close(self._file)
 
 
-def refuse_half_restored(folder: Path) -> None:
-    """Let no server start on a folder whose restore was cut short.
+def hold(folder: Path) -> FolderLock:
+    """Make a data folder where it is not there, and hold it.
 
     Raises:
-        StoreError: it was.
+        StoreLockedError: another process holds it.
+        StoreReadOnlyError: it cannot be made or written.
+        StoreFullError: the disk is full.
+        StoreError: a restore of it was cut short.
     """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StoreReadOnlyError(f"the data folder {folder} cannot be made: {error.strerror}") from None
+    lock = FolderLock(folder)
+    try:
+        _refuse_half_restored(folder)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
+
+
+def _refuse_half_restored(folder: Path) -> None:
     if (folder / RESTORING).exists():
         raise StoreError(
             f"a restore of {folder} was cut short; give `pullcord restore FILE --force` again, and it is completed"

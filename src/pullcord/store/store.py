@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pullcord.clock import Clock
-from pullcord.core.errors import PullcordRuntimeError, StoreReadOnlyError
+from pullcord.core.errors import PullcordRuntimeError
 from pullcord.core.rulebook import Book
 from pullcord.failpoints import hit
 from pullcord.store.commands.claim import Claimed
 from pullcord.store.connection import Connection, explained
 from pullcord.store.database import database_of
-from pullcord.store.lock import FolderLock, refuse_half_restored
+from pullcord.store.lock import hold
 from pullcord.store.statistics import WriteStatistics
 from pullcord.store.transaction import Command
 from pullcord.store.writer import Claimant, Writer
@@ -45,16 +45,11 @@ class Store:
     """
 
     def __init__(self, folder: Path, clock: Clock, url: str | None = None) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise StoreReadOnlyError(f"the data folder {folder} cannot be made: {error.strerror}") from None
         self.folder = folder
         self.clock = clock
-        self._lock = FolderLock(folder)
+        self._lock = hold(folder)
         with contextlib.ExitStack() as opened:
             opened.callback(self._lock.release)
-            refuse_half_restored(folder)
             self._database = database_of(folder, url)
             self._connection = self._database.writer()
             opened.callback(self._connection.close)

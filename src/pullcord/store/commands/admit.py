@@ -309,7 +309,7 @@ def _row(number: int, entry: LedgerEntry, run: NewRun, state: RunState, expires_
         run.uuid,
         entry.flow,
         run.flow_version,
-        state,
+        str(state),  # JSON of a member of an enumeration takes a microsecond
         run.inputs,
         entry.trigger_kind,
         entry.invoker,

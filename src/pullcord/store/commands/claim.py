@@ -6,9 +6,8 @@ counter, so that nothing can drift.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from pullcord.store.commands.limited import LimitedQueues
 from pullcord.store.commands.startable import startable
@@ -34,20 +33,22 @@ UPDATE runs SET state = 'running', token = token + 1, owner = :owner, started_at
     waiting_for = NULL,
     attempt_started_at = CASE WHEN attempt > 1 AND state = 'queued' THEN :now ELSE attempt_started_at END
 WHERE id IN VALUES[ids:int]"""
-_CLAIMED = """
-SELECT EACH[r.id, r.token, r.uuid, r.flow, r.inputs, r.attempt, r.lane,
-    coalesce(r.recorded_version, r.flow_version),
-    r.scheduled_for, r.test, r.takeovers, r.resumed_from, q.uuid, q.invoker, q.invoker_kind, q.on_behalf_of,
-    q.trigger_kind, q.trigger_name, r.queued_at, r.started_at, coalesce(r.epoch, 1), r.resumed_from]
-FROM runs r JOIN requests q ON q.id = r.id WHERE r.id IN VALUES[ids:int]"""
+_COLUMNS = (
+    "r.id, r.token, r.uuid, r.flow, r.inputs, r.attempt, r.lane, coalesce(r.recorded_version, r.flow_version), "
+    "r.scheduled_for, r.test, q.uuid, q.invoker, q.invoker_kind, q.on_behalf_of, q.trigger_kind, q.trigger_name, "
+    "r.queued_at, r.started_at, coalesce(r.epoch, 1), r.resumed_from"
+)
+_CLAIMED = f"""
+SELECT EACH[{_COLUMNS}] FROM runs r JOIN requests q ON q.id = r.id WHERE r.id IN VALUES[ids:int]"""
 _STEPS = """
 SELECT EACH[run_id, identity, name, seq, attempt, state, result, error]
 FROM steps WHERE run_id IN VALUES[ids:int] AND set_aside IS NULL"""
 
 
-@dataclass(slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """A run that a worker is to execute now, with everything the worker needs.
+
+    A row of `_COLUMNS` as it is: each run that starts is one, and the writer's thread makes it.
 
     Attributes:
         id: number of the run.
@@ -60,15 +61,18 @@ class Claimed:
         flow_version: version of the code that its steps were recorded with: that which it was admitted with, or its
             origin's.
         scheduled_for: the time a schedule meant, microseconds.
-        test: whether it is a test.
+        test: 1 for a test.
         request_uuid: id of its request.
-        invoker: `{"id", "kind", "on_behalf_of"}`; the last one JSON text.
-        trigger: `{"kind", "name"}`.
-        steps: recorded steps, `[identity, name, seq, attempt, state, result, error]`.
+        invoker: id of who asked.
+        invoker_kind: what kind of principal that is.
+        on_behalf_of: for whom the invoker acts, JSON.
+        trigger_kind: what asked.
+        trigger_name: its name, where it has one.
         queued_at: when it was queued last, microseconds.
         started_at: when it started first, microseconds.
         epoch: how often its records have begun anew, those of its origins counted in, from 1.
         resumed_from: number of the run whose recorded results it keeps.
+        steps: recorded steps, `[identity, name, seq, attempt, state, result, error]`.
     """
 
     id: int
@@ -80,15 +84,18 @@ class Claimed:
     lane: str
     flow_version: str
     scheduled_for: int | None
-    test: bool
+    test: int
     request_uuid: str
-    invoker: dict[str, Any]
-    trigger: dict[str, Any]
-    steps: list[list[Any]]
-    queued_at: int | None = None
-    started_at: int | None = None
-    epoch: int = 1
-    resumed_from: int | None = None
+    invoker: str
+    invoker_kind: str
+    on_behalf_of: str | None
+    trigger_kind: str
+    trigger_name: str | None
+    queued_at: int | None
+    started_at: int | None
+    epoch: int
+    resumed_from: int | None
+    steps: Sequence[list[Any]] = ()
 
 
 def claim(tx: Transaction, room: Mapping[str, int], floor: int) -> list[Claimed]:
@@ -151,32 +158,11 @@ def _of_lane(tx: Transaction, limited: LimitedQueues, name: str, room: int, floo
 def _take(tx: Transaction, chosen: list[int]) -> list[Claimed]:
     ids = dump(chosen)
     tx.execute(_TAKE, {"ids": ids, "owner": tx.owner, "now": tx.now})
-    found = tx.array(_CLAIMED, {"ids": ids})
-    begun = [row[0] for row in found if row[1] > 1 or row[11] is not None]
+    found = [Claimed(*row) for row in sorted(tx.array(_CLAIMED, {"ids": ids}))]
+    begun = [run.id for run in found if run.token > 1 or run.resumed_from is not None]
+    if not begun:
+        return found
     steps: dict[int, list[list[Any]]] = {}
-    if begun:
-        for row in sorted(tx.array(_STEPS, {"ids": dump(begun)}), key=lambda row: row[3]):
-            steps.setdefault(row[0], []).append(list(row[1:]))
-    return [
-        Claimed(
-            id=row[0],
-            token=row[1],
-            uuid=row[2],
-            flow=row[3],
-            inputs=row[4],
-            attempt=row[5],
-            lane=row[6],
-            flow_version=row[7],
-            scheduled_for=row[8],
-            test=bool(row[9]),
-            request_uuid=row[12],
-            invoker={"id": row[13], "kind": row[14], "on_behalf_of": row[15]},
-            trigger={"kind": row[16], "name": row[17]},
-            steps=steps.get(row[0], []),
-            queued_at=row[18],
-            started_at=row[19],
-            epoch=row[20],
-            resumed_from=row[21],
-        )
-        for row in sorted(found, key=lambda row: row[0])
-    ]
+    for run_id, *step in sorted(tx.array(_STEPS, {"ids": dump(begun)}), key=lambda row: row[3]):
+        steps.setdefault(run_id, []).append(step)
+    return [run._replace(steps=steps.get(run.id, ())) for run in found]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from pullcord.core.errors import StoreError
 from pullcord.core.states import Outcome
@@ -85,6 +85,7 @@ class LedgerEntry:
 
 
 _values = attrgetter(*_NAMES)
+_OUTCOME: Final = 2 + _NAMES.index("outcome")
 
 
 def insert_requests(tx: Transaction, entries: list[tuple[int, LedgerEntry]]) -> None:
@@ -98,6 +99,7 @@ def insert_requests(tx: Transaction, entries: list[tuple[int, LedgerEntry]]) -> 
             first[0] += entry.times
             continue
         row = [entry.times, number, *_values(entry)]
+        row[_OUTCOME] = str(entry.outcome)  # JSON of a member of an enumeration takes a microsecond
         rows_.append(row)
         if entry.repeat_key is not None:
             shared[entry.repeat_key] = row
