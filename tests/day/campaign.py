@@ -39,7 +39,7 @@ REFUSING: Final = "notifications: channel ops: "
 
 KEY: Final = b"a key of the sender's and the server's"
 
-OFTEN: Final = {"pullcord.engine.due": {"LOOK": 0.02}, "pullcord.triggers.schedules": {"LOOK": 0.02}}
+OFTEN: Final = {"pullcord.engine.alarm": {"LOOK": 0.02}, "pullcord.triggers.schedules": {"LOOK": 0.02}}
 """Where the server looks at the clock now and then, it looks more often: the clock is fast."""
 
 

@@ -82,6 +82,31 @@ def test_force_replaces_the_process_and_the_neighbours_go_on(serve: Start, meeti
     assert server.api.result("sleeps", {"length": 0})["state"] == "succeeded"
 
 
+def test_a_neighbour_that_moves_goes_on_when_the_process_that_holds_its_locks_is_dead(
+    serve: Start, meeting: Meeting, tmp_path: Path
+) -> None:
+    server = serve(STUBBORN, workers=1)
+    stubborn = server.api.run("stubborn", {"port": meeting.port})
+    guest = meeting.guest()
+    slow = server.api.run("only-one", {"port": meeting.port, "text": "slow"})
+    beside = meeting.guest()
+    mover = server.api.run("locks", {"port": meeting.port, "path": str(tmp_path / "lock")})
+    holder = meeting.guest()
+    assert guest.pid == beside.pid == holder.pid
+    assert server.api.cancel(stubborn, force=True).status == 202
+    # The worker that was started in the place of this one executes runs.
+    assert server.api.result("sleeps", {"length": 0})["state"] == "succeeded"
+    holder.go()
+    assert server.api.result("sleeps", {"length": 0})["state"] == "succeeded"
+    meeting.nobody()
+    beside.go("well")
+    await_end([guest.pid])
+    again = meeting.guest()
+    assert (again.run, again.text) == (mover, "second")
+    again.go("done")
+    assert [server.api.end(run)["result"] for run in (mover, slow)] == ["done", "well"]
+
+
 @pytest.mark.parametrize("flow", ["parent", "parent-async", "grandparent"])
 def test_cancel_reaches_running_children(flow: str, serve: Start, meeting: Meeting) -> None:
     server = serve(STUBBORN)

@@ -13,7 +13,7 @@ from tests.system.harness import STEADY, Server, Start
 from tests.system.witnessed import executions, lines_of
 
 HOUR = 3600
-QUICK = {"pullcord.engine.due": {"LOOK": 0.05}}
+QUICK = {"pullcord.engine.alarm": {"LOOK": 0.05}}
 RETRYING = """
 from pathlib import Path
 

@@ -38,9 +38,10 @@ def strike(victim: str, server: Server, load: Load) -> None:
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_nothing_is_lost_in_a_load_when_somebody_kills(victim: str, serve: Start, log: Path) -> None:
     server = serve()
-    with Load(server, log, count=40, pause=0.01) as load:
+    with Load(server, log, count=40, pause=0.01, ahead=40) as load:
         for receipts in (8, 20):
             load.acknowledged(receipts)
+            load.standing()
             strike(victim, server, load)
         load.finish()
     assert server.stop() == 0

@@ -198,7 +198,8 @@ class Catalog:
             return spec
         if not self.ready:
             try:
-                await asyncio.wait_for(self.wait_ready(), PATIENCE)
+                async with asyncio.timeout(PATIENCE):
+                    await self.wait_ready()
             except TimeoutError:
                 raise UnavailableError(
                     f"not all code has loaded after {PATIENCE:g} s, and {name!r} is not among the flows so far; "

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from pullcord.clock import Clock
 from pullcord.core.errors import PullcordError
 from pullcord.core.states import RunState
+from pullcord.engine.alarm import Alarm
 from pullcord.engine.hub import Hub
 from pullcord.engine.statistics import RunStatistics
 from pullcord.failpoints import hit
 from pullcord.store.commands.deadlines import MeetDeadlines, Met
 from pullcord.store.store import Store
-
-LOOK: Final = 10.0
-"""Seconds between two looks at the clock, which somebody may set."""
 
 AGAIN: Final = 1.0
 """Seconds after which what could not be written is tried again."""
@@ -49,14 +46,11 @@ class Deadlines:
         self._statistics = statistics
         self._floor = floor
         self._spawn = spawn
-        self._next: int | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._stopped = False
+        self._alarm = Alarm(clock, self.look)
 
     def expect(self, at: int | None) -> None:
         """There is a further deadline, microseconds; None is none."""
-        if at is not None and (self._next is None or at < self._next):
-            self._wake_at(at)
+        self._alarm.not_after(at)
 
     def look(self) -> None:
         """End what is over, and find out when the next deadline is."""
@@ -64,35 +58,17 @@ class Deadlines:
 
     def stop(self) -> None:
         """Stop waiting, for good."""
-        self._stopped = True
-        self._cancel()
-
-    def _wake_at(self, at: int | None) -> None:
-        self._cancel()
-        self._next = at
-        if at is not None and not self._stopped:
-            pause = min(LOOK, max(0.0, (at - self._clock.now()) / 1_000_000))
-            self._timer = asyncio.get_running_loop().call_later(pause, self._check, at)
-
-    def _cancel(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _check(self, at: int) -> None:
-        if self._clock.now() >= at:
-            self.look()
-        else:
-            self._wake_at(at)
+        self._alarm.stop()
 
     async def _meet(self) -> None:
         now = self._clock.now()
-        self._next = None
+        # What is expected from here on may not be on disk yet when the store looks: its result must not hide that.
+        self._alarm.clear()
         hit("deadline.before_write")
         try:
             met: Met = await self._store.write(lambda done: MeetDeadlines(now, self._floor, done))
         except PullcordError:
-            self._wake_at(now + round(AGAIN * 1_000_000))
+            self._alarm.not_after(now + round(AGAIN * 1_000_000))
             return
         hit("deadline.after_write")
         for run in met.expired:

@@ -209,10 +209,13 @@ class Journal:
     # --- the other reports ---------------------------------------------------------------------------
 
     def released(self, worker: WorkerHandle, message: Message) -> None:
-        """A worker hands a run back: it goes on elsewhere, and nobody is to blame."""
-        assignment = self.take(worker, message)
-        if assignment is not None:
-            self.lose([[assignment.run.id, assignment.run.token, 0, None]])
+        """A run stands still in a process that is to be killed: it goes on elsewhere when that is dead.
+
+        Not before, because what its code holds there it holds until then: locks, files, connections.
+        """
+        assignment = worker.assigned.get(message[1])
+        if assignment is not None and assignment.run.token == message[2]:
+            worker.give_up_run(assignment.run.id)
 
     def lose(self, runs: list[list[Any]], about: Mapping[int, dict[str, Any]] | None = None) -> None:
         """Take runs from a worker that is gone.

@@ -60,8 +60,7 @@ class Questions:
                 if here:
                     self._engine.journal.refuse(worker, assignment, result if isinstance(result, StoreError) else None)
                 return
-            if result.expires_at is not None:
-                self.due.not_after(result.expires_at)
+            self.due.not_after(result.expires_at)
             if result.cancelled:
                 if here and identity in assignment.asks:
                     assignment.asks.discard(identity)
@@ -108,8 +107,7 @@ class Questions:
                 self._engine.hub.state(uuid, result.state)
             else:
                 self._engine.hub.state(uuid, RunState.WAITING)
-                if times:
-                    self.due.not_after(min(times))
+                self.due.not_after(min(times, default=None))
 
         hit("park.before_write")
         self._engine.store.submit(ParkRun(run, token, waits, parked))

@@ -100,7 +100,8 @@ class WorkerHandle(asyncio.Protocol):
         roomy: whether its room is counted.
         retired: it gets no more runs, and leaves when it has none.
         replaced: another worker was started in its place.
-        stuck: numbers of its runs that nobody waits for before it is killed: they cannot be stopped, or did not move.
+        stuck: numbers of its runs that nobody waits for before it is killed: they stand still already, cannot be
+            stopped, or did not come to a boundary.
         ended: set when the template has seen its end.
         deliberate: why we killed it, where its runs are not to blame.
         marks: what it is polling right now, where it says so.
@@ -195,7 +196,7 @@ class WorkerHandle(asyncio.Protocol):
         self.send([CANCEL, assignment.run.id, assignment.run.token, force])
 
     def give_up_run(self, run: int) -> None:
-        """Wait no longer for one of its runs: it does not end, and does not move."""
+        """Wait no longer for one of its runs: it does not go on here."""
         self.stuck.add(run)
         self._look_around()
 
@@ -213,7 +214,7 @@ class WorkerHandle(asyncio.Protocol):
             self._moved.set()
 
     async def deserted(self) -> None:
-        """Wait until only runs that are stuck in a thread are left, or the process is gone."""
+        """Wait until only runs are left that do not go on here, or the process is gone."""
         self._moved = asyncio.Event()
         if self.connected and not self.assigned.keys() <= self.stuck:
             await self._moved.wait()

@@ -39,7 +39,7 @@ Worker to server:
 | `stopping` | run, token, stuck: it knows that the run is cancelled, and has reported the steps that were in progress then; whether a thread is inside one |
 | `ask` | run, token, record number, identity, seq, text, details_json or null, schema_json, recipients_json, microseconds that an answer may take or null, default_json or null |
 | `parked` | run, token, waits (`[identity, until or null]`; null for a question): not ended; it only waits, and goes on in a worker when one of them is over |
-| `released` | run, token: not ended; it goes on in another worker |
+| `released` | run, token: not ended; it goes on in another worker when this one is dead |
 | `waiting` | run, token, kind (`time`, `child`) or null when it goes on, text: with null the identity of a question that is waited for no longer, or null |
 | `child` | run, token, call, flow, inputs_json, identity |
 | `progress` | run, token, done, total or null, text or null |

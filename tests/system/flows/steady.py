@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from witness import meet, meet_async, note
+from witness import meet, meet_async, note, stand
 
 import pullcord as pc
 
@@ -62,6 +62,18 @@ def family(log: str, steps: int = 2, pause: float = 0.0) -> int:
     note(log, "begin")
     total = work(log, 0, pause) + narrow(log, steps, pause)
     total += work(log, 1, pause)
+    note(log, "end")
+    return total
+
+
+@pc.flow(concurrency=None)
+def held(log: str, gate: str, steps: int = 3, pause: float = 0.0) -> int:
+    """Stand still after the first step until the test opens the gate."""
+    note(log, "begin")
+    total = work(log, 0, pause)
+    note(log, "held")
+    stand(gate)
+    total += sum(work(log, index, pause) for index in range(1, steps))
     note(log, "end")
     return total
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 from pathlib import Path
 
 from witness import meet, meet_async, note
@@ -164,6 +165,18 @@ def stubborn(port: int) -> str:
 @pc.flow
 def only_one(port: int, text: str = "") -> str:
     return met(port, text)
+
+
+@pc.flow(concurrency=None)
+def locks(port: int, path: str) -> str:
+    """Hold the lock of a file over two steps."""
+    with Path(path).open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return "somebody else holds it"
+        met(port, "first")
+        return met(port, "second")
 
 
 @pc.flow(concurrency=None)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import socket
 import time
+from pathlib import Path
 
 import pullcord as pc
 
@@ -20,6 +22,12 @@ def note(log: str, kind: str, what: object = None) -> None:
         os.write(descriptor, json.dumps(said).encode() + b"\n")
     finally:
         os.close(descriptor)
+
+
+def stand(gate: str) -> None:
+    """Wait until the test no longer locks the file."""
+    with Path(gate).open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
 
 
 def meet(port: int, text: str = "") -> str:
