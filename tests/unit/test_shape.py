@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pullcord.wire import messages as kinds
 from pullcord.wire.frames import Decoder, FrameError, encode
-from pullcord.wire.shape import SHAPES, misfit
+from pullcord.wire.shape import PARSED, SHAPES, misfit
 
 AT = 1_700_000_000_000_000
 ERROR = '{"type":"ValueError","message":"m","traceback":null}'
@@ -115,12 +115,34 @@ def test_every_kind_has_a_shape() -> None:
         [kinds.CHILD, 1, 1, 1, "flow", "[]", "abc"],
         [kinds.VALIDATED, 1, "17", None],
         [kinds.VALIDATED, 1, None, [{"loc": "inputs", "msg": "m", "type": "t"}]],
+        [kinds.PROGRESS, 1, 1, 10**400, None, None],
+        [kinds.ARTIFACT, 1, 1, "abc", None, "../up", "0a" * 32, 1, None, None],
+        [kinds.ARTIFACT, 1, 1, "abc", None, "ok", "0a" * 32 + "\n", 1, None, None],
+        [kinds.POLLED, [[7, "fire", None, "nothing", 5, False]]],
+        [kinds.POLLED, [[7, "skip", "{", None, 5, False]]],
+        [kinds.MAPPED, 7, ["seen", None]],
+        [kinds.STOPPING, 1, 1, 1],
         [kinds.MANIFEST, {"flows": [{"name": 1}]}],
+        [kinds.MANIFEST, {"flows": 7}],
+        [kinds.MANIFEST, {"digest": None}],
     ],
-    ids=str,
+    ids=lambda message: str(message)[:80],
 )
 def test_what_nobody_says_does_not(message: list[Any]) -> None:
     assert misfit(message) is not None
+
+
+def test_a_misfit_names_the_kind_and_the_field() -> None:
+    message = [kinds.STEP, 1, 1, 1, "abc", 1, "work", 1, "succeeded", -1, AT, "42", None, None]
+    assert misfit(message) == ("step with a field 9 that makes no sense: Input should be greater than or equal to 0")
+    assert (misfit([kinds.LOG, 1, 1, [[AT, "info", 5, "text"]]]) or "").startswith("log with a field 3.0.2 that makes")
+    assert (misfit([kinds.RELEASED, 1]) or "").startswith("released with a field 2 that makes no sense: Field required")
+
+
+def test_a_long_result_is_not_parsed() -> None:
+    result = "[" * PARSED
+    assert misfit([kinds.FINISHED, 1, 1, "succeeded", result, None]) is not None
+    assert misfit([kinds.FINISHED, 1, 1, "succeeded", result + "[", None]) is None
 
 
 @given(st.sampled_from([message[0] for message in GOOD]) | ANYTHING, st.lists(ANYTHING, max_size=14))

@@ -2,14 +2,16 @@
 
 A message that does not fit costs the worker that sent it its life, and nobody else anything (design rule 12). What
 others will read again, namely JSON text that goes into the database, is parsed here once.
+
+Nothing is converted: `true` is no number, and `"1"` none either.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
-from pydantic_core import from_json
+from pydantic_core import CoreSchema, SchemaValidator, ValidationError, core_schema
 
 from pullcord.core.artifact import SHA256, check_name
 from pullcord.core.context import MAX_AMOUNT
@@ -22,192 +24,132 @@ PARSED: Final = 1_000_000
 """A result is parsed up to this many characters; a longer one would hold up the server, and only its readers see it."""
 
 _YEAR_10000: Final = 253_402_300_800_000_000
-_ENDS: Final = frozenset({RunState.SUCCEEDED, RunState.FAILED, RunState.CANCELLED})
-_STEP_STATES: Final = frozenset(StepState)
-
-Fits = Callable[[Any], bool]
 
 
-def _text(value: Any) -> bool:
-    return type(value) is str
-
-
-def _whole(value: Any) -> bool:
-    return type(value) is int and -(2**63) <= value < 2**63
-
-
-def _number(value: Any) -> bool:
-    return type(value) is int or type(value) is float
-
-
-def _amount(value: Any) -> bool:
-    return (type(value) is int or type(value) is float) and abs(value) <= MAX_AMOUNT  # which NaN is not
-
-
-def _words(value: Any) -> bool:
-    return type(value) is str and "\0" not in value
-
-
-def _time(value: Any) -> bool:
-    return type(value) is int and 0 <= value < _YEAR_10000
-
-
-def _length(value: Any) -> bool:
-    return type(value) is int and 0 <= value < _YEAR_10000 // 2
-
-
-def _dictionary(value: Any) -> bool:
-    return type(value) is dict
-
-
-def _maybe(fits: Fits) -> Fits:
-    return lambda value: value is None or fits(value)
-
-
-def _listed(fits: Fits) -> Fits:
-    return lambda value: type(value) is list and all(map(fits, value))
-
-
-def _some(fits: Fits) -> Fits:
-    return lambda value: _listed(fits)(value) and len(value) > 0
-
-
-def _row(*fields: Fits) -> Fits:
-    return lambda value: (
-        type(value) is list
-        and len(value) == len(fields)
-        and all(fits(item) for fits, item in zip(fields, value, strict=True))
-    )
-
-
-def _keys(**fields: Fits) -> Fits:
-    return lambda value: (
-        type(value) is dict and all(name in value and fits(value[name]) for name, fits in fields.items())
-    )
-
-
-def _json(fits: Fits) -> Fits:
-    def parsed(value: Any) -> bool:
-        if type(value) is not str:
-            return False
-        try:
-            return fits(from_json(value))
-        except ValueError:
-            return False
-
-    return parsed
-
-
-def _artifact_name(value: Any) -> bool:
+def _named(name: str) -> str:
     try:
-        return bool(check_name(value))
-    except UsageError:
-        return False
+        return check_name(name)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
 
 
-def _hash(value: Any) -> bool:
-    return type(value) is str and SHA256.fullmatch(value) is not None
+def _keys(**fields: CoreSchema) -> CoreSchema:
+    return core_schema.typed_dict_schema({name: core_schema.typed_dict_field(fits) for name, fits in fields.items()})
 
 
-def _size(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**63
+def _row(*fields: CoreSchema) -> CoreSchema:
+    return core_schema.tuple_schema(list(fields), strict=False)  # it comes as a list
 
 
-def _anything(_: Any) -> bool:
-    return True
+def _either(*ways: CoreSchema) -> CoreSchema:
+    return core_schema.union_schema(list(ways), mode="left_to_right")
 
 
-_RESULT: Final = _maybe(lambda value: type(value) is str and (len(value) > PARSED or _json(_anything)(value)))
-_ERROR: Final = _maybe(_json(_keys(type=_text, message=_text)))
-_FIELD_ERROR: Final = _keys(loc=_listed(lambda part: _text(part) or _whole(part)), msg=_text, type=_text)
+def _says(word: str) -> CoreSchema:
+    return core_schema.literal_schema([word])
+
+
+_maybe = core_schema.nullable_schema
+_listed = core_schema.list_schema
+_json = core_schema.json_schema
+
+_ANYTHING: Final = core_schema.any_schema()
+_BOOLEAN: Final = core_schema.bool_schema()
+_TEXT: Final = core_schema.str_schema()
+_WORDS: Final = core_schema.str_schema(pattern=r"^[^\x00]*$")
+_WHOLE: Final = core_schema.int_schema(ge=-(2**63), le=2**63 - 1)
+_SIZE: Final = core_schema.int_schema(ge=0, le=2**63 - 1)
+_NUMBER: Final = core_schema.float_schema()
+_AMOUNT: Final = core_schema.float_schema(ge=-MAX_AMOUNT, le=MAX_AMOUNT, allow_inf_nan=False)
+_TIME: Final = core_schema.int_schema(ge=0, lt=_YEAR_10000)
+_LENGTH: Final = core_schema.int_schema(ge=0, lt=_YEAR_10000 // 2)
+_DICTIONARY: Final = core_schema.dict_schema()
+_HASH: Final = core_schema.str_schema(pattern=f"^{SHA256.pattern}$")
+_NAME: Final = core_schema.no_info_after_validator_function(_named, _TEXT)
+
+_STEP_STATE: Final = core_schema.literal_schema([state.value for state in StepState])
+_END: Final = core_schema.literal_schema([RunState.SUCCEEDED.value, RunState.FAILED.value, RunState.CANCELLED.value])
+_RESULT: Final = _maybe(_either(core_schema.str_schema(min_length=PARSED + 1), _json()))
+_ERROR: Final = _maybe(_json(_keys(type=_TEXT, message=_TEXT)))
+_FIELD_ERROR: Final = _keys(loc=_listed(_either(_TEXT, _WHOLE)), msg=_TEXT, type=_TEXT)
 _FLOW: Final = _keys(
-    name=_text, version=_text, place=_text, description=_text, input_schema=_dictionary, settings=_dictionary,
-    is_async=lambda value: type(value) is bool,
+    name=_TEXT, version=_TEXT, place=_TEXT, description=_TEXT, input_schema=_DICTIONARY, settings=_DICTIONARY,
+    is_async=_BOOLEAN,
 )  # fmt: skip
 _TRIGGER: Final = _keys(
-    name=_text, kind=_text, flows=_listed(_text), place=_text, description=_text,
-    enabled=lambda value: type(value) is bool, parameters=_dictionary, settings=_dictionary,
+    name=_TEXT, kind=_TEXT, flows=_listed(_TEXT), place=_TEXT, description=_TEXT, enabled=_BOOLEAN,
+    parameters=_DICTIONARY, settings=_DICTIONARY,
 )  # fmt: skip
-_CURSOR: Final = _maybe(_json(_anything))
-_FIRES: Final = _listed(_row(_json(_dictionary), _maybe(_text)))
-_TROUBLE: Final = _keys(
-    type=_text, message=_text, permanent=lambda value: type(value) is bool, retry_after=_maybe(_number)
+_FAILURE: Final = _keys(place=_TEXT, message=_TEXT, traceback=_TEXT)
+_MANIFEST: Final = core_schema.typed_dict_schema(
+    {
+        "digest": core_schema.typed_dict_field(_TEXT, required=False),
+        "flows": core_schema.typed_dict_field(_listed(_FLOW), required=False),
+        "triggers": core_schema.typed_dict_field(_maybe(_listed(_TRIGGER)), required=False),
+        "failures": core_schema.typed_dict_field(_listed(_FAILURE), required=False),
+    }
 )
-_SEEN: Final[Mapping[str, Fits]] = {"fire": _FIRES, "skip": _maybe(_text), "failed": _TROUBLE}
-_FAILURE: Final = _keys(place=_text, message=_text, traceback=_text)
+"""Only a control worker says what is in its location."""
+
+_CURSOR: Final = _maybe(_json())
+_SEEN: Final = {
+    "fire": _listed(_row(_json(_DICTIONARY), _maybe(_TEXT))),
+    "skip": _maybe(_TEXT),
+    "failed": _keys(type=_TEXT, message=_TEXT, permanent=_BOOLEAN, retry_after=_maybe(_NUMBER)),
+}
+_MAPPED: Final = _either(*[_row(_says(word), what) for word, what in _SEEN.items()])
+_POLLED: Final = _either(*[_row(_WHOLE, _says(word), _CURSOR, what, _WHOLE, _BOOLEAN) for word, what in _SEEN.items()])
 
 
-def _manifest(value: Any) -> bool:
-    if type(value) is not dict:
-        return False
-    # Only a control worker says what is in its location.
-    if "digest" in value and not _text(value["digest"]):
-        return False
-    parts = (("flows", _FLOW), ("triggers", _TRIGGER), ("failures", _FAILURE))
-    return all(type(value.get(name)) is not list or all(map(fits, value[name])) for name, fits in parts)
+def _message(*fields: CoreSchema) -> SchemaValidator:
+    return SchemaValidator(_row(_TEXT, *fields), core_schema.CoreConfig(strict=True))
 
 
-_SEEING: Final = _row(_text, _anything)
-
-
-def _seen(value: Any) -> bool:
-    return _SEEING(value) and value[0] in _SEEN and _SEEN[value[0]](value[1])
-
-
-_RESULT_OF_POLL: Final = _row(_whole, _text, _CURSOR, _anything, _whole, lambda stuck: type(stuck) is bool)
-
-
-def _polled(value: Any) -> bool:
-    return _RESULT_OF_POLL(value) and _seen([value[1], value[3]])
-
-
-SHAPES: Final[Mapping[str, Sequence[Fits]]] = {
-    kinds.MANIFEST: (_manifest,),
-    kinds.VALIDATED: (_whole, _maybe(_json(_dictionary)), _maybe(_listed(_FIELD_ERROR))),
-    kinds.POLLING: (_whole,),
-    kinds.POLLED: (_listed(_polled),),
-    kinds.MAPPED: (_whole, _seen),
-    kinds.STEP: (
-        _whole, _whole, _whole, _text, _whole, _text, _whole, _STEP_STATES.__contains__, _time, _maybe(_time), _RESULT,
-        _ERROR, _maybe(_json(_listed(_text))),
+SHAPES: Final[Mapping[str, SchemaValidator]] = {
+    kinds.MANIFEST: _message(_MANIFEST),
+    kinds.VALIDATED: _message(_WHOLE, _maybe(_json(_DICTIONARY)), _maybe(_listed(_FIELD_ERROR))),
+    kinds.POLLING: _message(_WHOLE),
+    kinds.POLLED: _message(_listed(_POLLED)),
+    kinds.MAPPED: _message(_WHOLE, _MAPPED),
+    kinds.STEP: _message(
+        _WHOLE, _WHOLE, _WHOLE, _TEXT, _WHOLE, _TEXT, _WHOLE, _STEP_STATE, _TIME, _maybe(_TIME), _RESULT, _ERROR,
+        _maybe(_json(_listed(_TEXT))),
     ),
-    kinds.ARTIFACT: (
-        _whole, _whole, _text, _maybe(_text), _artifact_name, _hash,
-        _size, _maybe(_text), _maybe(_text),
+    kinds.ARTIFACT: _message(
+        _WHOLE, _WHOLE, _TEXT, _maybe(_TEXT), _NAME, _HASH, _SIZE, _maybe(_TEXT), _maybe(_TEXT)
     ),
-    kinds.FINISHED: (_whole, _whole, _ENDS.__contains__, _RESULT, _ERROR),
-    kinds.STOPPING: (_whole, _whole, lambda stuck: type(stuck) is bool),
-    kinds.ASK: (
-        _whole, _whole, _whole, _text, _whole, _text, _maybe(_json(_dictionary)), _json(_dictionary),
-        _json(_listed(_text)), _maybe(_length), _maybe(_json(_anything)),
+    kinds.FINISHED: _message(_WHOLE, _WHOLE, _END, _RESULT, _ERROR),
+    kinds.STOPPING: _message(_WHOLE, _WHOLE, _BOOLEAN),
+    kinds.ASK: _message(
+        _WHOLE, _WHOLE, _WHOLE, _TEXT, _WHOLE, _TEXT, _maybe(_json(_DICTIONARY)), _json(_DICTIONARY),
+        _json(_listed(_TEXT)), _maybe(_LENGTH), _CURSOR,
     ),
-    kinds.PARKED: (_whole, _whole, _some(_row(_text, _maybe(_time)))),
-    kinds.RELEASED: (_whole, _whole),
-    kinds.WAITING: (_whole, _whole, _maybe(_text), _maybe(_text)),
-    kinds.CHILD: (_whole, _whole, _whole, _text, _json(_dictionary), _text),
-    kinds.PROGRESS: (_whole, _whole, _amount, _maybe(_amount), _maybe(_words)),
-    kinds.LOG: (_whole, _whole, _listed(_row(_time, _text, _text, _text))),
-    kinds.DOOMED: (_text, _whole, _whole, _ERROR),
-    kinds.BEAT: (_whole, _number),
+    kinds.PARKED: _message(_WHOLE, _WHOLE, _listed(_row(_TEXT, _maybe(_TIME)), min_length=1)),
+    kinds.RELEASED: _message(_WHOLE, _WHOLE),
+    kinds.WAITING: _message(_WHOLE, _WHOLE, _maybe(_TEXT), _maybe(_TEXT)),
+    kinds.CHILD: _message(_WHOLE, _WHOLE, _WHOLE, _TEXT, _json(_DICTIONARY), _TEXT),
+    kinds.PROGRESS: _message(_WHOLE, _WHOLE, _AMOUNT, _maybe(_AMOUNT), _maybe(_WORDS)),
+    kinds.LOG: _message(_WHOLE, _WHOLE, _listed(_row(_TIME, _TEXT, _TEXT, _TEXT))),
+    kinds.DOOMED: _message(_TEXT, _WHOLE, _WHOLE, _ERROR),
+    kinds.BEAT: _message(_WHOLE, _NUMBER),
 }  # fmt: skip
 """The fields of each kind after the kind itself; `hello` is checked by its version alone."""
+
+_VERSION: Final = SchemaValidator(_WHOLE, core_schema.CoreConfig(strict=True))
 
 
 def misfit(message: Message) -> str | None:
     """Say what is wrong with a message of a worker, or None when it fits."""
     kind = message[0]
-    if kind == kinds.HELLO:
-        return None if len(message) > 1 and _whole(message[1]) else "hello without a version"
-    fields = SHAPES.get(kind) if type(kind) is str else None
-    if fields is None:
+    shape = SHAPES.get(kind) if type(kind) is str else None
+    if shape is None:
+        if kind == kinds.HELLO:
+            return None if len(message) > 1 and _VERSION.isinstance_python(message[1]) else "hello without a version"
         return f"{str(kind)[:40]!r} is no kind of message"
-    if len(message) != len(fields) + 1:
-        return f"{kind} with {len(message) - 1} fields instead of {len(fields)}"
-    for index, fits in enumerate(fields, 1):
-        try:
-            good = fits(message[index])
-        except TypeError:  # what cannot be hashed is no state
-            good = False
-        if not good:
-            return f"{kind} with a field {index} that makes no sense"
+    try:
+        shape.validate_python(message)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        field = ".".join(str(part) for part in wrong["loc"] if isinstance(part, int) or part.isidentifier())
+        return f"{kind} with a field {field} that makes no sense: {wrong['msg']}"
     return None

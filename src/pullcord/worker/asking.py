@@ -6,7 +6,6 @@ While nothing else of the run goes on it leaves its worker (`Execution.can_park`
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from pullcord.core.question import Question
 from pullcord.core.states import StepState
 from pullcord.wire import messages as kinds
 from pullcord.worker.failures import rebuild
+from pullcord.worker.waking import waker
 
 if TYPE_CHECKING:
     from pullcord.worker.execution import Execution
@@ -69,13 +69,8 @@ class AskCall:
 
     async def wait_async(self) -> None:
         """Wait on the event loop."""
-        event, loop = asyncio.Event(), asyncio.get_running_loop()
-
-        def wake() -> None:
-            with contextlib.suppress(RuntimeError):  # the flow's own loop may be closed
-                loop.call_soon_threadsafe(event.set)
-
-        self._wake.append(wake)
+        event = asyncio.Event()
+        self._wake.append(waker(event))
         with self.execution.waiting(self.identity, None):
             if not (self.over or self._stopped()):
                 try:

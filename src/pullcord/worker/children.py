@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from pullcord.core.states import RunState, StepState
 from pullcord.wire import messages as kinds
 from pullcord.worker.failures import describe, rebuild
 from pullcord.worker.moment import now
+from pullcord.worker.waking import waker
 
 if TYPE_CHECKING:
     from pullcord.worker.execution import Execution
@@ -84,13 +84,8 @@ class ChildCall:
 
     async def wait_async(self) -> None:
         """Wait on the event loop."""
-        event, loop = asyncio.Event(), asyncio.get_running_loop()
-
-        def wake() -> None:
-            with contextlib.suppress(RuntimeError):  # the flow's own loop may be closed
-                loop.call_soon_threadsafe(event.set)
-
-        self._wake.append(wake)
+        event = asyncio.Event()
+        self._wake.append(waker(event))
         while not self._settled():
             await event.wait()
             event.clear()

@@ -92,14 +92,14 @@ class Execution:
         self.changed = False
         self.sequence = count(last + 1)
         self.occurrences: dict[str, count[int]] = {}
-        self.inner = InnerCalls(self)
+        self.inner = InnerCalls()
         self.turns = Turns()
         self.sent = self.acknowledged = 0
         self.live: dict[int, StepCall] = {}
         self.stop_requested = self.forced = False
         self.concluding = self.over = False
         self.ending: tuple[RunState, str | None, dict[str, Any] | None] | None = None
-        self.unwinding = Unwinding(self)
+        self.unwinding = Unwinding()
         self.began = time.monotonic()
         self.stale = False
         self.parked = False
@@ -376,7 +376,7 @@ class Execution:
         self._end_asks()
         if self.task is not None:
             self.task.cancel()
-        self.unwinding.stop()
+        self.unwinding.stop(self)
 
     def request_stop(self, force: bool) -> None:
         """Cancel: async code at once, sync code at its next boundary. Asking again changes nothing, unless by force."""
@@ -393,7 +393,7 @@ class Execution:
         if self.task is not None:
             self.task.cancel()
         if self.forced or self.concluding:
-            self.unwinding.stop()
+            self.unwinding.stop(self)
 
     def conclude(self) -> bool:
         """Stop what the flow function has left behind, as a cancel does; say whether something of it goes on still."""
@@ -403,7 +403,7 @@ class Execution:
                 self._stopped.set()
         self.worker.wake_calls(self)
         self._end_asks()
-        self.unwinding.stop()
+        self.unwinding.stop(self)
         return self.goes_on()
 
     def goes_on(self) -> bool:
@@ -504,9 +504,10 @@ class Execution:
             self.sent = number = self.sent + 1
             if state is not StepState.RUNNING:
                 self.recorded[identity] = [identity, name, sequence, attempt, state, result, error_json]
+            # `str`: JSON of a member of an enumeration takes four times as long as all the rest of a record.
             self.worker.channel.send(
-                [kinds.STEP, self.run, self.token, number, identity, sequence, name, attempt, state, started, ended,
-                 result, error_json, writes]
+                [kinds.STEP, self.run, self.token, number, identity, sequence, name, attempt, str(state), started,
+                 ended, result, error_json, writes]
             )  # fmt: skip
 
     def send(self, message: list[Any]) -> None:

@@ -339,7 +339,7 @@ class Worker:
             stream.finish(execution)
         self._flush_run(execution)
         error_json = None if error is None else to_json(error).decode()
-        self.channel.send([kinds.FINISHED, execution.run, execution.token, state, result, error_json])
+        self.channel.send([kinds.FINISHED, execution.run, execution.token, str(state), result, error_json])
         hit("worker.after_finish")
 
     def conclude(self, execution: Execution) -> None:

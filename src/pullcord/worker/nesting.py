@@ -14,17 +14,15 @@ if TYPE_CHECKING:
 
 
 class InnerCalls:
-    """The calls that the current try of each step has made.
+    """The calls that the current try of each step of an execution has made.
 
-    Args:
-        execution: whose steps.
+    It does not keep the execution: what refers to itself stays in memory until the garbage collector looks for it.
 
     Attributes:
         children: identities of the calls among them that are child runs.
     """
 
-    def __init__(self, execution: Execution) -> None:
-        self._execution = execution
+    def __init__(self) -> None:
         self._made: dict[str, list[str]] = {}
         self.children: set[str] = set()
 
@@ -32,22 +30,21 @@ class InnerCalls:
         """A step has made a call."""
         self._made.setdefault(outer, []).append(identity)
 
-    def begin(self, outer: str) -> None:
+    def begin(self, execution: Execution, outer: str) -> None:
         """A try of a step begins: as after a crash, its calls are counted from the first one on."""
         for identity in self._made.pop(outer, ()):
-            self._execution.occurrences.pop(identity, None)
+            execution.occurrences.pop(identity, None)
 
-    def reopen(self, outer: str) -> None:
+    def reopen(self, execution: Execution, outer: str) -> None:
         """Another try of a step follows: what failed inside is tried anew, as it is in another attempt of the run.
 
         That is recorded, so that a crash in the next try does not bring an error of this one back.
         """
-        execution = self._execution
         for identity in dict.fromkeys(self._made.get(outer, ())):
             record = execution.recorded.get(identity)
             if record is None or record[4] == StepState.SUCCEEDED:
                 continue
-            self.reopen(identity)
+            self.reopen(execution, identity)
             if record[4] == StepState.FAILED:
                 # Asked for the same call again the server answers with the same child run: the next one has a number.
                 attempt = record[3] + (identity in self.children)

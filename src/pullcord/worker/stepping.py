@@ -72,7 +72,7 @@ class StepCall:
         """
         execution, limit = self.execution, self.step.retry.limit
         self.record = execution.record_of(self.identity)
-        if self.record is None:
+        if self.record is None and execution.changed:
             execution.check_code(f"step {self.name!r}")
         earlier = execution.recorded.get(self.identity)
         # A try that was seen running, or was interrupted, had no end: it does not count, and the ones before it do.
@@ -93,7 +93,7 @@ class StepCall:
         self.tries += 1
         self.started = now()
         self.settled = self.shown = False
-        self.execution.inner.begin(self.identity)
+        self.execution.inner.begin(self.execution, self.identity)
         self.execution.live[id(self)] = self
         if self.execution.stop_requested:  # the cancel came after the boundary: whoever kills has to know of this step
             self.report_running()
@@ -111,7 +111,7 @@ class StepCall:
         """Record a failed try; return the pause before the next one, or raise what a replay would raise."""
         description = describe(error)
         if self._another(error):
-            self.execution.inner.reopen(self.identity)
+            self.execution.inner.reopen(self.execution, self.identity)
             self._settle(StepState.RETRYING, None, description)
             return self.step.retry.pause(max(1, self.tries - self.limit + self.step.retry.limit), random.random())
         self._settle(StepState.FAILED, None, description)
@@ -146,7 +146,7 @@ class StepCall:
         self.settled = True
         state = StepState.RETRYING if self._another(self.timeout_error()) else StepState.FAILED
         if state is StepState.RETRYING:
-            self.execution.inner.reopen(self.identity)
+            self.execution.inner.reopen(self.execution, self.identity)
         # The call stays among the live ones until its thread comes back, so that the run is not handed over before.
         self._record(state, None, describe(self.timeout_error()))
         self.execution.report_steps()

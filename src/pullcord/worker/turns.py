@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections.abc import Callable
+
+from pullcord.worker.waking import waker
 
 
 class Turns:
@@ -25,13 +26,8 @@ class Turns:
 
     async def take_async(self, identity: str) -> bool:
         """Do the same on the event loop."""
-        over, loop = asyncio.Event(), asyncio.get_running_loop()
-
-        def wake() -> None:
-            with contextlib.suppress(RuntimeError):  # the flow's own loop may be closed
-                loop.call_soon_threadsafe(over.set)
-
-        if self._enter(identity, wake):
+        over = asyncio.Event()
+        if self._enter(identity, waker(over)):
             return True
         await over.wait()
         return False
