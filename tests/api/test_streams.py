@@ -137,7 +137,8 @@ def test_a_run_that_ends_while_somebody_begins_to_follow(
         if len(looks) == 1:
             end = server.app.engine.hub.end_of(uuid)
             held.release()
-            await asyncio.wait_for(end, 10)
+            async with asyncio.timeout(10):
+                await end
         return item
 
     with monkeypatch.context() as patched:

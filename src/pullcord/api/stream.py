@@ -85,7 +85,8 @@ class RunStream:
 
     async def _news(self, subscription: news.Subscription) -> None:
         """Wait for something to tell, and take all that has gathered: the store says what it is."""
-        await asyncio.wait_for(subscription.queue.get(), KEEP_ALIVE)
+        async with asyncio.timeout(KEEP_ALIVE):
+            await subscription.queue.get()
         while not subscription.queue.empty():
             subscription.queue.get_nowait()
 

@@ -204,7 +204,7 @@ def _draw_rules(found: dict[str, Any]) -> None:
 
 
 def _option(rule: dict[str, Any]) -> str:
-    from pullcord.cli.output import span
+    from pullcord.core.durations import span
 
     if rule["event"] == "run.failing":
         return f"{rule['count']} in a row"

@@ -160,18 +160,6 @@ def length(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
-def span(seconds: float) -> str:
-    """Return a distance that somebody chose, exactly: `5 s`, `1 h 30 min`, `50 ms`."""
-    if seconds < 1:
-        return f"{seconds * 1000:g} ms"
-    parts, rest = [], seconds
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
-        count, rest = divmod(rest, size)
-        if count:
-            parts.append(f"{count:g} {unit}")
-    return " ".join([*parts, *([f"{rest:g} s"] if rest else [])])
-
-
 def amount(size: int) -> str:
     """Return a size in bytes for people."""
     if size < 1000:

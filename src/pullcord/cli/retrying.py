@@ -190,7 +190,8 @@ async def _pause(stopped: Any, seconds: float) -> None:
     from contextlib import suppress
 
     with suppress(TimeoutError):
-        await asyncio.wait_for(stopped.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await stopped.wait()
 
 
 async def _one(client: AsyncClient, run: str, wanted: dict[str, Any]) -> Receipt:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 EVERY: Final = 1.0
 """Seconds between looks."""
 
-QUIT: Final = ("q", "Q", "\x03", "\x04", "\x1b")
-"""Keys that end it."""
+QUIT: Final = ("q", "Q", "\x04", "\x1b")
+"""Keys that end it, besides Ctrl-C."""
 
 
 def top(
@@ -62,7 +62,7 @@ def _where(client: Client, data_dir: Path | None) -> str:
 def _watch(watcher: Watcher, where: str) -> None:
     from rich.live import Live
 
-    from pullcord.cli.keyboard import Keyboard
+    from pullcord.cli.keyboard import INTERRUPT, Keyboard
     from pullcord.cli.output import console
     from pullcord.cli.topview import screen
 
@@ -73,7 +73,7 @@ def _watch(watcher: Watcher, where: str) -> None:
             while True:
                 live.update(screen(shot, where, trouble, (target.width, target.height)), refresh=True)
                 key = keyboard.key(due - time.monotonic())
-                if key in QUIT:
+                if key in (*QUIT, INTERRUPT):
                     return
                 if key is not None and time.monotonic() < due:
                     continue  # the size has changed: draw it anew

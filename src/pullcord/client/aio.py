@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +19,7 @@ from pullcord.client.events import Event, Following, shows
 from pullcord.client.flows import AsyncFlowPauses
 from pullcord.client.limits import AsyncLimits
 from pullcord.client.notifications import AsyncNotifications
+from pullcord.client.paging import pages_async
 from pullcord.client.questions import AsyncQuestions
 from pullcord.client.retention import AsyncRetention
 from pullcord.core.durations import Duration, seconds
@@ -56,7 +57,7 @@ class AsyncRuns(AsyncAgain):
 
     def iter(self, **filters: Any) -> AsyncIterator[dict[str, Any]]:
         """Yield all runs that `list` would show, page after page."""
-        return _pages(self.list, filters)
+        return pages_async(self.list, filters)
 
     async def get(self, run_id: str) -> dict[str, Any]:
         """Return a run.
@@ -155,7 +156,7 @@ class AsyncFlows(AsyncFlowPauses):
 
     def iter(self, *, removed: bool = False) -> AsyncIterator[dict[str, Any]]:
         """Yield all flows, or all that have left their location."""
-        return _pages(self.list, {"removed": removed})
+        return pages_async(self.list, {"removed": removed})
 
     async def diff(self) -> dict[str, Any]:
         """Return for each location how the code on the disk differs from what is served: `{"locations"}`."""
@@ -217,7 +218,7 @@ class AsyncRequests:
 
     def iter(self, **filters: Any) -> AsyncIterator[dict[str, Any]]:
         """Yield all requests that `list` would show, page after page."""
-        return _pages(self.list, filters)
+        return pages_async(self.list, filters)
 
     async def get(self, request_id: str) -> dict[str, Any]:
         """Return a request.
@@ -258,7 +259,7 @@ class AsyncTriggers:
         self, enabled_only: bool = False, flow: str | None = None, kind: str | None = None
     ) -> AsyncIterator[dict[str, Any]]:
         """Yield all triggers that `list` would show, page after page."""
-        return _pages(self.list, {"enabled_only": enabled_only, "flow": flow, "kind": kind})
+        return pages_async(self.list, {"enabled_only": enabled_only, "flow": flow, "kind": kind})
 
     async def get(self, name: str) -> dict[str, Any]:
         """Return a trigger.
@@ -457,15 +458,3 @@ class AsyncClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
-
-
-async def _pages(fetch: Callable[..., Awaitable[Page]], filters: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-    cursor = filters.pop("cursor", None)
-    limit = filters.pop("limit", 200)
-    while True:
-        page = await fetch(**filters, limit=limit, cursor=cursor)
-        for item in page:
-            yield item
-        if page.next is None:
-            return
-        cursor = page.next

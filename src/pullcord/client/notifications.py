@@ -9,6 +9,7 @@ from pullcord.client import calls
 from pullcord.client.aconnection import AsyncConnection
 from pullcord.client.calls import Call, Moment, Page
 from pullcord.client.connection import Connection
+from pullcord.client.paging import pages, pages_async
 
 
 class Notifications:
@@ -32,13 +33,7 @@ class Notifications:
 
     def iter(self, **filters: Any) -> Iterator[dict[str, Any]]:
         """Yield all notifications that `list` would show, page after page."""
-        cursor = None
-        while True:
-            page = self.list(**{"limit": 200, **filters}, cursor=cursor)
-            yield from page
-            cursor = page.next
-            if cursor is None:
-                return
+        return pages(self.list, filters)
 
     def get(self, notification_id: str) -> dict[str, Any]:
         """Return a notification with its message.
@@ -105,16 +100,9 @@ class AsyncNotifications:
         """Return a page of notifications, newest first; `state` is `pending`, `delivered` or `failed`."""
         return await self._connection.send(_list(state, channel, flow, event, limit, cursor))
 
-    async def iter(self, **filters: Any) -> AsyncIterator[dict[str, Any]]:
+    def iter(self, **filters: Any) -> AsyncIterator[dict[str, Any]]:
         """Yield all notifications that `list` would show, page after page."""
-        cursor = None
-        while True:
-            page = await self.list(**{"limit": 200, **filters}, cursor=cursor)
-            for item in page:
-                yield item
-            cursor = page.next
-            if cursor is None:
-                return
+        return pages_async(self.list, filters)
 
     async def get(self, notification_id: str) -> dict[str, Any]:
         """Return a notification with its message.

@@ -9,6 +9,7 @@ from pullcord.client import calls
 from pullcord.client.aconnection import AsyncConnection
 from pullcord.client.calls import Call, Page
 from pullcord.client.connection import Connection
+from pullcord.client.paging import pages, pages_async
 
 
 def listing(flow: str | None, state: str | None, to: str | None, limit: int, cursor: str | None) -> Call[Page]:
@@ -58,13 +59,7 @@ class Questions:
         self, flow: str | None = None, state: str | None = None, to: str | None = None
     ) -> Iterator[dict[str, Any]]:
         """Yield all questions that `list` would show, page after page."""
-        cursor: str | None = None
-        while True:
-            page = self.list(flow=flow, state=state, to=to, limit=200, cursor=cursor)
-            yield from page
-            if page.next is None:
-                return
-            cursor = page.next
+        return pages(self.list, {"flow": flow, "state": state, "to": to})
 
     def get(self, question_id: str) -> dict[str, Any]:
         """Return a question.
@@ -118,18 +113,11 @@ class AsyncQuestions:
         """
         return await self._connection.send(listing(flow, state, to, limit, cursor))
 
-    async def iter(
+    def iter(
         self, flow: str | None = None, state: str | None = None, to: str | None = None
     ) -> AsyncIterator[dict[str, Any]]:
         """Yield all questions that `list` would show, page after page."""
-        cursor: str | None = None
-        while True:
-            page = await self.list(flow=flow, state=state, to=to, limit=200, cursor=cursor)
-            for item in page:
-                yield item
-            if page.next is None:
-                return
-            cursor = page.next
+        return pages_async(self.list, {"flow": flow, "state": state, "to": to})
 
     async def get(self, question_id: str) -> dict[str, Any]:
         """Return a question.

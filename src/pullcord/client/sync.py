@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,6 +18,7 @@ from pullcord.client.events import Event, Following, shows
 from pullcord.client.flows import FlowPauses
 from pullcord.client.limits import Limits
 from pullcord.client.notifications import Notifications
+from pullcord.client.paging import pages
 from pullcord.client.questions import Questions
 from pullcord.client.retention import Retention
 from pullcord.core.durations import Duration, seconds
@@ -55,7 +56,7 @@ class Runs(Again):
 
     def iter(self, **filters: Any) -> Iterator[dict[str, Any]]:
         """Yield all runs that `list` would show, page after page."""
-        return _pages(self.list, filters)
+        return pages(self.list, filters)
 
     def get(self, run_id: str) -> dict[str, Any]:
         """Return a run.
@@ -150,7 +151,7 @@ class Flows(FlowPauses):
 
     def iter(self, *, removed: bool = False) -> Iterator[dict[str, Any]]:
         """Yield all flows, or all that have left their location."""
-        return _pages(self.list, {"removed": removed})
+        return pages(self.list, {"removed": removed})
 
     def diff(self) -> dict[str, Any]:
         """Return for each location how the code on the disk differs from what is served: `{"locations"}`."""
@@ -212,7 +213,7 @@ class Requests:
 
     def iter(self, **filters: Any) -> Iterator[dict[str, Any]]:
         """Yield all requests that `list` would show, page after page."""
-        return _pages(self.list, filters)
+        return pages(self.list, filters)
 
     def get(self, request_id: str) -> dict[str, Any]:
         """Return a request.
@@ -253,7 +254,7 @@ class Triggers:
         self, enabled_only: bool = False, flow: str | None = None, kind: str | None = None
     ) -> Iterator[dict[str, Any]]:
         """Yield all triggers that `list` would show, page after page."""
-        return _pages(self.list, {"enabled_only": enabled_only, "flow": flow, "kind": kind})
+        return pages(self.list, {"enabled_only": enabled_only, "flow": flow, "kind": kind})
 
     def get(self, name: str) -> dict[str, Any]:
         """Return a trigger.
@@ -457,14 +458,3 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _pages(fetch: Callable[..., Page], filters: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    cursor = filters.pop("cursor", None)
-    limit = filters.pop("limit", 200)
-    while True:
-        page = fetch(**filters, limit=limit, cursor=cursor)
-        yield from page
-        if page.next is None:
-            return
-        cursor = page.next

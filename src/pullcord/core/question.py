@@ -18,7 +18,7 @@ from pydantic_core import PydanticSerializationError, SchemaError, to_json
 from pullcord.core.context import in_run
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.errors import AnswerUnfitError, UsageError
-from pullcord.core.results import in_a_line
+from pullcord.core.results import first_misfit, in_a_line
 
 LONGEST: Final = 20_000
 """Characters of a question's text, and of its details as JSON."""
@@ -120,10 +120,9 @@ class Question:
         try:
             return self._adapter.validate_json(answer)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
             raise AnswerUnfitError(
-                f"the recorded answer does not fit the schema: {first['msg']} at "
-                f"{'.'.join(map(str, first['loc'])) or 'the top'}; catch this error and ask again, or fix the schema"
+                f"the recorded answer does not fit the schema: {first_misfit(error)}; catch this error and ask again, "
+                "or fix the schema"
             ) from None
 
 

@@ -94,11 +94,16 @@ class ResultCodec:
         try:
             return self._adapter.validator.validate_json(text)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
             raise ResultError(
-                f"the result of {self._name} does not fit its return annotation: {first['msg']} "
-                f"at {'.'.join(map(str, first['loc'])) or 'the top'}; fix the annotation or the value"
+                f"the result of {self._name} does not fit its return annotation: {first_misfit(error)}; "
+                "fix the annotation or the value"
             ) from None
+
+
+def first_misfit(error: ValidationError) -> str:
+    """Return the first thing that does not fit, and where it is."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{first['msg']} at {'.'.join(map(str, first['loc'])) or 'the top'}"
 
 
 def in_a_line(error: Exception) -> str:

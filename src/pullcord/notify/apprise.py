@@ -71,7 +71,8 @@ class AppriseChannel:
         # No pool: Python waits for a pool's threads when it ends, and this one may hang.
         threading.Thread(target=copy_context().run, args=(work,), name=f"notify {self.name}", daemon=True).start()
         try:
-            trouble = await asyncio.wait_for(done, self._timeout)
+            async with asyncio.timeout(self._timeout):
+                trouble = await done
         except TimeoutError:
             raise DeliveryError(f"the service did not take it within {self._timeout:g} s") from None
         if trouble is not None:

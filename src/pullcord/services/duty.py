@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from abc import ABC, abstractmethod
+
+log = logging.getLogger(__name__)
 
 
 class Duty(ABC):
@@ -21,8 +23,9 @@ class Duty(ABC):
         """Stop working."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task})  # not the task itself: a cancel of who waits must not pass for the task's
+            if not self._task.cancelled() and (error := self._task.exception()) is not None:
+                log.error("the %s had failed", type(self).__name__, exc_info=error)
 
     @abstractmethod
     async def _work(self) -> None:

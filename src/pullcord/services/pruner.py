@@ -133,7 +133,8 @@ class Pruner(Duty):
         pause = FIRST
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._now.wait(), pause if self._by_itself else None)
+                async with asyncio.timeout(pause if self._by_itself else None):
+                    await self._now.wait()
             await self.prune()
             self._now.clear()
             pause = EVERY

@@ -165,7 +165,8 @@ class Completions:
             except Exception as error:
                 log.warning("the end of run %s could not be dealt with, and is tried again: %s", uuid, error)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._resumed.wait(), after_refusals(0.5, refusals))
+                async with asyncio.timeout(after_refusals(0.5, refusals)):
+                    await self._resumed.wait()
         self._closed.add(number)
         del self._open[number]
 
