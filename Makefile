@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 OLDEST := $(VENV)/oldest/.ready
 
-.PHONY: demo test check crash day format bench bench-peers bench-postgres bench-history bench-prune bench-triggers bench-overlap bench-cancel serve lock schema docs clean
+.PHONY: demo test check crash day format bench bench-against bench-peers bench-postgres bench-history bench-prune bench-triggers bench-overlap bench-cancel serve lock schema docs clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Pullcord needs Python 3.11 or newer")'
@@ -29,8 +29,9 @@ check: $(READY)  ## types, style, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+# A test that kills its process, or hangs, ends the run: where tests went on, pytest-xdist could wait for ever at the end.
 test: check $(OLDEST)  ## everything
-	$(BIN)/pytest --numprocesses=2 --dist=loadfile
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile --max-worker-restart=0
 
 KILLS ?= 1000
 STORE ?= sqlite
@@ -47,6 +48,10 @@ format: $(READY)
 
 bench: $(READY)  ## Pullcord's own figures
 	$(BIN)/python -m bench
+
+REVISION ?= HEAD~1
+bench-against: $(READY)  ## the same of this tree and of another revision, in turns
+	$(BIN)/python -m bench.against $(REVISION)
 
 bench-peers: $(READY)  ## the same beside DBOS and Prefect
 	$(BIN)/python -m bench --json bench/results/pullcord.json
