@@ -169,7 +169,7 @@ def test_equal_fires_are_one_and_why_counts_them(shell: Shell, meeting: Meeting)
     shell.type("triggers", "set", "same", "--parameter", f"port={meeting.port}")
     shell.type("triggers", "enable", "same")
     guest = meeting.guest()
-    shown = shell.until(lambda text: "deduplicated 3 times" in text, "why", "waits")
+    shown = shell.until(lambda text: bool(re.search(r"deduplicated ([3-9]|\d\d+) times", text)), "why", "waits")
     assert f"run {guest.run} has the same context" in shown
     assert "1 running" in shown
     shell.type("triggers", "disable", "same")
