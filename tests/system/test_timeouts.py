@@ -64,6 +64,7 @@ def test_a_neighbour_with_branches_moves_when_none_of_them_is_inside_a_step(
     guests["short"].go("short")
     assert server.api.step(run, "met_async")["result"] == "short"
     guests["before"].go("before")
+    assert server.api.result("sleeps", {"length": 0})["state"] == "succeeded"  # in the other worker, and after these
     meeting.nobody()  # the long step has not begun a second time while it was still running
     guests["long"].go("long")
     later = meeting.guests(2)

@@ -309,7 +309,7 @@ class Engine:
         elif kind == kinds.WAITING:
             self.journal.waiting(worker, message)
         elif kind == kinds.STOPPING:
-            cancelled = worker.assigned.get(message[1])
+            cancelled = worker.assignment(message[1], message[2])
             if cancelled is not None:
                 cancelled.stops(message[3])
         elif kind == kinds.RELEASED:
@@ -317,8 +317,8 @@ class Engine:
         elif kind == kinds.PARKED:
             self.questions.park(worker, message)
         elif kind == kinds.DOOMED:
-            stuck = worker.assigned.get(message[2])
-            if stuck is not None and stuck.run.token == message[3]:
+            stuck = worker.assignment(message[2], message[3])
+            if stuck is not None:
                 stuck.failure = message[4]
                 worker.give_up_run(message[2])
             self.doom(worker, message[1])
@@ -498,8 +498,8 @@ class Engine:
 
     def _child(self, worker: WorkerHandle, message: Message) -> None:
         _, run, token, call, flow, inputs, identity = message
-        assignment = worker.assigned.get(run)
-        if assignment is not None and assignment.run.token == token:
+        assignment = worker.assignment(run, token)
+        if assignment is not None:
             self.journal.set_waiting(assignment, {"kind": "child", "text": f"waits for a run of {flow}"})
             self._spawn_task(self._run_child(worker, assignment, call, flow, inputs, identity))
 

@@ -53,9 +53,9 @@ class Journal:
             if kind == kinds.ARTIFACT:
                 stored.append(message)
             elif kind == kinds.STEP:
-                assignment = worker.assigned.get(message[1])
+                assignment = worker.assignment(message[1], message[2])
                 # Of a run that it does not have, or no longer, a worker has nothing to say.
-                if assignment is not None and assignment.run.token == message[2]:
+                if assignment is not None:
                     steps.append(message)
                     if message[8] in UNFINISHED:
                         assignment.unsettled.add(message[4])
@@ -123,9 +123,9 @@ class Journal:
         steps = self._engine.statistics.steps
         for message in result.messages:
             run, token = message[1], message[2]
-            assignment = worker.assigned.get(run)
+            assignment = worker.assignment(run, token)
             if (run, token) in result.stale or result.error is not None:
-                if assignment is not None and assignment.run.token == token:
+                if assignment is not None:
                     self.refuse(worker, assignment, result.error)
                 continue
             steps[message[8]] += 1
@@ -139,8 +139,8 @@ class Journal:
 
     def _stored(self, worker: WorkerHandle, result: NotStored) -> None:
         for run, token, why in result.refused:
-            assignment = worker.assigned.get(run)
-            if assignment is not None and assignment.run.token == token:
+            assignment = worker.assignment(run, token)
+            if assignment is not None:
                 self.refuse(worker, assignment, StoreError(why))
 
     def end(self, assignments: list[Assignment]) -> None:
@@ -213,8 +213,8 @@ class Journal:
 
         Not before, because what its code holds there it holds until then: locks, files, connections.
         """
-        assignment = worker.assigned.get(message[1])
-        if assignment is not None and assignment.run.token == message[2]:
+        assignment = worker.assignment(message[1], message[2])
+        if assignment is not None:
             worker.give_up_run(assignment.run.id)
 
     def lose(self, runs: list[list[Any]], about: Mapping[int, dict[str, Any]] | None = None) -> None:
@@ -252,8 +252,8 @@ class Journal:
     def waiting(self, worker: WorkerHandle, message: Message) -> None:
         """A run waits, or goes on."""
         _, run, token, kind, text = message
-        assignment = worker.assigned.get(run)
-        if assignment is None or assignment.run.token != token:
+        assignment = worker.assignment(run, token)
+        if assignment is None:
             return
         if kind is None and text is not None:
             self._engine.questions.over(assignment, text)
@@ -284,8 +284,8 @@ class Journal:
 
     def progress(self, worker: WorkerHandle, message: Message) -> None:
         """A run says how far it is."""
-        assignment = worker.assigned.get(message[1])
-        if assignment is not None and assignment.run.token == message[2]:
+        assignment = worker.assignment(message[1], message[2])
+        if assignment is not None:
             value = {"done": message[3], "total": message[4], "text": message[5]}
             self._engine.progress.note(*message[1:])
             self._engine.hub.progress[assignment.run.uuid] = value

@@ -46,8 +46,8 @@ class Questions:
     def ask(self, worker: WorkerHandle, message: Message) -> None:
         """A run asks a person, perhaps once more after a crash."""
         _, run, token, number, identity, *_ = message
-        assignment = worker.assigned.get(run)
-        if assignment is None or assignment.run.token != token:
+        assignment = worker.assignment(run, token)
+        if assignment is None:
             return
         if identity not in assignment.asks:
             assignment.asks.add(identity)
@@ -151,8 +151,8 @@ class Questions:
     def _tell(self, settled: Settled) -> None:
         """Tell a question's end to the worker that has the run; one that is parked or moves finds it in its records."""
         for worker in self._engine.workers():
-            assignment = worker.assigned.get(settled.run)
-            if assignment is not None and assignment.run.token == settled.token:
+            assignment = worker.assignment(settled.run, settled.token)
+            if assignment is not None:
                 self.over(assignment, settled.record[0])
                 worker.send([kinds.ANSWER, settled.run, settled.token, settled.record])
         self._engine.hub.publish(settled.uuid, "step", None)

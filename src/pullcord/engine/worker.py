@@ -200,13 +200,17 @@ class WorkerHandle(asyncio.Protocol):
         self.stuck.add(run)
         self._look_around()
 
+    def assignment(self, run: int, token: int) -> Assignment | None:
+        """Return a run of the worker, if it has it under this token."""
+        assignment = self.assigned.get(run)
+        return assignment if assignment is not None and assignment.run.token == token else None
+
     def take(self, run: int, token: int) -> Assignment | None:
         """Take a run from the worker, if it has it under this token."""
-        assignment = self.assigned.get(run)
-        if assignment is None or assignment.run.token != token:
-            return None
-        del self.assigned[run]
-        self._look_around()
+        assignment = self.assignment(run, token)
+        if assignment is not None:
+            del self.assigned[run]
+            self._look_around()
         return assignment
 
     def _look_around(self) -> None:
