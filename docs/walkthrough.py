@@ -72,7 +72,8 @@ _VARYING: Final = [
     (re.compile(r"\b20\d{6}T\d{12}Z"), "<time>"),
     (re.compile(r'(process|worker|pid|pid=|"pid":|lost,) ?\d+'), r"\1 <pid>"),
     (re.compile(r"content-length: \d+"), "content-length: <bytes>"),
-    (re.compile(r'"state":"\w+"(,"replayed":true)'), r"\1"),  # the original may have ended meanwhile
+    # The run of an earlier request may have ended meanwhile.
+    (re.compile(r'("outcome":"(?:replayed|rejected)".*"state":)"\w+"'), r"\1<state>"),
     (re.compile(r"  +"), "  "),
 ]
 _LIVE = re.compile(r"[✓✗] |  <time> ")
