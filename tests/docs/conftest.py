@@ -1,4 +1,4 @@
-"""Where the documentation is, and its examples typed: all pages at once, for they mostly wait."""
+"""Where the documentation is, and its examples typed: several pages at once, for they mostly wait."""
 
 from __future__ import annotations
 
@@ -25,13 +25,12 @@ Walked = Callable[[str], None]
 @pytest.fixture(scope="session")
 def walked(request: pytest.FixtureRequest) -> Iterator[Walked]:
     """Give a function that waits until a page's examples were typed, and raises what went wrong."""
-    wanted = {
-        item.callspec.params["page"] for item in request.session.items if "walked" in getattr(item, "fixturenames", ())
-    }
+    items = [item for item in request.session.items if "walked" in getattr(item, "fixturenames", ())]
+    # In the order in which they are asked for: the whole of them takes longer than a test may wait.
+    wanted = dict.fromkeys(item.callspec.params["page"] for item in items)
     with ThreadPoolExecutor(4) as pool:
-        pages: dict[str, Future[None]] = {page: pool.submit(_walk, page) for page in sorted(wanted)}
-    # All of them have ended here, so that no other test runs beside them.
-    yield lambda page: pages[page].result()
+        pages: dict[str, Future[None]] = {page: pool.submit(_walk, page) for page in wanted}
+        yield lambda page: pages[page].result()
 
 
 def _walk(page: str) -> None:
