@@ -361,6 +361,41 @@ def test_a_flow_that_is_gone_cannot_be_resumed_or_run_again(serve: Start, tmp_pa
     assert plan["groups"][0]["skipped"] == {"unknown_flow": 1}
 
 
+NIGHTLY = """
+from pathlib import Path
+
+import pullcord as pc
+
+
+@pc.step
+def load(day: str) -> str:
+    return day
+
+
+@pc.flow(concurrency=None, triggers=[pc.interval("200ms", name="nightly")])
+def report() -> str:
+    day = load(str(pc.run().scheduled_for))
+    if not Path("mended").exists():
+        raise RuntimeError("the bank is down")
+    return day
+"""
+
+
+@pytest.mark.parametrize(("how", "kept"), [("resume", True), ("rerun", False)])
+def test_what_a_schedule_meant_is_meant_again(how: str, kept: bool, serve: Start, tmp_path: Path) -> None:
+    code = tmp_path / "report.py"
+    code.write_text(NIGHTLY.replace('"mended"', repr(str(tmp_path / "mended"))))
+    server = serve(code)
+    origin = poll(lambda: server.api.get("/v1/runs?state=failed").body["items"])[0]
+    (tmp_path / "mended").touch()
+    ended = server.api.end(again(server, origin["id"], how).run_id)
+    assert (ended["scheduled_for"], ended["trigger"]) == (origin["scheduled_for"], {"kind": "manual", "name": None})
+    assert [(step["name"], step["kept"]) for step in ended["steps"]] == [("load", kept)]
+    loaded = server.api.look(origin["id"])["steps"][0]["result"]
+    assert ended["result"] == ended["steps"][0]["result"] == loaded != "None"
+    healthy(server)
+
+
 @pytest.mark.parametrize(
     "name", ["gate.before_write", "gate.after_write", "writer.before_commit", "writer.after_commit"]
 )

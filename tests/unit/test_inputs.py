@@ -19,7 +19,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from pullcord.core.canonical import parse_json
 from pullcord.core.errors import DefinitionError, InvalidInputsError
@@ -423,6 +423,30 @@ def numbers(x: list[float]) -> None: ...
 def secret(x: SecretStr) -> None: ...
 def aliased(x: Aliased) -> None: ...
 def raw(x: bytes) -> None: ...
+
+
+def cents(x: Annotated[int, BeforeValidator(lambda euros: int(euros) * 100)], y: str = "") -> None: ...
+
+
+def stripped(x: Annotated[str, AfterValidator(str.strip)] = " a ") -> None: ...
+
+
+def shouting(x: Annotated[str, AfterValidator(lambda text: text + "!")] = "hi") -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "body"), [(cents, '{"x": 5, "y": "a"}'), (shouting, '{"x": "yo"}'), (shouting, "{}")]
+)
+def test_what_a_validator_changes_again_and_again_is_refused(function: Callable[..., Any], body: str) -> None:
+    """It would be changed once by the gate, once by the worker, and once more by each resume."""
+    with pytest.raises(InvalidInputsError, match="each time they are read") as caught:
+        read(function, body)
+    assert [(error["loc"], error["type"]) for error in caught.value.errors] == [(["inputs", "x"], "not_idempotent")]
+
+
+def test_what_a_validator_changes_once_is_kept_as_changed() -> None:
+    assert read(stripped, '{"x": " b "}') == ({"x": "b"}, '{"x":"b"}')
+    assert model(stripped).validate("{}") == '{"x":"a"}', "a default as well"
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,9 @@ def flow(
 ) -> Flow[P, R] | Callable[[Callable[P, R]], Flow[P, R]]:
     """Declare a flow; works with and without parentheses, on `def` and `async def`.
 
+    Inputs are validated at the gate, kept as JSON, and read again by the worker and by each run that goes on with this
+    one. So a validator has to leave alone what it has changed already; inputs that never stay the same are refused.
+
     Args:
         name: the function's name with dashes unless given.
         version: the hash of the module's source unless given.

@@ -103,12 +103,23 @@ class InputModel:
             InvalidInputsError: with one entry for each field that is wrong.
         """
         written = self._written(self._read(text))
+        again = self._read_back(written)
+        if again != written:  # a default has not passed through the validators before
+            written, again = again, self._read_back(again)
+        if again != written:
+            # The worker reads what is kept, and so does every run that goes on with this one.
+            raise InvalidInputsError(
+                f"inputs of {self._name} become something else each time they are read; let the flow convert them",
+                _changing(json.loads(written), json.loads(again)),
+            )
+        return written
+
+    def _read_back(self, written: str) -> str:
         try:
-            self._read(written)
+            return self._written(self._read(written))
         except InvalidInputsError as error:
             errors = [{**item, "msg": f"this value does not survive as JSON: {item['msg']}"} for item in error.errors]
             raise InvalidInputsError(error.message, cast(list[FieldError], errors)) from None
-        return written
 
     def arguments(self, text: str) -> dict[str, Any]:
         """Return the keyword arguments for the function that inputs given as JSON text stand for.
@@ -178,6 +189,17 @@ class _InputSchema(GenerateJsonSchema):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.ignored_warning_kinds = {"skipped-choice", "non-serializable-default"}
+
+
+def _changing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[FieldError]:
+    said = (
+        "a validator changes this value again when it has changed it; let the flow do it, or leave alone what is done"
+    )
+    return [
+        {"loc": ["inputs", name], "msg": said, "type": "not_idempotent"}
+        for name in before
+        if before[name] != after.get(name)
+    ]
 
 
 def field_errors(error: ValidationError) -> list[FieldError]:

@@ -89,6 +89,7 @@ def _request(
         source=source,
         priority=row.priority,
         test=row.test,
+        scheduled_for=row.scheduled_for,
         origin=origin,
         **options,
     )

@@ -10,7 +10,7 @@ from pullcord.store.queries.runs import parsed
 from pullcord.store.statement import dump
 
 _COLUMNS = """r.id, r.uuid, r.flow, r.flow_version, coalesce(r.recorded_version, r.flow_version), r.epoch, r.state,
-    r.inputs, r.priority, r.test"""
+    r.inputs, r.priority, r.test, r.scheduled_for"""
 _LAST_CHILD = f"""
 SELECT {_COLUMNS} FROM runs r JOIN requests q ON q.id = r.id
 WHERE r.parent_id = :parent AND q.uuid IN VALUES[requests] ORDER BY r.id DESC LIMIT 1"""
@@ -30,6 +30,7 @@ class OriginRow(NamedTuple):
         inputs: as validated.
         priority: higher goes first.
         test: whether it is a test.
+        scheduled_for: the time a schedule meant, microseconds.
     """
 
     number: int
@@ -42,6 +43,7 @@ class OriginRow(NamedTuple):
     inputs: dict[str, Any]
     priority: int
     test: bool
+    scheduled_for: int | None
 
 
 def find_origin(connection: Connection, uuid: str) -> OriginRow | None:
@@ -87,5 +89,7 @@ def inherited_child(connection: Connection, origin: int | None, identity: str) -
 
 
 def _origin(row: Any) -> OriginRow:
-    number, run_id, flow, version, recorded, epoch, state, inputs, priority, test = row
-    return OriginRow(number, run_id, flow, version, recorded, epoch, state, parsed(inputs), priority, bool(test))
+    number, run_id, flow, version, recorded, epoch, state, inputs, priority, test, scheduled_for = row
+    return OriginRow(
+        number, run_id, flow, version, recorded, epoch, state, parsed(inputs), priority, bool(test), scheduled_for
+    )
