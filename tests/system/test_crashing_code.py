@@ -14,7 +14,7 @@ WILD = FLOWS / "wild.py"
 NEIGHBOURS = 6
 
 
-@pytest.mark.parametrize("way", ["segfault", "exit", "kill", "abort"])
+@pytest.mark.parametrize("way", ["segfault", "exit", "kill", "abort", "babble"])
 def test_neighbours_of_a_crash_succeed_one_to_a_process(way: str, serve: Start, meeting: Meeting, log: Path) -> None:
     server = serve(WILD, workers=1)
     flows = ["neighbour", "neighbour-async"] * (NEIGHBOURS // 2)

@@ -280,7 +280,7 @@ class Engine:
         for message in messages:
             wrong = misfit(message)
             if wrong is not None:
-                worker.kill(f"it broke the protocol: {wrong}")
+                worker.break_off(wrong)
                 return
         self.journal.receive(worker, messages)
         if self._stopping and not self.active():

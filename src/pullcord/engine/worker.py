@@ -104,6 +104,7 @@ class WorkerHandle(asyncio.Protocol):
             stopped, or did not come to a boundary.
         ended: set when the template has seen its end.
         deliberate: why we killed it, where its runs are not to blame.
+        broken: how it broke the protocol.
         marks: what it is polling right now, where it says so.
         cause: why another one takes its place, as a class for counting.
         to_blame: whether it is killed for something that it does itself, like being silent.
@@ -133,6 +134,7 @@ class WorkerHandle(asyncio.Protocol):
         self.stuck: set[int] = set()
         self.ended = asyncio.Event()
         self.deliberate: str | None = None
+        self.broken: str | None = None
         self.to_blame = False
         self.marks: Marks | None = None
         self.cause: str | None = None
@@ -161,7 +163,7 @@ class WorkerHandle(asyncio.Protocol):
         try:
             messages = self._decoder.feed(data)
         except FrameError as error:
-            self.kill(f"it broke the protocol: {error.message}", "protocol")
+            self.break_off(error.message)
             return
         if not messages:
             return
@@ -169,7 +171,7 @@ class WorkerHandle(asyncio.Protocol):
             self._receive(self, messages)
         except Exception as error:
             log.exception("worker %d sent something that is no message", self.pid, extra=worker_fields(self))
-            self.kill(f"it broke the protocol: {error!r}", "protocol")
+            self.break_off(repr(error))
 
     def connection_lost(self, error: Exception | None) -> None:
         """The channel is gone, and with it the process."""
@@ -241,6 +243,11 @@ class WorkerHandle(asyncio.Protocol):
             self.manifest.set_exception(LocationError(why))
             self.manifest.exception()  # perhaps nobody waits
 
+    def break_off(self, wrong: str) -> None:
+        """Kill the process, for it broke the protocol: what it executes may be why, as when it dies by itself."""
+        self.broken = self.broken or f"it broke the protocol: {wrong}"
+        self.kill(None, "protocol")
+
     def kill(self, why: str | None, cause: str | None = None) -> None:
         """Kill the process.
 
@@ -263,8 +270,8 @@ class WorkerHandle(asyncio.Protocol):
 
     def explain_end(self) -> str:
         """Return in words how the process ended."""
-        if self.deliberate is not None:
-            return self.deliberate
+        if said := self.deliberate or self.broken:
+            return said
         if self.exit_status is None:
             return "it closed its channel"
         if self.exit_status < 0:
