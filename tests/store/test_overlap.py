@@ -108,6 +108,30 @@ def member(flow: str, **changes: Any) -> Admit:
     return admit(flow, shared="group:db", **changes)
 
 
+def test_priority_and_age_count_in_a_group_whatever_the_lane(server: Server) -> None:
+    grouped(server, limit=1)
+    (run,) = server.begin(member("f"))
+    old, urgent = server.admit(member("g", lane="z#async"), member("f", lane="z#sync", priority=100))
+    (young,) = server.admit(member("g", lane="a#async"))
+    for expected in (urgent, old, young):
+        server.finish(finished(run))
+        (run,) = server.claim({"a#async": 9, "z#async": 9, "z#sync": 9})
+        assert run.id == expected.id
+
+
+@pytest.mark.parametrize("own", [None, 1, 3])
+@pytest.mark.parametrize("room", [1, 9])
+def test_keys_take_turns_in_a_group(own: int | None, room: int, server: Server) -> None:
+    server.register(ruled("f", Concurrency(own, "{k}", group=Group("db", 1))))
+    server.admit(*[keyed(key, shared="group:db") for key in "aaabbc"])
+    order = ""
+    for _ in range(6):
+        (run,) = server.claim({LANE: room})
+        order += from_json(run.inputs)["k"]
+        server.finish(finished(run))
+    assert order == "abcaba"
+
+
 def test_a_group_is_one_limit_for_several_flows(server: Server) -> None:
     grouped(server)
     ids = [d.id for d in server.admit(member("f"), member("g"), member("f"), member("g"))]

@@ -75,6 +75,8 @@ def test_what_no_rate_can_be(arguments: dict[str, Any]) -> None:
         {"max_queued": -1},
         {"max_queued": True},
         {"max_queued": 1, "concurrency": None},
+        {"max_queued": 1, "concurrency": pc.Concurrency(1, on_conflict="cancel_running")},
+        {"max_queued": 0, "concurrency": pc.Concurrency(1, on_conflict="buffer_one")},
         {"queue_ttl": 0},
         {"queue_ttl": "never"},
         {"suspend_after": 0},

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from pullcord.core.concurrency import Concurrency, concurrency_of
+from pullcord.core.concurrency import Concurrency, OnConflict, concurrency_of
 from pullcord.core.context import current
 from pullcord.core.durations import Duration
 from pullcord.core.errors import DefinitionError
@@ -205,7 +205,8 @@ def flow(
         isolated: give every run a worker process of its own.
         keep: how long its runs, their logs and their artifacts are kept; the server's setting unless given.
         rate: how many requests are admitted in a time, a `Rate`.
-        max_queued: how many runs may wait for a concurrency slot; what comes then is refused with `queue_full`.
+        max_queued: how many runs may wait for a concurrency slot; what comes then is refused with `queue_full`. With a
+            key it is for each of its values.
         queue_ttl: how long a run may wait to start; then it is cancelled, and its request has expired.
         suspend_after: after so many failed runs in a row the flow is paused, until somebody resumes it.
         triggers: schedules, events, hooks and ends of other flows that ask for runs.
@@ -226,6 +227,10 @@ def flow(
     )
     if concurrency is None and max_queued is not None:
         raise DefinitionError("max_queued is about runs that wait for a slot; give the flow a concurrency limit too")
+    if max_queued is not None and settings.concurrency.on_conflict is OnConflict.CANCEL_RUNNING:
+        raise DefinitionError("with cancel_running only the newest run waits, and it always may; leave max_queued out")
+    if max_queued == 0 and settings.concurrency.on_conflict is OnConflict.BUFFER_ONE:
+        raise DefinitionError("with buffer_one a run waits, and with max_queued=0 none may; leave max_queued out")
 
     def declare(target: Callable[P, R]) -> Flow[P, R]:
         return Flow(target, name=name, version=version, settings=settings, triggers=triggers)

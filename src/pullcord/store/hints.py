@@ -83,11 +83,12 @@ class Hints:
         self.news.add((lane, slot))
 
     def freed(self, lane: str, slot: str | None, group: str | None) -> None:
-        """A run gave its slots back, or may have."""
-        if slot is not None:
-            self.fresh[slot] = lane
+        """A run gave its slots back, or may have. Slots that its group kept waiting have their turn before its own."""
         if group is not None:
             self.release([group])
+        if slot is not None:
+            self.fresh.pop(slot, None)
+            self.fresh[slot] = lane
 
     def leftover(self) -> list[tuple[str, str]]:
         """Return the `(lane, slot)` of this transaction's news that found no room."""

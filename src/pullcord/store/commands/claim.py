@@ -6,10 +6,13 @@ counter, so that nothing can drift.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import merge
+from itertools import islice
 from typing import Any, NamedTuple
 
-from pullcord.store.commands.limited import LimitedQueues
+from pullcord.store.commands.limited import Candidate, LimitedQueues
 from pullcord.store.commands.startable import startable
 from pullcord.store.statement import dump
 from pullcord.store.transaction import Transaction
@@ -118,41 +121,46 @@ def claim(tx: Transaction, room: Mapping[str, int], floor: int) -> list[Claimed]
         # Lanes without room, and lanes whose workers are not there yet, may have more.
         tx.hints.orphans = tx.value(_ORPHANS_LEFT, {"floor": floor}) > len(chosen)
     limited = LimitedQueues(tx, floor)
-    lanes = {name for name, free in left.items() if free > 0}
-    while lanes:
-        for name in sorted(lanes):
-            started = _of_lane(tx, limited, name, left[name], floor)
-            chosen += started
-            left[name] -= len(started)
-        lanes = {name for name in limited.moved if left.get(name, 0) > 0}
+    unlimited = {name: _unlimited(tx, name, free, floor) for name, free in left.items() if free > 0}
+    while True:
+        candidates = _candidates(limited, unlimited, left)
+        started = [one for one in candidates if not one.slot or limited.take(one.lane, one.slot)]
+        for one in started:
+            left[one.lane] -= 1
+            if not one.slot:
+                unlimited[one.lane].popleft()
+        chosen += [one.run for one in started]
+        if not candidates and not limited.moved:
+            break
         limited.moved.clear()
+    tx.hints.lanes |= {name for name, runs in unlimited.items() if runs}
     return _take(tx, chosen) if chosen else []
 
 
-def _of_lane(tx: Transaction, limited: LimitedQueues, name: str, room: int, floor: int) -> list[int]:
-    """Return the runs of a lane that start now: those with and without a limit, by priority and age."""
-    unlimited: list[tuple[int, int, str]] = []
-    if name in tx.hints.lanes:
-        wanted = {"lane": name, "floor": floor, "room": room, "now": tx.now}
-        found = tx.array(startable(tx, _FREE), wanted)
-        unlimited = sorted((-row[2], row[0], "") for row in found)
-        if len(found) < room:
-            tx.hints.lanes.discard(name)
-    if name not in limited:
-        return [run_id for _, run_id, _ in unlimited]
-    chosen: list[int] = []
-    while room > 0:
-        # Slots have their turns among themselves, and go by age among the others.
-        candidates = sorted(limited.first(name, room) + unlimited)[:room]
-        if not candidates:
-            break
-        started = {run_id for _, run_id, slot in candidates if not slot or limited.take(name, slot)}
-        chosen += started
-        room -= len(started)
-        unlimited = [run for run in unlimited if run[1] not in started]
-    if unlimited:
-        tx.hints.lanes.add(name)
-    return chosen
+def _unlimited(tx: Transaction, lane: str, room: int, floor: int) -> deque[Candidate]:
+    """Return runs of a lane that no limit keeps, by priority and age."""
+    if lane not in tx.hints.lanes:
+        return deque()
+    wanted = {"lane": lane, "floor": floor, "room": room, "now": tx.now}
+    found = tx.array(startable(tx, _FREE), wanted)
+    if len(found) < room:
+        tx.hints.lanes.discard(lane)
+    return deque(sorted(Candidate(-row[2], row[0], "", lane) for row in found))
+
+
+def _candidates(
+    limited: LimitedQueues, unlimited: Mapping[str, Iterable[Candidate]], left: Mapping[str, int]
+) -> list[Candidate]:
+    """Return runs that may start, by priority and age in all lanes together: a group may limit flows of several.
+
+    Slots have their turns among themselves, and go by age among the others. There are no more of a lane than it has
+    room for.
+    """
+    turns: list[list[Candidate]] = []
+    for lane, others in unlimited.items():
+        if left[lane] > 0:
+            turns.append(list(islice(merge(limited.first(lane, left[lane]), others), left[lane])))
+    return list(merge(*turns))
 
 
 def _take(tx: Transaction, chosen: list[int]) -> list[Claimed]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from pullcord.core.concurrency import flow_of
 from pullcord.store.commands.startable import startable
@@ -41,6 +41,22 @@ SELECT EACH[id, priority] FROM (
 _GROUP_OPEN = f"""
 SELECT capacity - (SELECT count(*) FROM runs INDEXED BY runs_shared_held WHERE shared = key AND {ACTIVE})
 FROM slots WHERE key = :group"""
+
+
+class Candidate(NamedTuple):
+    """A run that may start.
+
+    Attributes:
+        rank: its priority, negative.
+        run: its number.
+        slot: what limits it; empty where nothing does.
+        lane: where it runs.
+    """
+
+    rank: int
+    run: int
+    slot: str
+    lane: str
 
 
 def lock_limits(tx: Transaction, slots: Iterable[str]) -> None:
@@ -94,22 +110,20 @@ class LimitedQueues:
         fresh, tx.hints.fresh = tx.hints.fresh, {}
         self._look(fresh)
 
-    def __contains__(self, lane: str) -> bool:
-        """Say whether a lane has slots with queued runs."""
-        return lane in self._queues
-
-    def first(self, lane: str, room: int) -> list[tuple[int, int, str]]:
-        """Return runs that may start, `(-priority, number, slot)`: one of each slot in turn, then the next ones.
+    def first(self, lane: str, room: int) -> list[Candidate]:
+        """Return runs of a lane that may start: one of each slot in turn, then the next ones.
 
         There are at most `room` of them. None is taken by this.
         """
+        if lane not in self._queues:
+            return []
         found: list[tuple[int, int, int, str]] = []
         for slot in self._able(lane, room):
             head = self._heads[slot]
             found += [(rank, place, run_id, slot) for place, (rank, run_id) in enumerate(head.runs[: head.free])]
         # Sorting leaves those of one rank and place in the order of their turns.
         found.sort(key=lambda item: item[:2])
-        return [(rank, run_id, slot) for rank, _, run_id, slot in found[:room]]
+        return [Candidate(rank, run_id, slot, lane) for rank, _, run_id, slot in found[:room]]
 
     def take(self, lane: str, slot: str) -> bool:
         """Take the first run of a slot, and let the others have their turns; say whether its group let it."""
