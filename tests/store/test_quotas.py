@@ -94,6 +94,16 @@ def test_a_rate_may_delay(server: Server) -> None:
     assert len(server.claim()) == 2
 
 
+def test_what_a_rate_would_delay_beyond_its_end_is_refused_and_does_not_count(server: Server) -> None:
+    slowly = Quotas(rate=Rate(1, "1m", on_limit="delay"))
+    ends = [None, MINUTE // 2, MINUTE * 3 // 2, MINUTE * 3 // 2, None]
+    decisions = [server.admit(free(quotas=slowly, expires_in=end))[0] for end in ends]
+    assert [decision.code for decision in decisions] == [None, "rate_limited", None, "rate_limited", None]
+    first, second, third = server.rows("SELECT q.at, r.not_before FROM runs r JOIN requests q ON q.id = r.id")
+    assert decisions[1].retry_at == second["not_before"] == first["at"] + MINUTE
+    assert decisions[3].retry_at == third["not_before"] == second["not_before"] + MINUTE
+
+
 def test_what_counts_no_longer_is_forgotten(server: Server) -> None:
     server.admit(free(quotas=TWO), free(quotas=TWO))
     server.clock.advance(MINUTE + SECOND)

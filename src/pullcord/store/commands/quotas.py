@@ -97,6 +97,9 @@ class Allowance:
             if rate.on_limit == DELAY:
                 if most is not None and sum(at > self.tx.now for at in self.uses[key]) >= most:
                     return _final(QUEUE_FULL, never) if self._over(instant, key, rate.limit + most) else no_room
+                if run.expires_in is not None and self.tx.now + run.expires_in <= free:
+                    late = f"the rate of {entry.flow} ({rate}) lets it start only after its end (expires_in)"
+                    return _rejected(RATE_LIMITED, late, free)
                 continue
             who = entry.invoker if key.startswith("invoker:") or rate.by == INVOKER else "everybody together"
             what = "any flow" if key.startswith("invoker:") else entry.flow
