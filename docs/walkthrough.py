@@ -54,7 +54,10 @@ BY_HAND: Final = {
 }
 """The pages with blocks that are not typed, and why."""
 
-PATIENCE: Final = 30.0
+PATIENCE: Final = 60.0
+AROUND: Final = dict(os.environ)
+"""The environment that this was started in: pytest changes its own while pages are typed."""
+
 _BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$|^<!-- until: (.*?) -->$", re.MULTILINE | re.DOTALL)
 _SERVERS = ("pullcord serve", "pullcord dev")
 _ANY: Final = "…"
@@ -386,10 +389,10 @@ def _environment(folder: Path, port: int) -> dict[str, str]:
         tool = tools / name
         tool.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {arguments} "$@"\n', encoding="utf-8")
         tool.chmod(0o755)
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PULLCORD", "PYTEST", "COV"))}
+    kept = {name: value for name, value in AROUND.items() if not name.startswith(("PULLCORD", "PYTEST", "COV"))}
     for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CI", "GITHUB_ACTIONS"):
         kept.pop(name, None)
-    path = os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    path = os.pathsep.join([str(ROOT / "src"), *filter(None, [AROUND.get("PYTHONPATH")])])
     return kept | {
         "PATH": f"{tools}{os.pathsep}{kept.get('PATH', os.defpath)}",
         "PYTHONPATH": path,
