@@ -411,6 +411,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "more": _FLAG,
             "groups": listed(_object(_AGAIN_GROUP)),
             "runs": listed(_ID),
+            "cancelled": {"type": "object", "additionalProperties": _ID},
             "receipts": listed(_object({"origin": _ID, "receipt": ref("Receipt")})),
         }
     ),

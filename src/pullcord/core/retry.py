@@ -120,6 +120,11 @@ def retry_of(value: int | Retry | None) -> Retry:
     return Retry(limit=value)
 
 
-def retry_key(run_id: str) -> str:
-    """Return the idempotency key under which a failed run is asked for again, so that it is once however often."""
-    return f"retry-failed:{run_id}"
+def retry_key(run_id: str, after: str | None = None) -> str:
+    """Return the idempotency key under which a failed run is asked for again, so that it is once however often.
+
+    Args:
+        run_id: the failed run.
+        after: the run that it became when it was asked for before, where that one was cancelled.
+    """
+    return f"retry-failed:{run_id}" if after is None else f"retry-failed:{run_id}:{after}"

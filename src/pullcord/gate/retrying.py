@@ -75,11 +75,12 @@ class RetryFailed:
         """Say what would be asked for again, or ask for it.
 
         Every run is asked for under a key that follows from its origin, so that however often this is called there is
-        one new run for each.
+        one new run for each; and another one where that was cancelled.
 
         Args:
             wanted: which runs.
-            dry_run: only say it: `runs` then names all of them. Each flow is tried at the gate, by a dry run.
+            dry_run: only say it: `runs` then names all of them, and `cancelled` the new run of each that was asked for
+                before in vain. Each flow is tried at the gate, by a dry run.
             invoker: who asks.
             source: where the call came in.
         """
@@ -108,6 +109,7 @@ class RetryFailed:
                 for (flow, error), group in sorted(groups.items())
             ],
             "runs": [run.id for run in runs] if dry_run else [],
+            "cancelled": {run.id: run.after for run in runs if run.after is not None} if dry_run else {},
             "receipts": [{"origin": run.id, "receipt": receipt.as_json()} for run, receipt in receipts],
         }
 
@@ -148,7 +150,7 @@ class RetryFailed:
     ) -> Receipt:
         options: dict[str, Any] = {"note": wanted.reason, "dry_run": dry_run}
         if not dry_run:
-            options["idempotency_key"] = retry_key(run.id)
+            options["idempotency_key"] = retry_key(run.id, run.after)
         if wanted.from_beginning:
             return await self._again.rerun(run.id, None, invoker, source, **options)
         return await self._again.resume(run.id, invoker, source, force=wanted.force, **options)
