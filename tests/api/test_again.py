@@ -80,12 +80,25 @@ def test_asked_for_twice_it_is_one_run(api: Api, key: str, how: str) -> None:
 def test_a_key_means_one_intent(api: Api, key: str) -> None:
     one, two = api.run("fail"), api.run("fail")
     api.post(f"/v1/runs/{one['id']}/resume", {"idempotency_key": key})
-    for path in (f"/v1/runs/{two['id']}/resume", f"/v1/runs/{one['id']}/rerun"):
-        refusal_of(api.http.post(path, json={"idempotency_key": key}), 409, "idempotency_conflict")
-    refusal_of(
-        api.http.post("/v1/runs", json={"flow": "fail", "inputs": one["inputs"], "idempotency_key": key}),
-        409, "idempotency_conflict",
-    )  # fmt: skip
+    for path, body in (
+        (f"/v1/runs/{two['id']}/resume", {}),
+        (f"/v1/runs/{one['id']}/rerun", {}),
+        ("/v1/runs", {"flow": "fail", "inputs": one["inputs"]}),
+    ):
+        response = api.http.post(path, json=body | {"idempotency_key": key})
+        refused = refusal_of(response, 409, "idempotency_conflict")
+        assert f"{key!r} was used for something else by request" in refused["detail"], "the inputs are the same"
+
+
+def test_a_key_of_a_plain_request_means_that_one(api: Api, key: str) -> None:
+    run = api.run("add", {"a": 1}, idempotency_key=key)
+    for path, body, used in (
+        (f"/v1/runs/{run['id']}/rerun", {}, "for something else"),
+        ("/v1/runs", {"flow": "add", "inputs": {"a": 2}}, "with other inputs"),
+    ):
+        response = api.http.post(path, json=body | {"idempotency_key": key})
+        refused = refusal_of(response, 409, "idempotency_conflict")
+        assert f"was used {used} by request" in refused["detail"]
 
 
 @pytest.mark.parametrize("run_id", ["00000000-0000-4000-8000-000000000000", "x"])
