@@ -184,6 +184,20 @@ def test_no_error_of_that_type_no_run(api: Api) -> None:
     assert (plan["groups"], plan["runs"], plan["failed"]) == ([], [], 0)
 
 
+def test_a_flow_that_nobody_knows_is_no_flow_without_failures(api: Api) -> None:
+    wanted = {"since": "2020-01-01T00:00:00Z"}
+    problem = problem_of(api.http.post("/v1/runs/retry-failed", json=wanted | {"flow": "fial"}), 404, "unknown_flow")
+    assert "did you mean 'fail'?" in problem["detail"]
+    plan = api.post("/v1/runs/retry-failed", wanted | {"flow": "idle"}, 200)
+    assert plan["failed"] == 0, "it is there, and nothing of it failed"
+
+
+def test_a_time_that_ends_before_it_begins_is_refused(api: Api) -> None:
+    wanted = {"since": "2020-01-02T00:00:00Z", "until": "2020-01-01T00:00:00Z"}
+    problem = problem_of(api.http.post("/v1/runs/retry-failed", json=wanted), 422, "invalid_request")
+    assert "ends at 2020-01-01T00:00:00" in problem["detail"]
+
+
 @pytest.mark.parametrize(
     ("body", "wrong"),
     [({}, ["since"]), ({"since": "soon"}, ["since"]), ({"since": "2020-01-01T00:00:00Z", "limit": 0}, ["limit"])],

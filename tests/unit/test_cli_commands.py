@@ -174,9 +174,10 @@ def test_all_that_failed_is_shown_and_asked_for_once(served: Place, tmp_path: Pa
     assert "already asked for again" in again
     assert f"0 of {plan['failed']} failed runs" in again
     assert (
-        served.call("runs", "retry-failed", "--since", "1h", "--flow", "nothing").stdout
-        == "no run failed in that time\n"
+        served.call("runs", "retry-failed", "--since", "1h", "--flow", "twice").stdout == "no run failed in that time\n"
     )
+    assert "there is no flow 'nothing'" in served.call(*wanted[:4], "--flow", "nothing", status=3).stderr
+    assert "exchange `since` and `until`" in served.call(*wanted[:4], "--until", "2h", status=2).stderr
 
 
 def test_a_failed_run_that_cannot_be_asked_for_stops_no_other(
