@@ -173,6 +173,11 @@ def test_all_that_failed_is_shown_and_asked_for_once(served: Place, tmp_path: Pa
     again = served.call(*wanted, "--yes").stdout
     assert "already asked for again" in again
     assert f"0 of {plan['failed']} failed runs" in again
+    nothing = served.call_json(*wanted, "--yes")
+    assert (nothing["dry_run"], nothing["receipts"], nothing["errors"]) == (False, [], []), (
+        "it was asked for in earnest"
+    )
+    assert served.call_json(*wanted)["dry_run"] is True
     assert (
         served.call("runs", "retry-failed", "--since", "1h", "--flow", "twice").stdout == "no run failed in that time\n"
     )

@@ -98,7 +98,7 @@ async def _retry(
             _draw_plan(plan)
         if not runs or not (yes or await _agreed(len(runs), wanted["from_beginning"], as_json)):
             if as_json:
-                emit(plan)
+                emit(plan | {"dry_run": False, "errors": []} if yes else plan)
             elif runs:
                 say("nothing was done; --yes does it")
             return 0
