@@ -132,6 +132,14 @@ def test_a_rerun_says_which_inputs_were_changed(api: Api) -> None:
     assert listed["changes"] == again["changes"]
 
 
+def test_an_input_that_the_run_did_not_have_was_not_null_before(api: Api) -> None:
+    run = api.run("echo", {"value": None})
+    response = api.http.post(f"/v1/runs/{run['id']}/rerun", json={"inputs": {"value": 1, "other": 2}})
+    refused = refusal_of(response, 422, "invalid_inputs")
+    changes = api.get(f"/v1/requests/{refused['request_id']}")["origin"]["changes"]
+    assert changes == {"value": {"before": None, "after": 1}, "other": {"after": 2}}
+
+
 def test_a_rerun_of_a_rerun_with_a_key(api: Api, key: str) -> None:
     run = api.run("add", {"a": 1})
     path = f"/v1/runs/{run['id']}/rerun"

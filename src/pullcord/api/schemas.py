@@ -90,7 +90,7 @@ _ERRORS: Final[Schema] = {"errors": listed(ref("FieldError"))}
 
 _INPUT_CHANGES: Final[Schema] = {
     "type": "object",
-    "additionalProperties": _object({"before": {}, "after": {}}),
+    "additionalProperties": _object({"after": {}}, {"before": {}}),
 }
 _SUMMARY: Final[Schema] = {
     "id": _ID,
