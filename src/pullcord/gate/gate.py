@@ -239,6 +239,7 @@ class Gate:
         """Return the run that valid inputs make."""
         origin = request.origin
         try:
+            request.check_times(self._clock.now())
             if origin is not None:
                 origin.check_state()
             spec = await self._engine.catalog.resolve(request.flow)
