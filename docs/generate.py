@@ -173,8 +173,8 @@ def _classes() -> dict[str, type[PullcordError]]:
 
 
 UNCLASSED = {
-    "idempotency_conflict": "The idempotency key was used before, for other inputs.",
-    "request_id_conflict": "The request id was used before, for other inputs.",
+    "idempotency_conflict": "The idempotency key was used before, with other inputs or for something else.",
+    "request_id_conflict": "The request id was used before, with other inputs or for something else.",
     "duplicate_delivery": "The sender used the id of this delivery before, for another body.",
     "parent_stopped": "The run that called the flow was cancelled, or ended, before its child run was admitted.",
     "would_deadlock": "An ancestor of the child run holds the concurrency slot that it would wait for.",

@@ -145,7 +145,7 @@ class App:
         self.gate = Gate(self.store, self.engine, self.policy, self.clock, self.pauses, self._invoker_rate)
         self.flows = FlowControl(self.store, self.engine, self.pauses, self.policy, self.clock)
         self.again = Again(self.store, self.gate)
-        self.retry_failed = RetryFailed(self.store, self.again, self.clock)
+        self.retry_failed = RetryFailed(self.store, self.again, self.engine.catalog, self.clock)
         self.engine.child_gate = ChildRuns(self.gate, self.watch, self.store).run
         self.limits = Limits(self.store, self.engine.catalog, self.policy, self.clock)
         self.answers = Answers(self.store, self.engine.questions, self.policy)

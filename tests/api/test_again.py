@@ -80,12 +80,25 @@ def test_asked_for_twice_it_is_one_run(api: Api, key: str, how: str) -> None:
 def test_a_key_means_one_intent(api: Api, key: str) -> None:
     one, two = api.run("fail"), api.run("fail")
     api.post(f"/v1/runs/{one['id']}/resume", {"idempotency_key": key})
-    for path in (f"/v1/runs/{two['id']}/resume", f"/v1/runs/{one['id']}/rerun"):
-        refusal_of(api.http.post(path, json={"idempotency_key": key}), 409, "idempotency_conflict")
-    refusal_of(
-        api.http.post("/v1/runs", json={"flow": "fail", "inputs": one["inputs"], "idempotency_key": key}),
-        409, "idempotency_conflict",
-    )  # fmt: skip
+    for path, body in (
+        (f"/v1/runs/{two['id']}/resume", {}),
+        (f"/v1/runs/{one['id']}/rerun", {}),
+        ("/v1/runs", {"flow": "fail", "inputs": one["inputs"]}),
+    ):
+        response = api.http.post(path, json=body | {"idempotency_key": key})
+        refused = refusal_of(response, 409, "idempotency_conflict")
+        assert f"{key!r} was used for something else by request" in refused["detail"], "the inputs are the same"
+
+
+def test_a_key_of_a_plain_request_means_that_one(api: Api, key: str) -> None:
+    run = api.run("add", {"a": 1}, idempotency_key=key)
+    for path, body, used in (
+        (f"/v1/runs/{run['id']}/rerun", {}, "for something else"),
+        ("/v1/runs", {"flow": "add", "inputs": {"a": 2}}, "with other inputs"),
+    ):
+        response = api.http.post(path, json=body | {"idempotency_key": key})
+        refused = refusal_of(response, 409, "idempotency_conflict")
+        assert f"was used {used} by request" in refused["detail"]
 
 
 @pytest.mark.parametrize("run_id", ["00000000-0000-4000-8000-000000000000", "x"])
@@ -117,6 +130,14 @@ def test_a_rerun_says_which_inputs_were_changed(api: Api) -> None:
     assert run["changes"] is None
     listed = next(it for it in api.get("/v1/runs", flow="add")["items"] if it["id"] == again["id"])
     assert listed["changes"] == again["changes"]
+
+
+def test_an_input_that_the_run_did_not_have_was_not_null_before(api: Api) -> None:
+    run = api.run("echo", {"value": None})
+    response = api.http.post(f"/v1/runs/{run['id']}/rerun", json={"inputs": {"value": 1, "other": 2}})
+    refused = refusal_of(response, 422, "invalid_inputs")
+    changes = api.get(f"/v1/requests/{refused['request_id']}")["origin"]["changes"]
+    assert changes == {"value": {"before": None, "after": 1}, "other": {"after": 2}}
 
 
 def test_a_rerun_of_a_rerun_with_a_key(api: Api, key: str) -> None:
@@ -169,6 +190,20 @@ def test_no_error_of_that_type_no_run(api: Api) -> None:
     api.run("fail")
     plan = api.post("/v1/runs/retry-failed", {"since": "2020-01-01T00:00:00Z", "error": "KeyError"}, 200)
     assert (plan["groups"], plan["runs"], plan["failed"]) == ([], [], 0)
+
+
+def test_a_flow_that_nobody_knows_is_no_flow_without_failures(api: Api) -> None:
+    wanted = {"since": "2020-01-01T00:00:00Z"}
+    problem = problem_of(api.http.post("/v1/runs/retry-failed", json=wanted | {"flow": "fial"}), 404, "unknown_flow")
+    assert "did you mean 'fail'?" in problem["detail"]
+    plan = api.post("/v1/runs/retry-failed", wanted | {"flow": "idle"}, 200)
+    assert plan["failed"] == 0, "it is there, and nothing of it failed"
+
+
+def test_a_time_that_ends_before_it_begins_is_refused(api: Api) -> None:
+    wanted = {"since": "2020-01-02T00:00:00Z", "until": "2020-01-01T00:00:00Z"}
+    problem = problem_of(api.http.post("/v1/runs/retry-failed", json=wanted), 422, "invalid_request")
+    assert "ends at 2020-01-01T00:00:00" in problem["detail"]
 
 
 @pytest.mark.parametrize(

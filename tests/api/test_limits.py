@@ -181,6 +181,31 @@ def test_what_no_length_of_time_is(api: Api, length: Any) -> None:
     assert {location[0] for location in locations(problem)} == {"expires_in"}
 
 
+LATER = {"flow": "plain", "not_before": "2990-01-01T00:00:00Z"}
+
+
+def test_what_would_expire_before_it_may_start_is_refused(api: Api, server: Server) -> None:
+    body = LATER | {"expires_in": 60, "idempotency_key": str(uuid4())}
+    problem = refusal_of(api.http.post("/v1/runs", json=body), 422, "invalid_request")
+    assert "would expire before it may start, at 2990-01-01" in problem["detail"]
+    row = api.get(f"/v1/requests/{problem['request_id']}")
+    assert (row["flow"], row["outcome"], row["code"]) == ("plain", "rejected", "invalid_request")
+    (each,) = api.post("/v1/runs/batch", {"requests": [body]}, 200)["receipts"]
+    assert each["code"] == "invalid_request"
+    with pullcord.Client(server.url, server.token) as client, pytest.raises(RefusedError) as refused:
+        client.run("plain", not_before=LATER["not_before"], expires_in="1m")
+    assert refused.value.code == "invalid_request"
+    receipt = api.submit(**body | {"not_before": "2020-01-01T00:00:00Z"})
+    assert receipt["replayed"] is False, "a refused request leaves its key"
+
+
+def test_a_request_that_came_before_is_known_also_when_its_time_is_over(api: Api) -> None:
+    soon = datetime.now(UTC) + timedelta(minutes=5)
+    body = LATER | {"not_before": soon.isoformat(), "request_id": str(uuid4())}
+    first = api.submit(**body | {"expires_in": "10m"})
+    assert api.submit(**body | {"expires_in": "1s"}, status=200)["run_id"] == first["run_id"]
+
+
 def test_what_would_happen_is_said_without_using_anything_up(api: Api) -> None:
     assert api.submit("rare", dry_run=True)["reason"].startswith("dry run: it would be admitted")
     api.submit("rare")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,15 @@ import pytest
 
 from pullcord.client import AsyncClient, Client
 from pullcord.core.errors import NotFoundError
+from pullcord.gate.request import OWNER
+from pullcord.gate.retrying import Wanted
 from tests.api.server import Api, Hold, Server, checked, problem_of, receipt_of, refusal_of
 
 CROWDED = Path(__file__).with_name("crowded")
+
+
+async def gathered(work: list[Coroutine[Any, Any, Any]]) -> list[Any]:
+    return await asyncio.gather(*work)
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +52,40 @@ def test_each_key_has_its_own_limit_and_the_queue_says_so(crowded: Api, hold: Ho
     also.release()
     for run_id in (first, second["run_id"], other):
         assert crowded.ended(run_id)["state"] == "succeeded"
+
+
+def test_what_failed_and_was_cancelled_by_the_next_one_is_asked_for_again(
+    crowded_server: Server, crowded: Api, hold: Hold
+) -> None:
+    def asked() -> list[str]:
+        """Ask twice at once for one of those that failed; return the ids of the new runs."""
+        retry = crowded_server.app.retry_failed.retry
+        both = [retry(Wanted(0, flow="newest-done", limit=1), False, OWNER, "http") for _ in range(2)]
+        answers = crowded_server.do(gathered(both))
+        receipts = [it["receipt"] for answer in answers for it in answer["receipts"]]
+        assert sorted(it["outcome"] for it in receipts) == ["admitted", "replayed"]
+        return [it["run_id"] for it in receipts]
+
+    failed = [crowded.submit("newest-done", {"port": hold.port, "number": 0})["run_id"]]
+    hold.begun().release("fail")
+    crowded.ended(failed[0])
+    failed.append(crowded.submit("newest-done", {"port": hold.port, "number": 1})["run_id"])
+    hold.begun().release("fail")
+    crowded.ended(failed[1])
+    (first,) = set(asked())
+    hold.begun()
+    (second,) = set(asked())
+    assert crowded.ended(first)["state"] == "cancelled", "the second took its place"
+    hold.begun().release()
+    assert crowded.ended(second)["state"] == "succeeded"
+    wanted = {"since": "2020-01-01T00:00:00Z", "flow": "newest-done"}
+    plan = crowded.post("/v1/runs/retry-failed", wanted, 200)
+    assert (plan["runs"], plan["cancelled"]) == (failed[:1], {failed[0]: first})
+    assert plan["groups"][0]["skipped"] == {"already_retried": 1}
+    (third,) = set(asked())
+    hold.begun().release()
+    assert crowded.ended(third)["resumed_from"] == failed[0]
+    assert crowded.post("/v1/runs/retry-failed", wanted, 200)["runs"] == []
 
 
 def test_a_key_may_have_a_value_that_no_database_holds(crowded: Api, hold: Hold) -> None:

@@ -279,6 +279,19 @@ def test_what_was_asked_for_again_is_left_alone(server: Server) -> None:
     assert failures.skipped == {("free", "bank.Down", RETRIED): 2}
 
 
+@pytest.mark.parametrize("how", ["resumed_from", "rerun_of"])
+def test_what_was_asked_for_again_and_cancelled_is_found_again(server: Server, how: str) -> None:
+    (origin,) = lost(server, admit("free", **FREE))
+    for _ in range(2):
+        (again,) = server.admit(admit("free", **FREE, **{how: origin.id}, not_before=NOON + DAY))
+        assert found(server).skipped == {("free", "bank.Down", RETRIED): 1}
+        server.cancel(again.run_uuid or "")
+        ((number, after),) = [(run.number, run.after) for run in found(server).runs]
+        assert (number, after) == (origin.id, again.run_uuid), "the last one tells the next one's key from its own"
+    server.begin(admit("free", **FREE, resumed_from=origin.id))
+    assert found(server).runs == [], "one that goes on is enough"
+
+
 def test_children_and_tests_are_left_alone(server: Server) -> None:
     (parent,) = server.begin(admit("free", **FREE))
     lost(server, admit("free", **FREE, parent_id=parent.id), admit("free", **FREE, test=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -12,7 +13,7 @@ import pytest
 
 from pullcord.core.errors import PullcordError
 from pullcord.core.states import Outcome
-from pullcord.store.commands.admit import Decision
+from pullcord.store.commands.admit import Admit, Decision
 from pullcord.store.commands.keys import REQUEST_ID, RETENTION, Identity
 from pullcord.store.queries.requests import find_originals
 from pullcord.store.store import Store
@@ -76,6 +77,21 @@ def test_other_inputs_are_a_conflict_that_names_the_original(
     (row,) = server.rows("SELECT uuid, original_id, reason FROM requests WHERE outcome = 'rejected'")
     assert row == {"uuid": late.request_uuid, "original_id": original.id, "reason": late.reason}
     assert server.count("runs") == 1
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize(("first", "second"), [(True, True), (True, False), (False, True)])
+def test_a_conflict_with_a_run_that_is_wanted_again_speaks_of_no_inputs(
+    server: Server, first: bool, second: bool, together: bool
+) -> None:
+    def asked(again: bool, mark: str) -> Admit:
+        made = admit(key="k", sent=mark, validated=mark, ledger={"origin": '{"resumed_from":"x"}'} if again else {})
+        return replace(made, identities=tuple(replace(identity, again=again) for identity in made.identities))
+
+    commands = asked(first, "one"), asked(second, "two")
+    late = (server.admit(*commands) if together else [server.admit(command)[0] for command in commands])[1]
+    assert late.reason is not None
+    assert "'k' was used for something else by request" in late.reason
 
 
 @pytest.mark.parametrize(

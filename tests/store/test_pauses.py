@@ -236,6 +236,13 @@ def test_failures_in_a_row_suspend_a_flow_until_it_is_resumed(server: Server) ->
     assert paused(server) == ["f"]
 
 
+def test_one_failure_is_told_as_one(server: Server) -> None:
+    suspending(server, after=1)
+    fail(server)
+    (row,) = server.rows("SELECT reason FROM pauses")
+    assert row["reason"].startswith("its last run failed with ValueError: no luck. Mend it")
+
+
 def test_tests_do_not_count_and_what_is_cancelled_neither_counts_nor_begins_anew(server: Server) -> None:
     suspending(server)
     fail(server)

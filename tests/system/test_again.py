@@ -359,6 +359,8 @@ def test_a_flow_that_is_gone_cannot_be_resumed_or_run_again(serve: Start, tmp_pa
         assert "was removed from changing.py" in refused.body["detail"]
     plan = server.api.post("/v1/runs/retry-failed", {"since": "2020-01-01T00:00:00Z"}).body
     assert plan["groups"][0]["skipped"] == {"unknown_flow": 1}
+    wanted = {"since": "2020-01-01T00:00:00Z", "until": "2020-01-02T00:00:00Z", "flow": "changing"}
+    assert server.api.post("/v1/runs/retry-failed", wanted).body["failed"] == 0, "it is gone, its runs are not"
 
 
 NIGHTLY = """

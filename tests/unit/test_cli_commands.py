@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from pullcord.cli import retrying
 from pullcord.cli.main import app
+from pullcord.client import Client
 
 FLOWS = '''
 import time
@@ -173,10 +174,16 @@ def test_all_that_failed_is_shown_and_asked_for_once(served: Place, tmp_path: Pa
     again = served.call(*wanted, "--yes").stdout
     assert "already asked for again" in again
     assert f"0 of {plan['failed']} failed runs" in again
-    assert (
-        served.call("runs", "retry-failed", "--since", "1h", "--flow", "nothing").stdout
-        == "no run failed in that time\n"
+    nothing = served.call_json(*wanted, "--yes")
+    assert (nothing["dry_run"], nothing["receipts"], nothing["errors"]) == (False, [], []), (
+        "it was asked for in earnest"
     )
+    assert served.call_json(*wanted)["dry_run"] is True
+    assert (
+        served.call("runs", "retry-failed", "--since", "1h", "--flow", "twice").stdout == "no run failed in that time\n"
+    )
+    assert "there is no flow 'nothing'" in served.call(*wanted[:4], "--flow", "nothing", status=3).stderr
+    assert "exchange `since` and `until`" in served.call(*wanted[:4], "--until", "2h", status=2).stderr
 
 
 def test_a_failed_run_that_cannot_be_asked_for_stops_no_other(
@@ -197,6 +204,20 @@ def test_a_failed_run_that_cannot_be_asked_for_stops_no_other(
     assert "error: " in done.stderr and "pruned" in done.stderr
     done = served.call_json(*wanted, status=3)
     assert (done["receipts"], [(it["origin"], it["code"]) for it in done["errors"]]) == ([], [(gone, "not_found")])
+
+
+def test_a_run_that_was_cancelled_before_its_time_was_never_queued(served: Place) -> None:
+    with Client(data_dir=served.folder / ".pullcord") as client:
+        run = client.run("sleeps", not_before="2990-01-01T12:00:00Z").run_id or ""
+
+    def line() -> str:
+        lines = served.call("runs", "list", "--flow", "sleeps").stdout.splitlines()
+        return next(line for line in lines if run in line)
+
+    assert "2990-" in line()
+    served.call("runs", "cancel", run, "--wait")
+    assert "cancelled" in line()
+    assert "2990-" not in line()
 
 
 def test_json_is_the_receipt_and_with_wait_the_ended_run(served: Place) -> None:

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from pullcord.cli.again import changed_inputs
 from pullcord.cli.failing import clean, complain, field_lines, status_of
 from pullcord.cli.follow import step_line, summary
 from pullcord.cli.output import distance, length
@@ -43,6 +44,11 @@ def test_distances(seconds: float, text: str) -> None:
 )
 def test_lengths(seconds: float, text: str) -> None:
     assert length(seconds) == text
+
+
+def test_an_input_that_was_not_there_is_told_from_one_that_was_null() -> None:
+    changes = {"a": {"before": None, "after": 4}, "b": {"after": None}}
+    assert changed_inputs(changes) == ["a: null → 4", "b: (not given) → null"]
 
 
 @pytest.mark.parametrize(

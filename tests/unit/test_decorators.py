@@ -114,10 +114,16 @@ def test_concurrency_that_makes_sense(value: int | None) -> None:
     assert pc.flow(concurrency=value)(double_it).settings.concurrency == Concurrency(value)
 
 
-@pytest.mark.parametrize("value", [0, -1, True, False, 1.5, "2"])
+@pytest.mark.parametrize("value", [0, -1, True, False, 1.5, "2", {"x": 2}, {1: 2}, {"limit": 2, "group": {"x": 2}}])
 def test_concurrency_that_does_not(value: Any) -> None:
     with pytest.raises(DefinitionError, match="concurrency"):
         pc.flow(concurrency=value)
+
+
+@pytest.mark.parametrize("policy", [[], {}, None, 1, "QUEUE"])
+def test_a_policy_that_there_is_not(policy: Any) -> None:
+    with pytest.raises(DefinitionError, match="on_conflict must be one of"):
+        pc.Concurrency(on_conflict=policy)
 
 
 def test_the_settings_reach_the_manifest() -> None:

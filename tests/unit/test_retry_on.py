@@ -105,7 +105,8 @@ def test_the_settings_survive_the_manifest_with_names_for_classes() -> None:
 
 @pytest.mark.parametrize("settings", [
     {"retry_on": ()}, {"retry_on": 5}, {"retry_on": (OSError, None)}, {"retry_on": int}, {"retry_on": " "},
-    {"start": "middle"}, {"start": None},
+    {"start": "middle"}, {"start": None}, {"backoff": "2"}, {"backoff": None}, {"backoff": True}, {"backoff": 0.5},
+    {"backoff": 10**400}, {"jitter": "no"}, {"jitter": 0}, {"jitter": None},
 ])  # fmt: skip
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(DefinitionError):

@@ -151,7 +151,7 @@ _CALLS: Final[dict[tuple[str, str], _Call]] = {
         _GATE, RerunRequest, optional=True, refusal="Refusal", parameters=[_KEY],
     ),
     ("post", "/v1/runs/retry-failed"): _Call(
-        {200: ("what would be asked for again, or was", "RetryFailed")}, (*_SEND, 401, 503), RetryFailedRequest
+        {200: ("what would be asked for again, or was", "RetryFailed")}, (*_SEND, 401, 404, 503), RetryFailedRequest
     ),
     ("get", "/v1/requests"): _Call({200: ("requests, newest first", "LedgerPage")}, _LIST),
     ("get", "/v1/requests/{request_id}"): _Call({200: ("the request", "LedgerRow")}, _LOOK),

@@ -90,7 +90,7 @@ _ERRORS: Final[Schema] = {"errors": listed(ref("FieldError"))}
 
 _INPUT_CHANGES: Final[Schema] = {
     "type": "object",
-    "additionalProperties": _object({"before": {}, "after": {}}),
+    "additionalProperties": _object({"after": {}}, {"before": {}}),
 }
 _SUMMARY: Final[Schema] = {
     "id": _ID,
@@ -411,6 +411,7 @@ SCHEMAS: Final[dict[str, Schema]] = {
             "more": _FLAG,
             "groups": listed(_object(_AGAIN_GROUP)),
             "runs": listed(_ID),
+            "cancelled": {"type": "object", "additionalProperties": _ID},
             "receipts": listed(_object({"origin": _ID, "receipt": ref("Receipt")})),
         }
     ),

@@ -81,10 +81,10 @@ def changed_inputs(changes: dict[str, dict[str, Any]] | None) -> list[str]:
     """Return a line for each input that a re-run has changed."""
     import json
 
-    def word(value: Any) -> str:
-        return json.dumps(value, ensure_ascii=False)
+    def word(change: dict[str, Any], when: str) -> str:
+        return json.dumps(change[when], ensure_ascii=False) if when in change else "(not given)"
 
-    return [clean(f"{name}: {word(it['before'])} → {word(it['after'])}") for name, it in (changes or {}).items()]
+    return [clean(f"{name}: {word(it, 'before')} → {word(it, 'after')}") for name, it in (changes or {}).items()]
 
 
 async def _changes(client: AsyncClient, run_id: str, pairs: list[str] | None, file: str | None) -> dict[str, Any]:

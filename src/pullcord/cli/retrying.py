@@ -65,7 +65,8 @@ def retry_failed(
     """Ask again for all runs that failed: first shows which, and which not and why; then asks before it does so.
 
     Each failed run is resumed: a new run keeps its recorded steps. However often this is done, there is one new run for
-    each. Without --yes, and where there is nobody to ask, it only shows what it would do.
+    each, and another where that was cancelled. Without --yes, and where there is nobody to ask, it only shows what it
+    would do.
     """
     import asyncio
 
@@ -91,12 +92,13 @@ async def _retry(
 
     async with connect_async(data_dir) as client:
         plan = await client.runs.retry_failed(dry_run=True, **wanted)
+        wanted = wanted | {"cancelled": plan["cancelled"]}
         runs: list[str] = plan["runs"][:limit]
         if not as_json:
             _draw_plan(plan)
         if not runs or not (yes or await _agreed(len(runs), wanted["from_beginning"], as_json)):
             if as_json:
-                emit(plan)
+                emit(plan | {"dry_run": False, "errors": []} if yes else plan)
             elif runs:
                 say("nothing was done; --yes does it")
             return 0
@@ -197,7 +199,8 @@ async def _pause(stopped: Any, seconds: float) -> None:
 async def _one(client: AsyncClient, run: str, wanted: dict[str, Any]) -> Receipt:
     from pullcord.core.retry import retry_key
 
-    options = {"reason": wanted["reason"], "idempotency_key": retry_key(run), "raise_on_refusal": False}
+    key = retry_key(run, wanted["cancelled"].get(run))
+    options = {"reason": wanted["reason"], "idempotency_key": key, "raise_on_refusal": False}
     if wanted["from_beginning"]:
         return await client.runs.rerun(run, **options)
     return await client.runs.resume(run, force=wanted["force"], **options)
@@ -236,6 +239,8 @@ def _draw_plan(plan: dict[str, Any]) -> None:
         say(clean(text))
     more = ", and there are more" if plan["more"] else ""
     typer.echo(f"{plan['retryable']} of {plan['failed']} failed runs{more}")
+    if before := len(plan["cancelled"]):
+        typer.echo(f"{before} of them {'was' if before == 1 else 'were'} asked for before, and cancelled then")
 
 
 def _skipped(skipped: dict[str, int]) -> str:

@@ -149,8 +149,8 @@ def moment(text: str | None) -> str | None:
 def _row(run: dict[str, Any], small: bool) -> list[Any]:
     from pullcord.cli.output import ago, coloured, duration, when, who
 
-    at = run["queued_at"] or run["not_before"]
-
+    # What has ended before its time came was never queued.
+    at = run["queued_at"] or (run["not_before"] if run["ended_at"] is None else None)
     return [
         run["id"],
         f"{run['flow']} (test)" if run["test"] else run["flow"],

@@ -76,6 +76,10 @@ class Again:
             dry_run: only say it; `runs` of the answer then names them.
             options: `until`, `flow`, `error` (a type), `from_beginning`, `force`, `limit` (of one call, at most 1000)
                 and `reason`.
+
+        Raises:
+            NotFoundError: there is no such flow, and there never was a run of it.
+            UsageError: the time ends before it begins.
         """
         return self._connection.send(retry_failed(since, dry_run, options))
 
@@ -143,6 +147,10 @@ class AsyncAgain:
             dry_run: only say it; `runs` of the answer then names them.
             options: `until`, `flow`, `error` (a type), `from_beginning`, `force`, `limit` (of one call, at most 1000)
                 and `reason`.
+
+        Raises:
+            NotFoundError: there is no such flow, and there never was a run of it.
+            UsageError: the time ends before it begins.
         """
         return await self._connection.send(retry_failed(since, dry_run, options))
 

@@ -399,7 +399,8 @@ class Client:
             reason: why, kept with the run.
             priority: higher goes first.
             not_before: the run starts no earlier.
-            expires_in: how long it may wait to start; then it is cancelled, and the request has expired.
+            expires_in: how long it may wait to start, from now; then it is cancelled, and the request has expired. It
+                ends after `not_before`.
             test: a test run.
             dry_run: only say what would happen.
             wait: True waits for ever, a duration as long; then the receipt has `run`.

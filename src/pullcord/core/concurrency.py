@@ -85,7 +85,7 @@ class Concurrency:
             _check_limit(limit, "concurrency")
         if key is not None:
             _check_key(key)
-        if on_conflict not in set(OnConflict):
+        if on_conflict not in tuple(OnConflict):
             raise DefinitionError(f"on_conflict must be one of {', '.join(OnConflict)}, not {on_conflict!r}")
         if group is not None and not isinstance(group, str | Group):
             raise DefinitionError(f"group must be a name or a Group, not {group!r}")
@@ -149,15 +149,26 @@ def concurrency_of(value: object) -> Concurrency:
     if isinstance(value, Concurrency):
         return value
     if isinstance(value, Mapping):
-        given = dict(value)
-        if given.get("group") is not None:
-            given["group"] = Group(**given["group"])
-        return Concurrency(**given)
+        return _read(value)
     if value is None:
         return UNLIMITED
     _check_limit(value, "concurrency")
     assert isinstance(value, int)
     return Concurrency(value)
+
+
+def _read(value: Mapping[str, Any]) -> Concurrency:
+    given = dict(value)
+    group = given.get("group")
+    try:
+        if isinstance(group, Mapping):
+            given["group"] = Group(**group)
+        return Concurrency(**given)
+    except TypeError:
+        known = ", ".join(Concurrency.__slots__)
+        raise DefinitionError(
+            f"concurrency is a number, None or a pc.Concurrency with {known}, not {dict(value)!r}"
+        ) from None
 
 
 def flow_of(slot: str) -> str:

@@ -205,8 +205,8 @@ def flow(
         isolated: give every run a worker process of its own.
         keep: how long its runs, their logs and their artifacts are kept; the server's setting unless given.
         rate: how many requests are admitted in a time, a `Rate`.
-        max_queued: how many runs may wait for a concurrency slot; what comes then is refused with `queue_full`. With a
-            key it is for each of its values.
+        max_queued: how many runs may wait for a concurrency slot, for each value of the key where there is one; what
+            comes then is refused with `queue_full`.
         queue_ttl: how long a run may wait to start; then it is cancelled, and its request has expired.
         suspend_after: after so many failed runs in a row the flow is paused, until somebody resumes it.
         triggers: schedules, events, hooks and ends of other flows that ask for runs.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -52,8 +52,10 @@ class Retry:
     ) -> None:
         if isinstance(limit, bool) or not isinstance(limit, int) or not 0 <= limit <= 1000:
             raise DefinitionError(f"retries must be a whole number from 0 to 1000, not {limit!r}")
-        if not 1 <= backoff < math.inf:
-            raise DefinitionError(f"backoff must be at least 1, not {backoff!r}")
+        if isinstance(backoff, bool) or not isinstance(backoff, int | float) or not 1 <= backoff <= sys.float_info.max:
+            raise DefinitionError(f"backoff must be a number of at least 1, not {backoff!r}")
+        if not isinstance(jitter, bool):
+            raise DefinitionError(f"jitter must be True or False, not {jitter!r}")
         if start not in (FAILED, BEGINNING):
             raise DefinitionError(f"start must be {FAILED!r} or {BEGINNING!r}, not {start!r}")
         try:
@@ -63,7 +65,7 @@ class Retry:
         object.__setattr__(self, "limit", limit)
         object.__setattr__(self, "delay", pause)
         object.__setattr__(self, "backoff", float(backoff))
-        object.__setattr__(self, "jitter", bool(jitter))
+        object.__setattr__(self, "jitter", jitter)
         object.__setattr__(self, "max_delay", longest)
         object.__setattr__(self, "retry_on", None if retry_on is None else _kinds_of(retry_on))
         object.__setattr__(self, "start", start)
@@ -120,6 +122,11 @@ def retry_of(value: int | Retry | None) -> Retry:
     return Retry(limit=value)
 
 
-def retry_key(run_id: str) -> str:
-    """Return the idempotency key under which a failed run is asked for again, so that it is once however often."""
-    return f"retry-failed:{run_id}"
+def retry_key(run_id: str, after: str | None = None) -> str:
+    """Return the idempotency key under which a failed run is asked for again, so that it is once however often.
+
+    Args:
+        run_id: the failed run.
+        after: the run that it became when it was asked for before, where that one was cancelled.
+    """
+    return f"retry-failed:{run_id}" if after is None else f"retry-failed:{run_id}:{after}"

@@ -60,7 +60,7 @@ class Again:
         """
         row = await self._find(run_id)
         changes = {
-            name: {"before": row.inputs.get(name), "after": value}
+            name: ({"before": row.inputs[name]} if name in row.inputs else {}) | {"after": value}
             for name, value in (given or {}).items()
             if name not in row.inputs or row.inputs[name] != value
         }

@@ -239,6 +239,7 @@ class Gate:
         """Return the run that valid inputs make."""
         origin = request.origin
         try:
+            request.check_times(self._clock.now())
             if origin is not None:
                 origin.check_state()
             spec = await self._engine.catalog.resolve(request.flow)
@@ -439,11 +440,12 @@ def _identities(request: TriggerRequest, sent: str | None) -> tuple[Identity, ..
         found.append(Identity(f"{DELIVERY}{request.trigger.name}:{request.flow}", "", key, body))
     if request.request_id is None and request.idempotency_key is None:
         return tuple(found)
-    mark = fingerprint(f"{request.flow}\n{sent}{_again(request)}")
+    again = _again(request)
+    mark = fingerprint(f"{request.flow}\n{sent}{again}")
     if request.request_id is not None:
-        found.append(Identity(REQUEST_ID, request.invoker.id, request.request_id, mark))
+        found.append(Identity(REQUEST_ID, request.invoker.id, request.request_id, mark, again=again != ""))
     if request.idempotency_key is not None:
-        found.append(Identity(request.flow, request.invoker.id, request.idempotency_key, mark))
+        found.append(Identity(request.flow, request.invoker.id, request.idempotency_key, mark, again=again != ""))
     return tuple(found)
 
 

@@ -26,7 +26,7 @@ class Origin:
         state: how it ended, or where it is.
         resume: whether its recorded results are kept; otherwise everything is run from the beginning.
         force: whether they are kept although the code has changed.
-        changes: the inputs that are to differ, each with `before` and `after`.
+        changes: the inputs that are to differ, each with `after`, and `before` where the run had it.
     """
 
     number: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from pullcord.clock import rfc3339
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.errors import FieldError, PullcordError, UsageError
 from pullcord.core.states import Outcome
@@ -96,6 +97,22 @@ class TriggerRequest:
     dedup: str | None = None
     delivery: tuple[str, str] | None = None
     expires_in: int | None = None
+
+    def check_times(self, now: int) -> None:
+        """Refuse what would expire before it may start.
+
+        Args:
+            now: microseconds; `expires_in` counts from here.
+
+        Raises:
+            UsageError: it never had a chance.
+        """
+        if self.not_before is None or self.expires_in is None or now + self.expires_in > self.not_before:
+            return
+        raise UsageError(
+            f"the run would expire before it may start, at {rfc3339(self.not_before)}: expires_in counts from the "
+            "request, so make it longer, or not_before earlier"
+        )
 
 
 def expiry_of(value: Duration) -> int:

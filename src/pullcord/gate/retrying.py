@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from pullcord.clock import Clock, rfc3339
+from pullcord.core.errors import UsageError
 from pullcord.core.retry import retry_key
+from pullcord.engine.catalog import Catalog
 from pullcord.failpoints import hit
 from pullcord.gate.again import Again
 from pullcord.gate.request import Invoker, Receipt
 from pullcord.store.queries.failed import FailedRun, Failures, find_failed
+from pullcord.store.queries.flows import last_runs
 from pullcord.store.store import Store
 
 AT_A_TIME: Final = 20
@@ -63,28 +66,42 @@ class RetryFailed:
     Args:
         store: where they are.
         again: asks for single runs.
+        catalog: knows the flows.
         clock: the time.
     """
 
-    def __init__(self, store: Store, again: Again, clock: Clock) -> None:
+    def __init__(self, store: Store, again: Again, catalog: Catalog, clock: Clock) -> None:
         self._store = store
         self._again = again
+        self._catalog = catalog
         self._clock = clock
 
     async def retry(self, wanted: Wanted, dry_run: bool, invoker: Invoker, source: str) -> dict[str, Any]:
         """Say what would be asked for again, or ask for it.
 
         Every run is asked for under a key that follows from its origin, so that however often this is called there is
-        one new run for each.
+        one new run for each; and another one where that was cancelled.
 
         Args:
             wanted: which runs.
-            dry_run: only say it: `runs` then names all of them. Each flow is tried at the gate, by a dry run.
+            dry_run: only say it: `runs` then names all of them, and `cancelled` the new run of each that was asked for
+                before in vain. Each flow is tried at the gate, by a dry run.
             invoker: who asks.
             source: where the call came in.
+
+        Raises:
+            UsageError: the time ends before it begins.
+            UnknownFlowError: there is no such flow, and there never was a run of it.
         """
+        if wanted.until is not None and wanted.until < wanted.since:
+            raise UsageError(
+                f"the time ends at {rfc3339(wanted.until)}, before it begins at {rfc3339(wanted.since)}; exchange "
+                "`since` and `until`"
+            )
         until = self._clock.now() if wanted.until is None else wanted.until
         found = await self._store.read(find_failed, wanted.since, until, wanted.flow, wanted.error)
+        if wanted.flow is not None and not found.runs and not found.skipped:
+            await self._check_flow(wanted.flow)
         groups: dict[tuple[str, str], _Group] = {}
         for (flow, error, why), count in found.skipped.items():
             groups.setdefault((flow, error), _Group()).skipped[why] = count
@@ -108,8 +125,14 @@ class RetryFailed:
                 for (flow, error), group in sorted(groups.items())
             ],
             "runs": [run.id for run in runs] if dry_run else [],
+            "cancelled": {run.id: run.after for run in runs if run.after is not None} if dry_run else {},
             "receipts": [{"origin": run.id, "receipt": receipt.as_json()} for run, receipt in receipts],
         }
+
+    async def _check_flow(self, flow: str) -> None:
+        """Tell a flow of which nothing has failed from a name that is misspelt."""
+        if flow not in self._catalog.removed and not await self._store.read(last_runs, [flow]):
+            await self._catalog.resolve(flow)
 
     async def _sort_out(
         self, wanted: Wanted, found: Failures, groups: dict[tuple[str, str], _Group], invoker: Invoker, source: str
@@ -148,7 +171,7 @@ class RetryFailed:
     ) -> Receipt:
         options: dict[str, Any] = {"note": wanted.reason, "dry_run": dry_run}
         if not dry_run:
-            options["idempotency_key"] = retry_key(run.id)
+            options["idempotency_key"] = retry_key(run.id, run.after)
         if wanted.from_beginning:
             return await self._again.rerun(run.id, None, invoker, source, **options)
         return await self._again.resume(run.id, invoker, source, force=wanted.force, **options)

@@ -34,6 +34,13 @@ async def newest(port: int) -> str:
     return await word(port)
 
 
+@pc.flow(concurrency=pc.Concurrency(on_conflict="cancel_running"))
+async def newest_done(port: int, number: int) -> str:
+    if (said := await word(port)) == "fail":
+        raise ValueError(said)
+    return said
+
+
 @pc.flow(concurrency=pc.Concurrency(None, group=pc.Group("shared", 1)))
 async def together(port: int) -> str:
     return await word(port)

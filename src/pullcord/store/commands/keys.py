@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from pullcord.core.states import RunState
@@ -27,7 +27,8 @@ ON CONFLICT (scope, invoker, key) DO UPDATE SET
 WHERE keys.at < :expired"""
 _HOLDERS = f"""
 SELECT EACH[
-    k.scope, k.invoker, k.key, k.request_id, k.sent, k.validated, q.uuid, coalesce(r.uuid, q.pruned_run), r.state]
+    k.scope, k.invoker, k.key, k.request_id, k.sent, k.validated, q.uuid, coalesce(r.uuid, q.pruned_run), r.state,
+    q.origin IS NOT NULL]
 FROM {rows("scope invoker key")} AS wanted
 JOIN keys k ON k.scope = wanted.scope AND k.invoker = wanted.invoker AND k.key = wanted.key AND k.at >= :expired
 LEFT JOIN requests q ON q.id = k.request_id LEFT JOIN runs r ON r.id = k.request_id"""
@@ -44,6 +45,7 @@ class Identity:
         key: the key or id.
         sent: fingerprint of flow and inputs as sent.
         validated: fingerprint of flow and inputs as validated; "" where they were not.
+        again: whether it asks for a run again; then the fingerprints tell which, and how.
     """
 
     scope: str
@@ -51,6 +53,7 @@ class Identity:
     key: str
     sent: str
     validated: str = ""
+    again: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class Original:
         state: that run's state now.
         identity: the identity that both requests carry.
         matches: whether the later request asks for the same.
+        again: whether one of them asks for a run again; then they may differ in more than the inputs.
     """
 
     id: int
@@ -72,6 +76,7 @@ class Original:
     state: str | None
     identity: Identity
     matches: bool
+    again: bool = False
 
     @property
     def conflict(self) -> str:
@@ -88,8 +93,9 @@ class Original:
                 f" (run {self.run_uuid}); a sender gives each delivery an id of its own"
             )
         what = "request id" if self.identity.scope == REQUEST_ID else "idempotency key"
+        used = "for something else" if self.again else "with other inputs"
         return (
-            f"the {what} {self.identity.key!r} was used with other inputs by request {self.request_uuid}"
+            f"the {what} {self.identity.key!r} was used {used} by request {self.request_uuid}"
             f" (run {self.run_uuid}); use a new one for a new intent"
         )
 
@@ -106,7 +112,8 @@ class Claimant:
 
     def name(self, original: Original) -> Original:
         """Fill in the ids of an original that this same transaction is about to insert."""
-        return replace(original, request_uuid=self.request_uuid, run_uuid=self.run_uuid, state=self.state)
+        again = original.again or any(identity.again for identity in self.identities)
+        return replace(original, request_uuid=self.request_uuid, run_uuid=self.run_uuid, state=self.state, again=again)
 
 
 def lookup_sql() -> str:
@@ -128,7 +135,8 @@ def originals(found: list[list[Any]], identities: list[Identity]) -> dict[Identi
         row = holders.get((identity.scope, identity.invoker, identity.key))
         if row is not None:
             matches = identity.sent == row[4] or (identity.validated != "" and identity.validated == row[5])
-            result[identity] = Original(row[3], row[6], row[7], row[8], identity, matches)
+            again = identity.again or bool(row[9])
+            result[identity] = Original(row[3], row[6], row[7], row[8], identity, matches, again)
     return result
 
 

@@ -61,9 +61,9 @@ def count_failures(tx: Transaction, ids: Sequence[int]) -> None:
 
 def _suspend(tx: Transaction, flow: str, failures: int, error: str | None) -> None:
     """Pause a flow for its failures. The one place where that happens: whoever is to be told of it is told here."""
-    what = "no error was recorded" if error is None else _told(from_json(error))
-    runs = "its last run failed" if failures == 1 else f"its last {failures} runs failed"
-    reason = f"{runs}, the last one with {what}. Mend it, then `pullcord flows resume {flow}`"
+    what = "no recorded error" if error is None else _told(from_json(error))
+    runs = "its last run failed with" if failures == 1 else f"its last {failures} runs failed, the last one with"
+    reason = f"{runs} {what}. Mend it, then `pullcord flows resume {flow}`"
     begin_pause(tx, Pause(flow, tx.now, None, SYSTEM, reason), "flow.suspend")
     note_happening(tx, SUSPENDED, flow, detail={"text": reason})
 

@@ -20,11 +20,14 @@ RETRIED, CHILD, TEST, SUCCEEDED = "already_retried", "child", "test", "succeeded
 """Why a failed run need not be asked for again: it was already, its parent is, it was a test, or a later run with the
 same inputs has succeeded."""
 
+# A new run that was cancelled did not do the work: another one took its place, or it expired.
 _FAILED: Final = """
 SELECT r.uuid, r.id, r.flow, r.flow_version, r.inputs, r.error, CASE
-    WHEN EXISTS (SELECT 1 FROM runs n WHERE n.resumed_from = r.id)
-      OR EXISTS (SELECT 1 FROM runs n WHERE n.rerun_of = r.id) THEN 'already_retried'
-    WHEN r.parent_id IS NOT NULL THEN 'child' WHEN r.test = 1 THEN 'test' END
+    WHEN EXISTS (SELECT 1 FROM runs n WHERE n.resumed_from = r.id AND n.state <> 'cancelled')
+      OR EXISTS (SELECT 1 FROM runs n WHERE n.rerun_of = r.id AND n.state <> 'cancelled') THEN 'already_retried'
+    WHEN r.parent_id IS NOT NULL THEN 'child' WHEN r.test = 1 THEN 'test' END,
+    (SELECT uuid FROM runs WHERE id = (SELECT max(n.id) FROM (
+        SELECT id FROM runs WHERE resumed_from = r.id UNION ALL SELECT id FROM runs WHERE rerun_of = r.id) AS n))
 FROM runs r INDEXED BY runs_state WHERE r.state = 'failed' AND r.ended_at >= :since AND r.ended_at < :until"""
 _LATER: Final = """
 SELECT id, flow, inputs FROM runs INDEXED BY runs_flow
@@ -42,6 +45,7 @@ class FailedRun:
         flow_version: version of the code that it ran with.
         error: type of its error.
         inputs: digest of its inputs.
+        after: id of the last run that was asked for in its place, where there is one; it was cancelled.
     """
 
     id: str
@@ -50,6 +54,7 @@ class FailedRun:
     flow_version: str
     error: str
     inputs: bytes
+    after: str | None = None
 
 
 @dataclass(slots=True)
@@ -89,7 +94,7 @@ def find_failed(connection: Connection, since: int, until: int, flow: str | None
         elif len(found.runs) == MOST:
             found.more = True
         else:
-            found.runs.append(FailedRun(row[0], row[1], row[2], row[3], kind, _digest(row[4])))
+            found.runs.append(FailedRun(row[0], row[1], row[2], row[3], kind, _digest(row[4]), row[7]))
     latest = _successes(connection, found.runs)
     for run in [run for run in found.runs if latest.get((run.flow, run.inputs), 0) > run.number]:
         found.skipped[run.flow, run.error, SUCCEEDED] += 1
