@@ -10,13 +10,10 @@ from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapt
 from pydantic_core import PydanticSerializationError, SchemaError, from_json, to_json
 
 from pullcord.core.errors import DefinitionError, ResultError
+from pullcord.core.readable import SHORT, misread
 
 MAX_RESULT = 8 * 1024 * 1024
 """No result is longer as JSON, in bytes: what is larger belongs into a file."""
-
-
-SHORT = 200
-"""JSON up to this length, in bytes, can hold neither a number too long to be read back nor too many brackets."""
 
 
 class ResultCodec:
@@ -73,11 +70,11 @@ class ResultCodec:
                 f"{self._name} returned {len(data):,} bytes of JSON, over the limit of {MAX_RESULT:,}; "
                 "write the data to a file and return its path"
             )
-        if len(data) > SHORT:
-            try:
-                from_json(data)
-            except ValueError as error:
-                raise ResultError(f"{self._name} returned what cannot be read back from JSON: {error}") from None
+        if len(data) > SHORT and (reason := misread(data)) is not None:
+            raise ResultError(
+                f"{self._name} returned what cannot be read back from JSON: {reason}; write the data to a file and "
+                "return its path"
+            )
         return data.decode()
 
     def decode(self, text: str) -> Any:
