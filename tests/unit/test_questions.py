@@ -117,6 +117,24 @@ def test_what_the_server_could_not_read_is_refused_where_it_is_asked(options: di
         made(**options)
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"schema": int, "on_timeout": Default("no")}, "expected int, not str$"),
+        ({"schema": int | str, "on_timeout": Default(1.5)}, "expected int or str, not float$"),
+        ({"schema": Inner, "on_timeout": Default(Inner.model_construct(n="x"))}, "expected int, not str in 'n'$"),
+        ({"schema": Inner, "on_timeout": Default(Inner.model_construct(n=0))}, "greater than or equal to 1 at n$"),
+        ({"schema": float, "on_timeout": Default(float("nan"))}, "valid number at the top$"),
+        ({"to": 5}, "`to` is a name"),
+        ({"to": None}, "`to` is a name"),
+        ({"to": [5]}, "`to` is a name"),
+    ],
+)
+def test_what_is_wrong_is_said_without_the_value(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        made(**{"schema": bool, "timeout": "1h", **options})
+
+
 def test_details_hold_no_number_that_json_does_not_know() -> None:
     assert made(details={"a": float("nan")}).details == '{"a":null}'
 

@@ -24,7 +24,7 @@ from pydantic_core import ErrorDetails, PydanticSerializationError, SchemaError,
 
 from pullcord.core.errors import DefinitionError, FieldError, InvalidInputsError
 from pullcord.core.readable import SHORT, misread
-from pullcord.core.results import in_a_line
+from pullcord.core.results import in_a_line, unwritable
 
 
 class InputModel:
@@ -167,7 +167,7 @@ class InputModel:
         try:
             text = self._written(model)
         except (PydanticSerializationError, ValueError, RecursionError) as error:
-            raise self._unkept(model, in_a_line(error)) from None
+            raise self._unkept(model, unwritable(error)) from None
         reason = misread(text) if len(text) > SHORT else None
         if reason is not None:
             raise self._unkept(model, reason)

@@ -19,7 +19,7 @@ from pullcord.core.context import in_run
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.errors import AnswerUnfitError, UsageError
 from pullcord.core.readable import misread
-from pullcord.core.results import first_misfit, in_a_line
+from pullcord.core.results import first_misfit, in_a_line, unwritable
 
 LONGEST: Final = 20_000
 """Characters of a question's text, and of its details as JSON."""
@@ -106,8 +106,10 @@ class Question:
             reason = misread(text)
             if reason is None:
                 self._adapter.validate_json(text)
-        except (ValidationError, PydanticSerializationError, ValueError, TypeError) as error:
-            raise UsageError(f"the default answer does not fit the schema: {in_a_line(error)}") from None
+        except ValidationError as error:
+            raise UsageError(f"the default answer does not fit the schema: {first_misfit(error)}") from None
+        except (PydanticSerializationError, ValueError, TypeError) as error:
+            raise UsageError(f"the default answer does not fit the schema: {unwritable(error)}") from None
         if reason is not None:
             raise UsageError(f"the default answer cannot be read back from JSON: {reason}; choose a simpler one")
         if len(text) > LARGEST:
@@ -148,7 +150,7 @@ def _unaskable(reason: str) -> UsageError:
 
 
 def _names(to: str | Iterable[str]) -> list[str]:
-    names = [to] if isinstance(to, str) else list(to)
+    names: list[Any] = [to] if isinstance(to, str) or not isinstance(to, Iterable) else list(to)
     if len(names) > MOST_RECIPIENTS or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
         raise UsageError(
             f"`to` is a name, or a list of up to {MOST_RECIPIENTS}, each of 1 to 100 characters: people, groups, roles"
