@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
 from pullcord.cli.inputs import accepted_types, missing, property_of, read_inputs, value_of
 from pullcord.core.errors import UsageError
@@ -135,3 +136,59 @@ def test_missing_ones_are_named_in_order() -> None:
 def test_a_reference_to_itself_ends() -> None:
     schema = {"properties": {"node": {"$ref": "#/$defs/Node"}}, "$defs": {"Node": {"$ref": "#/$defs/Node"}}}
     assert accepted_types(property_of(schema, "node")) == set()
+
+
+class Line(BaseModel):
+    price: Decimal
+    weight: float = 1.0
+    parts: list[Line] = []
+
+
+def order(
+    d: Decimal,
+    maybe: Decimal | None = None,
+    lines: list[Line] = [],  # noqa: B006
+    rates: dict[str, Decimal] = {},  # noqa: B006
+    pair: tuple[int, Decimal] | None = None,
+    ratio: float = 1.0,
+    kind: Literal[1.5, "a"] = "a",
+) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("d", "12345678901234567890.123", "12345678901234567890.123"),
+        ("d", "1.50", "1.50"),
+        ("d", "-0.10", "-0.10"),
+        ("d", "1.5", 1.5),
+        ("d", "123456789012345678901234567890", 123456789012345678901234567890),
+        ("d", "abc", "abc"),
+        ("maybe", "1.50", "1.50"),
+        ("maybe", "null", None),
+        ("ratio", "1.50", 1.5),
+        ("ratio", "12345678901234567890.123", 12345678901234567000.0),
+        ("kind", "1.50", 1.5),
+        ("lines", '[{"price": 1.50, "weight": 2.50, "parts": [{"price": 0.10}]}]',
+         [{"price": "1.50", "weight": 2.5, "parts": [{"price": "0.10"}]}]),
+        ("rates", '{"EUR": 1.10, "USD": 1.1}', {"EUR": "1.10", "USD": 1.1}),
+        ("pair", "[1, 2.50]", [1, "2.50"]),
+    ],
+)  # fmt: skip
+def test_a_decimal_keeps_its_digits(tmp_path: Path, name: str, text: str, value: Any) -> None:
+    inputs = InputModel(order)
+    assert read_inputs([f"{name}={text}"], None, inputs.schema) == {name: value}
+    file = tmp_path / "inputs.json"
+    file.write_text(f'{{"{name}": {text if text != "abc" else json.dumps(text)}}}')
+    assert read_inputs(None, str(file), inputs.schema) == {name: value}
+
+
+def test_an_answer_that_is_a_decimal_keeps_its_digits() -> None:
+    assert value_of("1.50", TypeAdapter(Decimal).json_schema()) == "1.50"
+    assert type(value_of("1.5", TypeAdapter(Decimal).json_schema())) is float
+
+
+def test_a_number_is_not_sent_as_text_that_the_schema_refuses() -> None:
+    digits = {"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^[+-]?\d*\.?\d*$"}]}
+    assert value_of("1.50", digits) == "1.50"
+    assert value_of("1e5", digits) == 100000.0

@@ -267,3 +267,25 @@ def test_both_clients_have_the_same_surface(name: str) -> None:
         }
 
     assert surface(getattr(sync, name)) == surface(getattr(aio, f"Async{name}"))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda text: calls.get_run(text),
+        lambda text: calls.get_flow(text),
+        lambda text: calls.cancel(text, False, None),
+        lambda text: calls.get("/v1/runs", calls.page_of, flow=text).parameters,
+        lambda text: calls.cancel("1", False, text),
+        lambda text: calls.run({"flow": "f", "inputs": {"a": text}}, None, "ended"),
+    ],
+    ids=["id", "name", "action", "query", "reason", "input"],
+)
+def test_what_is_not_utf_8_is_refused_in_words(make: Callable[[str], Any]) -> None:
+    with pytest.raises(UsageError, match="not UTF-8"):
+        make("a\udcff")
+
+
+def test_what_cannot_be_sent_is_not_always_an_input() -> None:
+    with pytest.raises(UsageError, match=r"the request cannot be written as JSON: .*object"):
+        calls.encode({"reason": object()})

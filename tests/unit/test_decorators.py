@@ -226,3 +226,9 @@ def test_annotations_may_name_what_is_defined_later() -> None:
     made: Flow[Any, Any] = namespace["early"]
     arguments = made.inputs.arguments('{"x": {"n": 1}}')
     assert made.codec.decode(made.codec.encode(arguments["x"])) == arguments["x"]
+
+
+@pytest.mark.parametrize("name", ["a\ud800", "a\0b", 5])
+def test_a_step_name_is_text_that_can_be_kept(name: Any) -> None:
+    with pytest.raises(DefinitionError, match="no step name"):
+        pc.step(name=name)(double_it)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic_core import from_json, to_json
 
 import pullcord as pc
 from pullcord.core.errors import ChildFailedError, StepFailedError, StepTimeoutError
@@ -185,3 +186,13 @@ def test_a_traceback_has_a_limit_and_keeps_its_end() -> None:
     traceback = describe(caught.value)["traceback"]
     assert len(traceback) == 20_000
     assert traceback.rstrip().endswith("the end")
+
+
+@pytest.mark.parametrize("levels", [150, 195, 198, 220])
+def test_arguments_of_any_depth_make_a_record_that_can_be_read(levels: int) -> None:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    record = describe(ValueError(value))
+    from_json(to_json(record))
+    assert ("again" in record) == (levels == 150)

@@ -473,3 +473,23 @@ def test_what_would_not_survive_the_canonical_text_is_refused(function: Callable
     parse_json(written)
     again, _ = read(function, written)
     assert again == arguments or (math.isnan(arguments["x"]) and math.isnan(again["x"]))
+
+
+def anything(good: Any, bad: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (json.loads("[" * 220 + "]" * 220), "nested too deeply"),
+        (10**5000, "too many digits"),
+        ({"a\ud800": 1}, "surrogates"),
+        (object(), "object"),
+    ],
+    ids=["deep", "long number", "surrogate", "object"],
+)
+def test_arguments_that_cannot_be_kept_as_json_are_named(value: Any, words: str) -> None:
+    """The server would kill a worker that sent them, and with it its neighbours."""
+    with pytest.raises(InvalidInputsError, match=words) as caught:
+        model(anything).bind(([[1]], value), {})
+    assert [(error["loc"], error["type"]) for error in caught.value.errors] == [(["inputs", "bad"], "unserializable")]

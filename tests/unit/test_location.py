@@ -9,6 +9,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from pydantic_core import to_json
 
 from pullcord.worker.location import Location, load
 
@@ -248,3 +249,42 @@ def test_a_flow_that_is_imported_elsewhere_is_no_twin(tmp_path: Path) -> None:
     location = load("folder", str(tmp_path))
     assert location.failures == []
     assert list(location.flows) == ["once"]
+
+
+def test_what_the_server_could_not_read_costs_one_flow_and_not_the_location(tmp_path: Path) -> None:
+    text = """
+        from typing import Annotated
+        from pydantic import Field
+        import pullcord as pc
+
+        deep = []
+        for _ in range(220):
+            deep = [deep]
+
+        @pc.flow
+        def good() -> None:
+            "Words \\ud800"
+
+        @pc.flow
+        def deeply(x: Annotated[int, Field(json_schema_extra={"x": deep})]) -> None: ...
+
+        @pc.flow
+        def described(x: Annotated[int, Field(description="\\ud800")]) -> None: ...
+
+        @pc.flow(version="\\ud800")
+        def versioned() -> None: ...
+        """
+    location = load("file", str(write(tmp_path / "saying.py", text)), triggers=True)
+    assert [(spec["name"], spec["description"]) for spec in location.specs] == [("good", "Words ?")]
+    assert list(location.flows) == ["good"]
+    refused = [failure["message"] for failure in location.failures]
+    assert [name for name in ("deeply", "described", "versioned") if any(repr(name) in text for text in refused)] == [
+        "deeply", "described", "versioned",
+    ]  # fmt: skip
+    to_json(location.specs)
+
+
+def test_the_error_of_a_file_is_shown_whatever_it_says(tmp_path: Path) -> None:
+    location = load("file", str(write(tmp_path / "loud.py", "raise ValueError('a\\ud800')")))
+    assert [failure["message"] for failure in location.failures] == ["ValueError: a?"]
+    to_json(location.failures)

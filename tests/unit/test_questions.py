@@ -81,6 +81,64 @@ def test_what_makes_no_sense_is_refused(options: dict[str, Any], words: str) -> 
         made(**options)
 
 
+def nested(levels: int) -> list[Any]:
+    """Return a deeply nested list."""
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def _unwritable(schema: dict[str, Any]) -> None:
+    schema["x"] = object()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"details": {"a": nested(220)}}, "nested too deeply"),
+        ({"details": {"a": 10**5000}}, "too many digits"),
+        ({"to": ["a\ud800"]}, "`to` is a name"),
+        ({"schema": Annotated[int, Field(description="a\ud800")]}, "lone surrogate"),
+        ({"schema": Annotated[int, Field(json_schema_extra={"x": nested(220)})]}, "nested too deeply"),
+        ({"schema": Annotated[int, Field(json_schema_extra={"x": float("nan")})]}, "cannot be asked for"),
+        ({"schema": Annotated[int, Field(json_schema_extra=_unwritable)]}, "cannot be asked for"),
+        ({"schema": Annotated[int, Field(ge=10**5000)]}, "cannot be asked for"),
+        ({"schema": Any, "timeout": "1h", "on_timeout": Default(nested(220))}, "nested too deeply"),
+        ({"schema": Any, "timeout": "1h", "on_timeout": Default(10**5000)}, "too many digits"),
+    ],
+    ids=[
+        "deep details", "long number", "recipient", "description", "deep schema", "NaN in schema", "object in schema",
+        "long bound", "deep default", "long default",
+    ],
+)  # fmt: skip
+def test_what_the_server_could_not_read_is_refused_where_it_is_asked(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        made(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"schema": int, "on_timeout": Default("no")}, "expected int, not str$"),
+        ({"schema": int | str, "on_timeout": Default(1.5)}, "expected int or str, not float$"),
+        ({"schema": Inner, "on_timeout": Default(Inner.model_construct(n="x"))}, "expected int, not str in 'n'$"),
+        ({"schema": Inner, "on_timeout": Default(Inner.model_construct(n=0))}, "greater than or equal to 1 at n$"),
+        ({"schema": float, "on_timeout": Default(float("nan"))}, "valid number at the top$"),
+        ({"to": 5}, "`to` is a name"),
+        ({"to": None}, "`to` is a name"),
+        ({"to": [5]}, "`to` is a name"),
+    ],
+)
+def test_what_is_wrong_is_said_without_the_value(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        made(**{"schema": bool, "timeout": "1h", **options})
+
+
+def test_details_hold_no_number_that_json_does_not_know() -> None:
+    assert made(details={"a": float("nan")}).details == '{"a":null}'
+
+
 def test_what_is_too_large_for_a_message_is_refused_where_it_is_asked() -> None:
     made(str, on_timeout=Default("x" * (LARGEST - 2)))
     with pytest.raises(UsageError, match="the default answer has 1000001 characters"):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from pullcord.core.errors import DefinitionError, ResultError
-from pullcord.core.results import MAX_RESULT, ResultCodec
+from pullcord.core.results import MAX_RESULT, ResultCodec, unwritable
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 json_values = st.recursive(
@@ -167,3 +167,29 @@ def returns_nowhere() -> Nowhere: ...  # type: ignore[name-defined]  # noqa: F82
 def test_an_annotation_that_cannot_be_kept_is_refused_by_name(function: Callable[..., Any]) -> None:
     with pytest.raises(DefinitionError, match=function.__name__):
         ResultCodec(function)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            "Pydantic serializer warnings:\n  PydanticSerializationUnexpectedValue(Expected `int` - serialized value "
+            "may not be as expected [input_value='input_type=x', input_type=str])",
+            "expected int, not str",
+        ),
+        (
+            "Pydantic serializer warnings:\n  Expected `int` but got `str` with value `'secret'` - serialized value "
+            "may not be as expected",
+            "expected int, not str",
+        ),
+        ("Unable to serialize unknown type: <class 'x.Y'>", "Unable to serialize unknown type: <class 'x.Y'>"),
+    ],
+    ids=["newer pydantic", "older pydantic", "anything else"],
+)
+def test_what_pydantic_expected_and_what_came(said: str, words: str) -> None:
+    assert unwritable(ValueError(said)) == words
+
+
+def test_a_result_of_another_type_is_named() -> None:
+    with pytest.raises(ResultError, match=r"of type str that cannot be kept as JSON \(expected int, not str\)"):
+        ResultCodec(whole).encode("secret")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pullcord.cli import asking
 from pullcord.cli.connect import connect_async
 from pullcord.cli.failing import clean
-from pullcord.cli.inputs import Schema, missing, property_of, read_inputs, resolved, value_of
+from pullcord.cli.inputs import missing, property_of, read_inputs, value_of
+from pullcord.cli.numbers import Schema, resolved
 from pullcord.cli.output import console
 from pullcord.core.errors import InvalidAnswerError, UsageError
 

@@ -8,7 +8,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from pullcord.cli.failing import clean
-from pullcord.cli.inputs import Schema, accepted_types, missing, property_of, value_of
+from pullcord.cli.inputs import accepted_types, missing, property_of, value_of
+from pullcord.cli.numbers import Schema
 from pullcord.cli.output import console
 from pullcord.core.errors import UsageError
 

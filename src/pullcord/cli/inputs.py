@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from pullcord.cli.numbers import Schema, read_json, resolved
 from pullcord.core.errors import UsageError
-
-Schema = dict[str, Any]
 
 _NAMES = {
     str: "string",
@@ -33,7 +31,7 @@ def read_inputs(pairs: list[str] | None, file: str | None, schema: Schema | None
     Raises:
         UsageError: something cannot be read.
     """
-    inputs = {} if file is None else _from_file(file)
+    inputs = {} if file is None else _from_file(file, schema or {})
     given: set[str] = set()
     for pair in pairs or []:
         name, equals, text = pair.partition("=")
@@ -52,7 +50,7 @@ def value_of(text: str, schema: Schema) -> Any:
     if types and types <= {"string"}:
         return text
     try:
-        value = json.loads(text, parse_constant=_no_constant)
+        value = read_json(text, schema)
     except (ValueError, RecursionError):
         return text
     if "string" not in types:
@@ -80,26 +78,14 @@ def accepted_types(schema: Schema) -> set[str]:
 
 
 def property_of(schema: Schema | None, name: str) -> Schema:
-    """Return the schema of one input, with references resolved; empty when it is not known."""
+    """Return the schema of one input, with its own references resolved; empty when it is not known."""
     if schema is None:
         return {}
     found = schema.get("properties", {}).get(name)
-    return resolved(found, schema) if isinstance(found, dict) else {}
-
-
-def resolved(part: Schema, root: Schema, depth: int = 0) -> Schema:
-    """Replace `$ref` by what it names, as deep as a question to a person needs."""
-    while isinstance(part.get("$ref"), str) and depth < 20:
-        target: Any = root
-        for step in part["$ref"].removeprefix("#/").split("/"):
-            target = target.get(step, {}) if isinstance(target, dict) else {}
-        part = {**target, **{key: value for key, value in part.items() if key != "$ref"}}
-        depth += 1
-    result = dict(part)
-    for word in ("anyOf", "oneOf", "allOf"):
-        if word in part and depth < 20:
-            result[word] = [resolved(item, root, depth + 1) for item in part[word]]
-    return result
+    if not isinstance(found, dict):
+        return {}
+    definitions = {"$defs": schema["$defs"]} if "$defs" in schema else {}
+    return resolved(found, schema) | definitions  # deeper references lead there
 
 
 def missing(schema: Schema, inputs: dict[str, Any]) -> list[str]:
@@ -108,11 +94,11 @@ def missing(schema: Schema, inputs: dict[str, Any]) -> list[str]:
     return [name for name in schema.get("properties", {}) if name in required and name not in inputs]
 
 
-def _from_file(file: str) -> dict[str, Any]:
+def _from_file(file: str, schema: Schema) -> dict[str, Any]:
     where = "stdin" if file == "-" else file
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-        value = json.loads(text, parse_constant=_no_constant)
+        value = read_json(text, schema)
     except OSError as error:
         raise UsageError(f"{where} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError) as error:
@@ -120,7 +106,3 @@ def _from_file(file: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UsageError(f"{where} must hold a JSON object of inputs, not {_NAMES[type(value)]}")
     return value
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")

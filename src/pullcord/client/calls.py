@@ -88,8 +88,12 @@ class Call(Generic[T]):
 
     @property
     def parameters(self) -> dict[str, str]:
-        """The query as text."""
-        return {name: moment(value) for name, value in self.query.items() if value is not None}
+        """The query as text.
+
+        Raises:
+            UsageError: a value cannot be sent.
+        """
+        return {name: sendable(moment(value)) for name, value in self.query.items() if value is not None}
 
     def finish(self, status: int, content: bytes, retry_after: str | None = None) -> T:
         """Return what the answer says.
@@ -140,6 +144,19 @@ def moment(value: Any) -> str:
     return str(value)
 
 
+def sendable(text: str) -> str:
+    """Return a text that can be sent.
+
+    Raises:
+        UsageError: it is not UTF-8, as what a terminal with another encoding types.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"{text!r} is not UTF-8; write it as UTF-8 text") from None
+    return text
+
+
 def encode(value: Any) -> bytes:
     """Write a body; dates, paths, UUIDs and models are written as pydantic writes them.
 
@@ -149,7 +166,8 @@ def encode(value: Any) -> bytes:
     try:
         return to_json(value)
     except (PydanticSerializationError, ValueError, RecursionError) as error:
-        raise UsageError(f"the inputs cannot be written as JSON: {error}") from None
+        reason = "a text in it is not UTF-8" if "surrogates not allowed" in str(error) else error
+        raise UsageError(f"the request cannot be written as JSON: {reason}") from None
 
 
 def receipt_of(data: Any) -> Receipt:
@@ -282,7 +300,7 @@ def segment(text: str) -> str:
     """
     if not text or text in (".", ".."):
         raise UsageError(f"{text!r} is neither a name nor an id")
-    return quote(text, safe="")
+    return quote(sendable(text), safe="")
 
 
 def get(path: str, parse: Callable[[Any], T], **query: Any) -> Call[T]:

@@ -125,7 +125,8 @@ def progress(done: float, total: float | None = None, text: str | None = None) -
 def sleep(length: Duration) -> Awaitable[None] | None:
     """Wait durably: the moment to wake up is recorded, so that a crash does not start the wait anew.
 
-    In an `async` flow write `await pc.sleep(...)`; in a sync one the call itself blocks.
+    In an `async` flow write `await pc.sleep(...)`; in a sync one the call itself blocks. An `asyncio.timeout` around a
+    sleep of a minute or more does not fire while the run is out of its worker, and begins anew when it is back.
 
     Raises:
         PullcordRuntimeError: the calling code is not part of a run.

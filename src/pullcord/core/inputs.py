@@ -20,10 +20,11 @@ from pydantic import (
 from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
-from pydantic_core import ErrorDetails, SchemaError, to_json
+from pydantic_core import ErrorDetails, PydanticSerializationError, SchemaError, to_json
 
 from pullcord.core.errors import DefinitionError, FieldError, InvalidInputsError
-from pullcord.core.results import in_a_line
+from pullcord.core.readable import SHORT, misread
+from pullcord.core.results import in_a_line, unwritable
 
 
 class InputModel:
@@ -150,7 +151,7 @@ class InputModel:
         """Write the arguments of a Python call as input JSON, for a flow called inside a flow.
 
         Raises:
-            InvalidInputsError: the arguments do not fit the signature or the types.
+            InvalidInputsError: the arguments do not fit the signature or the types, or cannot be kept as JSON.
         """
         names = [parameter.name for parameter in self._parameters]
         if len(args) > len(names):
@@ -160,9 +161,34 @@ class InputModel:
             )
         given = dict(zip(names, args, strict=False)) | kwargs
         try:
-            return self._written(self._model.model_validate(given))
+            model = self._model.model_validate(given)
         except ValidationError as error:
             raise InvalidInputsError(f"the inputs of {self._name} are not valid", field_errors(error)) from None
+        try:
+            text = self._written(model)
+        except (PydanticSerializationError, ValueError, RecursionError) as error:
+            raise self._unkept(model, unwritable(error)) from None
+        reason = misread(text) if len(text) > SHORT else None
+        if reason is not None:
+            raise self._unkept(model, reason)
+        return text
+
+    def _unkept(self, model: BaseModel, reason: str) -> InvalidInputsError:
+        """Return the error of arguments that cannot be kept as JSON; it names those that are to blame."""
+        named = [name for name, field in self._fields if not _can_be_kept(model, field)]
+        said = f"cannot be kept as JSON: {reason}"
+        return InvalidInputsError(
+            f"inputs of {self._name} cannot be kept as JSON ({', '.join(named)}: {reason}); pass JSON-able data or a "
+            "path",
+            [{"loc": ["inputs", name], "msg": said, "type": "unserializable"} for name in named],
+        )
+
+
+def _can_be_kept(model: BaseModel, field: str) -> bool:
+    try:
+        return misread(model.model_dump_json(include={field})) is None
+    except (PydanticSerializationError, ValueError, RecursionError):
+        return False
 
 
 def in_order(value: Any, dumped: Any) -> Any:

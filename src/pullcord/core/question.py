@@ -18,7 +18,8 @@ from pydantic_core import PydanticSerializationError, SchemaError, to_json
 from pullcord.core.context import in_run
 from pullcord.core.durations import Duration, seconds
 from pullcord.core.errors import AnswerUnfitError, UsageError
-from pullcord.core.results import first_misfit, in_a_line
+from pullcord.core.readable import misread
+from pullcord.core.results import first_misfit, in_a_line, unwritable
 
 LONGEST: Final = 20_000
 """Characters of a question's text, and of its details as JSON."""
@@ -28,7 +29,7 @@ LARGEST: Final = 1_000_000
 
 MOST_RECIPIENTS: Final = 100
 
-_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
+_NAME = re.compile(r"[^\x00-\x1f\x7f\ud800-\udfff]{1,100}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +85,10 @@ class Question:
         self.text = text.encode("utf-8", "replace").decode()
         try:
             self._adapter: TypeAdapter[Any] = TypeAdapter(schema)
-            self.schema = json.dumps(self._adapter.json_schema())
-        except (PydanticSchemaGenerationError, PydanticUserError, SchemaError) as error:
-            raise UsageError(
-                f"an answer of this type cannot be asked for: {in_a_line(error)}; use a pydantic model, or a type "
-                'such as bool, int, str or Literal["approve", "reject"]'
-            ) from None
+            described = self._adapter.json_schema()
+        except (PydanticSchemaGenerationError, PydanticUserError, SchemaError, ValueError) as error:
+            raise _unaskable(in_a_line(error)) from None
+        self.schema = _schema_text(described)
         if len(self.schema) > LARGEST:
             raise UsageError(f"the schema of the answer has {len(self.schema)} characters, and {LARGEST} are allowed")
         self.recipients = json.dumps(_names(to))
@@ -104,9 +103,15 @@ class Question:
             raise UsageError('on_timeout is "fail", or the answer to go on with: on_timeout=pc.Default(…)')
         try:
             text = self._adapter.serializer.to_json(on_timeout.value, warnings="error").decode()
-            self._adapter.validate_json(text)
-        except (ValidationError, PydanticSerializationError, ValueError, TypeError) as error:
-            raise UsageError(f"the default answer does not fit the schema: {in_a_line(error)}") from None
+            reason = misread(text)
+            if reason is None:
+                self._adapter.validate_json(text)
+        except ValidationError as error:
+            raise UsageError(f"the default answer does not fit the schema: {first_misfit(error)}") from None
+        except (PydanticSerializationError, ValueError, TypeError) as error:
+            raise UsageError(f"the default answer does not fit the schema: {unwritable(error)}") from None
+        if reason is not None:
+            raise UsageError(f"the default answer cannot be read back from JSON: {reason}; choose a simpler one")
         if len(text) > LARGEST:
             raise UsageError(f"the default answer has {len(text)} characters, and {LARGEST} are allowed")
         return text
@@ -126,8 +131,26 @@ class Question:
             ) from None
 
 
+def _schema_text(described: dict[str, Any]) -> str:
+    try:
+        text = json.dumps(described, allow_nan=False)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _unaskable(in_a_line(error)) from None
+    reason = misread(text)
+    if reason is not None:
+        raise _unaskable(f"its JSON Schema cannot be read back: {reason}")
+    return text
+
+
+def _unaskable(reason: str) -> UsageError:
+    return UsageError(
+        f"an answer of this type cannot be asked for: {reason}; use a pydantic model, or a type such as bool, int, str "
+        'or Literal["approve", "reject"]'
+    )
+
+
 def _names(to: str | Iterable[str]) -> list[str]:
-    names = [to] if isinstance(to, str) else list(to)
+    names: list[Any] = [to] if isinstance(to, str) or not isinstance(to, Iterable) else list(to)
     if len(names) > MOST_RECIPIENTS or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
         raise UsageError(
             f"`to` is a name, or a list of up to {MOST_RECIPIENTS}, each of 1 to 100 characters: people, groups, roles"
@@ -137,11 +160,16 @@ def _names(to: str | Iterable[str]) -> list[str]:
 
 def _details(details: Mapping[str, Any]) -> str:
     try:
-        text = to_json(details).decode()
-    except (PydanticSerializationError, ValueError) as error:
+        text = to_json(details, inf_nan_mode="null").decode()
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
         raise UsageError(f"the details cannot be written as JSON: {in_a_line(error)}") from None
     if not isinstance(details, Mapping) or len(text) > LONGEST or "\\u0000" in text:
         raise UsageError(f"details are a dictionary of at most {LONGEST} characters as JSON")
+    reason = misread(text)
+    if reason is not None:
+        raise UsageError(
+            f"the details cannot be read back from JSON: {reason}; give the facts in a flatter or shorter way"
+        )
     return text
 
 
@@ -156,7 +184,8 @@ def ask(
 ) -> Any:
     """Ask a person, and wait durably for an answer; the run keeps no worker busy meanwhile.
 
-    In an `async` flow write `await pc.ask(...)`; in a sync one the call itself blocks.
+    In an `async` flow write `await pc.ask(...)`; in a sync one the call itself blocks. An `asyncio.timeout` around it does
+    not fire while the run is out of its worker, and begins anew when it is back: use `timeout=`.
 
     Args:
         schema: what answers are allowed: a pydantic model or a type, such as `bool` or `Literal["approve", "reject"]`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Callable
 from typing import Any, get_type_hints
@@ -10,13 +11,14 @@ from pydantic import PydanticSchemaGenerationError, PydanticUserError, TypeAdapt
 from pydantic_core import PydanticSerializationError, SchemaError, from_json, to_json
 
 from pullcord.core.errors import DefinitionError, ResultError
+from pullcord.core.readable import SHORT, misread
+
+_EXPECTED = re.compile(r"Expected `([^`]+)`")
+_CAME = re.compile(r"(?:input_type=|but got `)(\w+)")
+_FIELD = re.compile(r"\[field_name='([^']+)'")
 
 MAX_RESULT = 8 * 1024 * 1024
 """No result is longer as JSON, in bytes: what is larger belongs into a file."""
-
-
-SHORT = 200
-"""JSON up to this length, in bytes, can hold neither a number too long to be read back nor too many brackets."""
 
 
 class ResultCodec:
@@ -65,19 +67,19 @@ class ResultCodec:
                 data = to_json(value, inf_nan_mode="null")
         except (PydanticSerializationError, ValueError, UnicodeError, RecursionError) as error:
             raise ResultError(
-                f"{self._name} returned a {type(value).__qualname__} that cannot be kept as JSON "
-                f"({str(error).splitlines()[0]}); return JSON-able data or a path, or fix the return annotation"
+                f"{self._name} returned a value of type {type(value).__qualname__} that cannot be kept as JSON "
+                f"({unwritable(error)}); return JSON-able data or a path, or fix the return annotation"
             ) from None
         if len(data) > MAX_RESULT:
             raise ResultError(
                 f"{self._name} returned {len(data):,} bytes of JSON, over the limit of {MAX_RESULT:,}; "
                 "write the data to a file and return its path"
             )
-        if len(data) > SHORT:
-            try:
-                from_json(data)
-            except ValueError as error:
-                raise ResultError(f"{self._name} returned what cannot be read back from JSON: {error}") from None
+        if len(data) > SHORT and (reason := misread(data)) is not None:
+            raise ResultError(
+                f"{self._name} returned what cannot be read back from JSON: {reason}; write the data to a file and "
+                "return its path"
+            )
         return data.decode()
 
     def decode(self, text: str) -> Any:
@@ -104,6 +106,21 @@ def first_misfit(error: ValidationError) -> str:
     """Return the first thing that does not fit, and where it is."""
     first = error.errors(include_url=False, include_input=False)[0]
     return f"{first['msg']} at {'.'.join(map(str, first['loc'])) or 'the top'}"
+
+
+def unwritable(error: Exception) -> str:
+    """Return why pydantic cannot write a value: what it expected and what came, where it says so, without the value."""
+    found: list[tuple[str, str]] = []
+    for line in str(error).splitlines():
+        expected, came, field = _EXPECTED.search(line), _CAME.findall(line), _FIELD.search(line)
+        if expected is not None and came:
+            where = f" in {field[1]!r}" if field is not None else ""
+            found.append((expected[1], f", not {came[-1]}{where}"))
+    if not found:
+        return in_a_line(error)
+    came_first = found[0][1]
+    wanted = dict.fromkeys(expected for expected, came in found if came == came_first)  # the branches of a union
+    return f"expected {' or '.join(wanted)}{came_first}"
 
 
 def in_a_line(error: Exception) -> str:

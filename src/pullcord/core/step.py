@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
@@ -16,6 +17,8 @@ from pullcord.core.retry import FAILED, Retry, retry_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_NO_NAME = re.compile(r"[\x00\ud800-\udfff]")
 
 
 class Step(Generic[P, R]):
@@ -48,7 +51,7 @@ class Step(Generic[P, R]):
         check_function(function, "step")
         functools.update_wrapper(self, function)
         self.function = function
-        self.name = name or function.__name__
+        self.name = _checked_name(name or function.__name__)
         self.is_async = inspect.iscoroutinefunction(function)
         self.retry = retry_of(retries)
         if self.retry.start != FAILED:
@@ -111,6 +114,12 @@ class Step(Generic[P, R]):
 
     def __repr__(self) -> str:
         return f"<step {self.name}>"
+
+
+def _checked_name(name: str) -> str:
+    if not isinstance(name, str) or _NO_NAME.search(name):
+        raise DefinitionError(f"{name!r} is no step name: a text without NUL characters and lone surrogates")
+    return name
 
 
 def check_function(function: Any, what: str) -> None:

@@ -12,10 +12,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from pydantic_core import to_json
+
 from pullcord.core.errors import DefinitionError
 from pullcord.core.flow import Flow
+from pullcord.core.readable import misread
+from pullcord.core.results import in_a_line
 from pullcord.worker.declarations import Declarations, collect
-from pullcord.worker.failures import cut_traceback
+from pullcord.worker.failures import clean, cut_traceback
 
 _SKIPPED = {"__pycache__", "node_modules", "venv", ".venv"}
 
@@ -80,6 +84,8 @@ def load(kind: str, target: str, *, triggers: bool = False) -> Location:
     if triggers:
         location.triggers = collect(modules, {flow: _place(flow) for flow in location.flows.values()})
         location.failures += location.triggers.failures
+    # A file's name and what its errors say may be no UTF-8.
+    location.failures = [{key: clean(text) for key, text in failure.items()} for failure in location.failures]
     return location
 
 
@@ -154,18 +160,29 @@ def _register(location: Location, flow: Flow[..., Any]) -> None:
         message = error.message if isinstance(error, DefinitionError) else f"{type(error).__name__}: {error}"
         location.failures.append({"place": place, "message": message, "traceback": ""})
         return
+    spec = {
+        "name": flow.name,
+        "version": flow.version or _source_version(flow),
+        "place": place,
+        "description": clean(flow.description),
+        "input_schema": schema,
+        "settings": flow.settings.as_json(),
+        "is_async": flow.is_async,
+    }
+    reason = _unreadable(spec)
+    if reason is not None:  # one flow must not cost the location its manifest
+        message = f"the server cannot read what {flow.name!r} declares: {reason}; say it in a simpler way"
+        location.failures.append({"place": place, "message": message, "traceback": ""})
+        return
     location.flows[flow.name] = flow
-    location.specs.append(
-        {
-            "name": flow.name,
-            "version": flow.version or _source_version(flow),
-            "place": place,
-            "description": flow.description,
-            "input_schema": schema,
-            "settings": flow.settings.as_json(),
-            "is_async": flow.is_async,
-        }
-    )
+    location.specs.append(spec)
+
+
+def _unreadable(spec: dict[str, Any]) -> str | None:
+    try:
+        return misread(to_json(spec))
+    except ValueError as error:
+        return in_a_line(error)
 
 
 def _place(flow: Flow[..., Any]) -> str:

@@ -91,7 +91,7 @@ class RunHandler(logging.Handler):
             text = self.format(record)
             sink = current.get()
             if sink is not None:
-                emit(sink, record.levelname.lower(), record.name, text)
+                emit(sink, str(record.levelname).lower(), record.name, text)
             elif record.levelno >= logging.WARNING:
                 self._real.write(f"{record.levelname} {record.name}: {text}\n")
         except Exception:
@@ -101,6 +101,7 @@ class RunHandler(logging.Handler):
 def emit(sink: object, level: str, logger: str, text: str) -> None:
     """Give lines to a run's log."""
     at = time.time_ns() // 1000
+    level, logger = clean(str(level)), clean(str(logger))  # logging takes anything for them
     for line in text.split("\n"):
         sink.log(at, level, logger, clean(line[:LINE_LIMIT]))  # type: ignore[attr-defined]
 
