@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -132,6 +134,30 @@ def test_the_asynchronous_client_does_the_same(server: Server, tmp_path: Path) -
             return (await client.runs.download(run, "page.html", tmp_path / "page")).read_text()
 
     assert asyncio.run(work()) == "<h1>a</h1>"
+
+
+def test_what_is_no_regular_file_is_never_replaced(server: Server, client: Client, tmp_path: Path) -> None:
+    run = client.run("report", wait=True).run_id or ""
+    pipe, socket, link, file = (tmp_path / name for name in ("pipe", "socket", "link", "file"))
+    os.mkfifo(pipe)
+    os.mknod(socket, stat.S_IFSOCK | 0o600)
+    file.write_text("kept")
+    link.symlink_to(file)
+
+    async def work(target: Path) -> None:
+        async with AsyncClient(server.url, server.token) as client:
+            await client.runs.download(run, "page.html", target)
+
+    for target in (pipe, socket, link):
+        with pytest.raises(UsageError, match="no regular file"):
+            client.runs.download(run, "page.html", target)
+        with pytest.raises(UsageError, match="no regular file"):
+            asyncio.run(work(target))
+        said = pullcord(server, tmp_path, "runs", "download", run, "page.html", "-o", str(target), "--force", status=2)
+        assert "no regular file" in said
+    assert pipe.is_fifo() and socket.is_socket() and link.is_symlink()
+    assert file.read_text() == "kept"
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def pullcord(server: Server, folder: Path, *arguments: str, status: int = 0) -> str:
