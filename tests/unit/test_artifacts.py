@@ -162,13 +162,21 @@ class Nowhere:
         return wanted
 
 
+class BytesPath:
+    """A path that is bytes."""
+
+    def __fspath__(self) -> bytes:
+        return b"flows.py"
+
+
 def test_arguments_that_make_no_sense_are_refused() -> None:
     token = current.set(Nowhere())  # type: ignore[arg-type]
     try:
         for arguments in (
             {}, {"path": "a", "content": b""}, {"content": b""}, {"content": 5, "name": "a"},
             {"path": "a", "media_type": "html"}, {"path": "a", "media_type": "text/html\r\nX: y"}, {"path": ".."},
-            {"path": "/"},
+            {"path": "/"}, {"path": 5}, {"path": b"flows.py"}, {"path": BytesPath()}, {"path": "a\x00b", "name": "a"},
+            {"content": "\ud800", "name": "x"},
         ):  # fmt: skip
             with pytest.raises(UsageError):
                 artifact(**arguments)  # type: ignore[arg-type]

@@ -113,14 +113,11 @@ def artifact(
         raise UsageError("pc.artifact takes either a path or content=")
     if content is not None and name is None:
         raise UsageError("pc.artifact with content= needs a name=, for example name='report.html'")
-    source = None if path is None else Path(path)
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    if data is not None and not isinstance(data, bytes | bytearray | memoryview):
-        raise UsageError(f"the content of an artifact is bytes or text, not {type(content).__name__}")
+    source = None if path is None else _checked_path(path)
     wanted = Wanted(
         check_name(name if name is not None else source.name if source is not None else ""),
         source,
-        None if data is None else bytes(data),
+        None if content is None else _checked_content(content),
         _checked_type(media_type),
         _checked_text(description),
     )
@@ -152,6 +149,32 @@ def _has_unseen(name: str) -> bool:
 def content_path(sha256: str) -> str:
     """Return where a content is, below `FOLDER`: `ab/cdef…`."""
     return f"{sha256[:2]}/{sha256[2:]}"
+
+
+def _checked_path(path: object) -> Path:
+    given = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(given, str):
+        raise UsageError(
+            f"the path of an artifact is a text or a pathlib.Path, not {type(given).__name__}; "
+            "os.fsdecode makes a text of bytes, and content= stores bytes without a file"
+        )
+    if "\x00" in given:
+        raise UsageError("the path of an artifact holds a NUL character, which no file's name does; leave it out")
+    return Path(given)
+
+
+def _checked_content(content: object) -> bytes:
+    if isinstance(content, str):
+        try:
+            return content.encode("utf-8")
+        except UnicodeEncodeError:
+            raise UsageError(
+                "the content of an artifact has a character that UTF-8 cannot write, half of a surrogate pair; "
+                "encode the text yourself and give bytes, for example content=text.encode('utf-8', 'replace')"
+            ) from None
+    if not isinstance(content, bytes | bytearray | memoryview):
+        raise UsageError(f"the content of an artifact is bytes or text, not {type(content).__name__}")
+    return bytes(content)
 
 
 def _checked_type(media_type: str | None) -> str | None:
