@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from pullcord.client import AsyncClient, Client
+from pullcord.core.artifact import content_path
 from pullcord.core.errors import NotFoundError, UsageError
 from tests.api.server import Api, Server, problem_of
 
@@ -98,6 +99,19 @@ def test_nobody_gets_a_file_without_a_token(server: Server, api: Api) -> None:
     with server.client("") as stranger:
         answer = stranger.http.get(f"/v1/runs/{run['id']}/artifacts/page.html")
     problem_of(answer, 401, "unauthenticated")
+
+
+def test_a_content_that_is_not_there_is_no_artifact_that_never_was(server: Server, api: Api, tmp_path: Path) -> None:
+    run = api.run("report", {"text": "restored without artifacts"})
+    path = f"/v1/runs/{run['id']}/artifacts"
+    sha256 = listed(api, run)["page.html"]["sha256"]
+    (server.data_dir / "artifacts" / content_path(sha256)).unlink()
+    found = problem_of(api.http.get(f"{path}/page.html"), 404, "not_found")
+    assert "is not in the data folder" in found["detail"] and "back-up without artifacts" in found["detail"]
+    assert "not in the data folder" in pullcord(server, tmp_path, "runs", "download", run["id"], "page.html", status=3)
+    for name in ("another", "a%00b"):
+        found = problem_of(api.http.get(f"{path}/{name}"), 404, "not_found")
+        assert "the run has no artifact" in found["detail"]
 
 
 def test_what_cannot_be_stored_is_the_flows_own_matter(api: Api, tmp_path: Path) -> None:

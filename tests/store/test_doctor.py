@@ -11,10 +11,14 @@ from typer.testing import CliRunner
 
 from pullcord.cli.database import database as findings
 from pullcord.cli.database import refuse_older
-from pullcord.cli.deep import deep
+from pullcord.cli.deep import CONTENTS, deep
 from pullcord.cli.main import app
+from pullcord.core.artifact import content_path
 from pullcord.core.errors import NotFoundError, PullcordError, UsageError
 from pullcord.settings import Settings
+from pullcord.store.commands.artifacts import StoreArtifacts
+from pullcord.store.transaction import ignore
+from pullcord.wire import messages as kinds
 from tests.store.harness import Database, PostgresTestDatabase, Server, SQLiteDatabase, admit
 
 
@@ -32,6 +36,23 @@ def test_it_says_which_rules_hold_and_which_do_not(server: Server, settings: Set
     assert [verdict.name for verdict in deep(settings) if verdict.broken] == [
         "every run's admission is in the audit once"
     ]
+
+
+def test_artifacts_without_content_are_noted(server: Server, settings: Settings) -> None:
+    (run,) = server.begin(admit("free", limited=False))
+    folder, there, lost = settings.data_dir / "artifacts", "0a" * 32, "0b" * 32
+    for name, sha256 in (("a", there), ("b", lost), ("c", lost)):
+        (folder / content_path(sha256)).parent.mkdir(parents=True, exist_ok=True)
+        (folder / content_path(sha256)).write_text("12345")
+        message = [kinds.ARTIFACT, run.id, run.token, name, None, name, sha256, 5, None, None]
+        server.write(StoreArtifacts(folder, [message], ignore))
+    (verdict,) = [verdict for verdict in deep(settings) if verdict.name == CONTENTS]
+    assert (verdict.state, verdict.checked, verdict.broken) == ("ok", 3, 0)
+    (folder / content_path(lost)).unlink()
+    (verdict,) = [verdict for verdict in deep(settings) if verdict.name == CONTENTS]
+    assert (verdict.state, verdict.checked, verdict.broken) == ("note", 3, 2)
+    assert sorted(verdict.examples)[0] == f"run {run.uuid} lists 'b', whose content is not there"
+    assert "back-up" in verdict.advice
 
 
 def test_it_finds_the_database_and_its_schema(server: Server, settings: Settings) -> None:
