@@ -642,7 +642,8 @@ def invariants_page() -> str:
         table(["rule", "what must be true", "tables", "finding", "advice"], rows),
         "## Checked by reading",
         table(["rule", "what must be true", "what is read"], read),
-        f"Besides, {deep.LOGS}: the names of the log files are looked up among the runs.",
+        f"Besides, {deep.LOGS}: the names of the log files are looked up among the runs. And {deep.CONTENTS}: "
+        "where one was restored from a back-up without artifacts, this is a note.",
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 
 from pullcord.client import AsyncClient, Client
+from pullcord.core.artifact import content_path
 from pullcord.core.errors import NotFoundError, UsageError
 from tests.api.server import Api, Server, problem_of
 
@@ -98,6 +101,19 @@ def test_nobody_gets_a_file_without_a_token(server: Server, api: Api) -> None:
     problem_of(answer, 401, "unauthenticated")
 
 
+def test_a_content_that_is_not_there_is_no_artifact_that_never_was(server: Server, api: Api, tmp_path: Path) -> None:
+    run = api.run("report", {"text": "restored without artifacts"})
+    path = f"/v1/runs/{run['id']}/artifacts"
+    sha256 = listed(api, run)["page.html"]["sha256"]
+    (server.data_dir / "artifacts" / content_path(sha256)).unlink()
+    found = problem_of(api.http.get(f"{path}/page.html"), 404, "not_found")
+    assert "is not in the data folder" in found["detail"] and "back-up without artifacts" in found["detail"]
+    assert "not in the data folder" in pullcord(server, tmp_path, "runs", "download", run["id"], "page.html", status=3)
+    for name in ("another", "a%00b"):
+        found = problem_of(api.http.get(f"{path}/{name}"), 404, "not_found")
+        assert "the run has no artifact" in found["detail"]
+
+
 def test_what_cannot_be_stored_is_the_flows_own_matter(api: Api, tmp_path: Path) -> None:
     assert api.run("refused", {"path": str(tmp_path)})["result"] == "not_a_file"
     run = api.run("refused", {"path": str(tmp_path / "nothing")})
@@ -132,6 +148,30 @@ def test_the_asynchronous_client_does_the_same(server: Server, tmp_path: Path) -
             return (await client.runs.download(run, "page.html", tmp_path / "page")).read_text()
 
     assert asyncio.run(work()) == "<h1>a</h1>"
+
+
+def test_what_is_no_regular_file_is_never_replaced(server: Server, client: Client, tmp_path: Path) -> None:
+    run = client.run("report", wait=True).run_id or ""
+    pipe, socket, link, file = (tmp_path / name for name in ("pipe", "socket", "link", "file"))
+    os.mkfifo(pipe)
+    os.mknod(socket, stat.S_IFSOCK | 0o600)
+    file.write_text("kept")
+    link.symlink_to(file)
+
+    async def work(target: Path) -> None:
+        async with AsyncClient(server.url, server.token) as client:
+            await client.runs.download(run, "page.html", target)
+
+    for target in (pipe, socket, link):
+        with pytest.raises(UsageError, match="no regular file"):
+            client.runs.download(run, "page.html", target)
+        with pytest.raises(UsageError, match="no regular file"):
+            asyncio.run(work(target))
+        said = pullcord(server, tmp_path, "runs", "download", run, "page.html", "-o", str(target), "--force", status=2)
+        assert "no regular file" in said
+    assert pipe.is_fifo() and socket.is_socket() and link.is_symlink()
+    assert file.read_text() == "kept"
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def pullcord(server: Server, folder: Path, *arguments: str, status: int = 0) -> str:

@@ -285,6 +285,16 @@ def test_bad_times(api: Api, path: str, name: str, bad: str) -> None:
         ("/v1/requests", {"outcome": "ADMITTED"}),
         ("/v1/requests", {"invoker": ""}),
         ("/v1/flows", {"cursor": ""}),
+        # PostgreSQL has no such text, and SQLite would find nothing.
+        ("/v1/runs", {"flow": "\0"}),
+        ("/v1/runs", {"invoker": "a\0b"}),
+        ("/v1/runs", {"trigger": "\0"}),
+        ("/v1/runs", {"tag": "\0"}),
+        ("/v1/requests", {"flow": "add\0"}),
+        ("/v1/requests", {"invoker": "\0"}),
+        ("/v1/triggers", {"flow": "\0"}),
+        ("/v1/questions", {"to": "\0"}),
+        ("/v1/notifications", {"channel": "\0"}),
     ],
 )
 def test_bad_filters(api: Api, path: str, query: dict[str, str]) -> None:
@@ -293,9 +303,7 @@ def test_bad_filters(api: Api, path: str, query: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/runs", "/v1/requests"])
-@pytest.mark.parametrize(
-    "text", ["' OR '1'='1", "\0", "%", "_", "a\nb", "\N{PILE OF POO}", "add\0", "[]", "{}", "null"]
-)
+@pytest.mark.parametrize("text", ["' OR '1'='1", "%", "_", "a\nb", "\N{PILE OF POO}", "[]", "{}", "null"])
 def test_filters_are_compared_not_interpreted(api: Api, path: str, text: str) -> None:
     for row in api.pages(path, flow=text):
         assert row["flow"] == text, "somebody asked for a flow of just that name"

@@ -101,6 +101,8 @@ def test_the_last_progress_is_kept_with_a_run(api: Api, hold: Hold) -> None:
         ([["nan", 5], [3, "inf"], ["inf", 4]], {"done": 3.0, "total": None}),
         ([[1e300, None], [2, 1e300]], {"done": 2.0, "total": None}),
         ([["nan", None]], None),
+        ([[4, "ten"], ["7", 10], [None, 9], [[8], 9], ["complex", 1], ["signalling", 1]], {"done": 4.0, "total": None}),
+        ([[True, "complex"]], {"done": 1.0, "total": None}),
     ],
 )
 def test_what_is_no_number_is_no_progress(api: Api, said: Any, kept: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -178,6 +179,17 @@ def test_an_existing_file_is_replaced_only_by_force(data: Path, archive: Path, t
         pack(data, tmp_path)
     with pytest.raises(UsageError, match="No such file"):
         pack(data, tmp_path / "nowhere" / "archive.tar.gz")
+
+
+def test_what_is_no_regular_file_is_never_replaced(data: Path, archive: Path, tmp_path: Path) -> None:
+    pipe, link, nowhere = tmp_path / "pipe", tmp_path / "link", tmp_path / "dangling"
+    os.mkfifo(pipe)
+    link.symlink_to(archive)
+    nowhere.symlink_to(tmp_path / "nothing")
+    for target in (pipe, link, nowhere):
+        with pytest.raises(UsageError, match="no regular file"):
+            pack(data, target, force=True)
+    assert pipe.is_fifo() and link.is_symlink() and nowhere.is_symlink()
 
 
 def test_a_folder_without_data_is_no_success(tmp_path: Path) -> None:

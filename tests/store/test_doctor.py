@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from pullcord.cli.database import database as findings
-from pullcord.cli.deep import deep
-from pullcord.core.errors import PullcordError
+from pullcord.cli.database import refuse_older
+from pullcord.cli.deep import CONTENTS, deep
+from pullcord.cli.main import app
+from pullcord.core.artifact import content_path
+from pullcord.core.errors import NotFoundError, PullcordError, UsageError
 from pullcord.settings import Settings
+from pullcord.store.commands.artifacts import StoreArtifacts
+from pullcord.store.transaction import ignore
+from pullcord.wire import messages as kinds
 from tests.store.harness import Database, PostgresTestDatabase, Server, SQLiteDatabase, admit
 
 
@@ -29,6 +38,23 @@ def test_it_says_which_rules_hold_and_which_do_not(server: Server, settings: Set
     ]
 
 
+def test_artifacts_without_content_are_noted(server: Server, settings: Settings) -> None:
+    (run,) = server.begin(admit("free", limited=False))
+    folder, there, lost = settings.data_dir / "artifacts", "0a" * 32, "0b" * 32
+    for name, sha256 in (("a", there), ("b", lost), ("c", lost)):
+        (folder / content_path(sha256)).parent.mkdir(parents=True, exist_ok=True)
+        (folder / content_path(sha256)).write_text("12345")
+        message = [kinds.ARTIFACT, run.id, run.token, name, None, name, sha256, 5, None, None]
+        server.write(StoreArtifacts(folder, [message], ignore))
+    (verdict,) = [verdict for verdict in deep(settings) if verdict.name == CONTENTS]
+    assert (verdict.state, verdict.checked, verdict.broken) == ("ok", 3, 0)
+    (folder / content_path(lost)).unlink()
+    (verdict,) = [verdict for verdict in deep(settings) if verdict.name == CONTENTS]
+    assert (verdict.state, verdict.checked, verdict.broken) == ("note", 3, 2)
+    assert sorted(verdict.examples)[0] == f"run {run.uuid} lists 'b', whose content is not there"
+    assert "back-up" in verdict.advice
+
+
 def test_it_finds_the_database_and_its_schema(server: Server, settings: Settings) -> None:
     found = {finding.name: finding.state for finding in findings(settings, whole=True)}
     assert (found["database"], found["schema"]) == ("ok", "ok")
@@ -41,6 +67,31 @@ def test_it_cannot_write(server: Server, settings: Settings) -> None:
     with pytest.raises(Exception, match=r"read-?only"):
         connection.execute("DELETE FROM runs")
     connection.close()
+
+
+def test_an_older_database_is_not_upgraded_for_a_look(server: Server, settings: Settings) -> None:
+    refuse_older(settings)
+    server.connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    with pytest.raises(UsageError, match=r"schema 0001, older .* start the server once"):
+        refuse_older(settings)
+    server.connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    refuse_older(settings)
+    server.connection.execute("DROP TABLE alembic_version")
+    with pytest.raises(NotFoundError, match="no database of Pullcord's"):
+        refuse_older(settings)
+
+
+def test_a_preview_of_pruning_without_a_server_upgrades_nothing(tmp_path: Path) -> None:
+    Server(SQLiteDatabase(tmp_path)).close()
+    with closing(sqlite3.connect(tmp_path / "pullcord.db")) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+        connection.commit()
+    before = (tmp_path / "pullcord.db").read_bytes()
+    done = CliRunner().invoke(app, ["prune", "--dry-run", "--data-dir", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "start the server once, or do it without --dry-run" in " ".join(done.stderr.split())
+    assert (tmp_path / "pullcord.db").read_bytes() == before
+    assert not (tmp_path / "backups").exists()
 
 
 def test_a_server_that_is_not_there_is_wrong(tmp_path: Path) -> None:

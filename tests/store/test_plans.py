@@ -43,6 +43,7 @@ from pullcord.store.queries.retention import (
     prunable_history,
     prunable_requests,
     prunable_runs,
+    runs_of_logs,
     spared_runs,
 )
 from pullcord.store.queries.runs import RunFilter, list_runs, load_runs, run_number
@@ -399,7 +400,7 @@ def test_pruning_begins_at_an_index(
     assert wrong == []
 
 
-@pytest.mark.parametrize("name", ["runs", "requests", "history", "artifacts", "spared", "beyond", "flows"])
+@pytest.mark.parametrize("name", ["runs", "requests", "history", "artifacts", "logs", "spared", "beyond", "flows"])
 def test_what_may_be_pruned_is_found_along_an_index(recorder: Recorder, partial: set[str], name: str) -> None:
     connection = connection_of(recorder)
     rule = Kept(NOON, NOON, NOON, 3, frozenset())
@@ -411,6 +412,8 @@ def test_what_may_be_pruned_is_found_along_an_index(recorder: Recorder, partial:
         prunable_history(connection, NOON, 0)
     elif name == "artifacts":
         prunable_artifacts(connection, {"free": rule}, 0)
+    elif name == "logs":
+        runs_of_logs(connection, ["u"], NOON)
     elif name == "spared":
         spared_runs(connection, "free")
     elif name == "beyond":

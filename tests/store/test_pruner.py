@@ -27,9 +27,9 @@ from tests.store.test_triggers import declared, fire, line
 KEEP = Retention(runs=30 * ONE_DAY, logs=10 * ONE_DAY, artifacts=20 * ONE_DAY, ledger=60 * ONE_DAY)
 
 
-def run(server: Server, folder: Path, flow: str, content: str | None = None) -> str:
+def run(server: Server, folder: Path, flow: str, content: str | None = None, **changes: Any) -> str:
     """Make a run that has ended, with a log and an artifact; return its id."""
-    (claimed,) = server.begin(admit(flow, limited=False))
+    (claimed,) = server.begin(admit(flow, limited=False, **changes))
     sha256 = (content or claimed.uuid.replace("-", "")).ljust(64, "0")
     for path, text in ((folder / "artifacts" / content_path(sha256), "12345"), (log(folder, claimed.uuid), "{}\n")):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,6 +119,24 @@ async def test_what_is_old_goes_with_its_files_as_each_flow_says(database: Datab
         "an owner is a server that was started"
     }
     server.close()
+
+
+async def test_what_a_child_has_stays_while_its_parent_may_ask(database: Database, clock: DrivenClock) -> None:
+    folder = folder_of(database)
+    server = Server(database, clock)
+    server.register(spec("free", None), spec("caller", None))
+    (parent,) = server.begin(admit("caller", limited=False))
+    child = run(server, folder, "free", parent_id=parent.id, ledger={"trigger_kind": "flow"})
+    other = run(server, folder, "free")
+    clock.advance(15 * DAY)
+    run(server, folder, "free")
+    server.close()
+    keep = Retention(runs=float("inf"), logs=10 * ONE_DAY, artifacts=10 * ONE_DAY)
+    seen = await prune(database, clock, keep, look=True)
+    done = await prune(database, clock, keep)
+    assert told(done) == +seen.rows | {("contents", ""): 1}
+    assert told(done)["artifacts", "free"] == told(done)["logs", "free"] == 1
+    assert (log(folder, child).exists(), log(folder, other).exists()) == (True, False)
 
 
 async def test_nothing_goes_that_is_kept_for_ever(database: Database, clock: DrivenClock) -> None:

@@ -210,7 +210,7 @@ def test_what_cannot_be_is_refused_with_the_reason(shell: Shell) -> None:
     assert "nothing to change" in shell.type("triggers", "set", "hourly", status=2)
     assert "write five" in shell.type("triggers", "set", "hourly", "--schedule", "daily", status=2)
     assert "is not NAME=VALUE" in shell.type("triggers", "set", "hourly", "--setting", "tz", status=2)
-    assert "is not a duration" in shell.type("triggers", "disable", "hourly", "--until", "soon", status=2)
+    assert "neither a time nor a duration" in shell.type("triggers", "disable", "hourly", "--until", "soon", status=2)
 
 
 def test_without_a_server_there_is_nobody_to_ask(server: Server, shell: Shell) -> None:

@@ -126,11 +126,17 @@ def test_a_refusal_is_the_same_on_a_replay(folder: Path, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "name",
     ["", "a/b", "/", "..", ".", "a\\b", "a\nb", "a\x00b", "a\x7f", "a\u202eb", "\ud800", "x" * 201, "ü" * 101, " a",
-     "a\t", 7, None],
+     "a\t", 7, None, "\u200b", "a\u200bb.txt", "\ufeff", "\u2060", "\u00ad", "\u3164", "\u115f", "a\u1160",
+     "\uffa0.txt", "a\u200db", "a\U000e0041", "a\u2028b", "a\u2029b", "a\u061cb", "a\x85b", "a\u2066b"],
 )  # fmt: skip
 def test_a_name_that_could_be_taken_for_something_else_is_refused(name: object) -> None:
     with pytest.raises(UsageError):
         check_name(name)
+
+
+@pytest.mark.parametrize("name", ["ä.txt", "報告.pdf", "a b.csv", "a\u0308.txt", "🎉.html", "\u1112\u1161\u11ab"])
+def test_a_name_may_be_in_any_writing(name: str) -> None:
+    assert check_name(name) == name
 
 
 @given(st.text())
@@ -156,13 +162,21 @@ class Nowhere:
         return wanted
 
 
+class BytesPath:
+    """A path that is bytes."""
+
+    def __fspath__(self) -> bytes:
+        return b"flows.py"
+
+
 def test_arguments_that_make_no_sense_are_refused() -> None:
     token = current.set(Nowhere())  # type: ignore[arg-type]
     try:
         for arguments in (
             {}, {"path": "a", "content": b""}, {"content": b""}, {"content": 5, "name": "a"},
             {"path": "a", "media_type": "html"}, {"path": "a", "media_type": "text/html\r\nX: y"}, {"path": ".."},
-            {"path": "/"},
+            {"path": "/"}, {"path": 5}, {"path": b"flows.py"}, {"path": BytesPath()}, {"path": "a\x00b", "name": "a"},
+            {"content": "\ud800", "name": "x"},
         ):  # fmt: skip
             with pytest.raises(UsageError):
                 artifact(**arguments)  # type: ignore[arg-type]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,8 +15,9 @@ from rich.console import Console
 
 from pullcord.cli import output
 from pullcord.cli.cadence import cadence
-from pullcord.cli.changes import ahead, changes
+from pullcord.cli.changes import changes
 from pullcord.cli.ledger import decision
+from pullcord.cli.moments import ahead, moment
 from pullcord.cli.outlook import draw_outlook
 from pullcord.cli.output import local
 from pullcord.cli.triggerview import draw_history, draw_list, draw_preview, draw_trigger
@@ -289,8 +293,30 @@ def test_the_end_of_a_pause_may_be_a_duration_from_now() -> None:
     assert before + timedelta(hours=2) <= found <= datetime.now(UTC) + timedelta(hours=2)
     assert ahead("2030-01-01T00:00:00+01:00") == "2029-12-31T23:00:00+00:00"
     assert ahead(None) is None
-    with pytest.raises(UsageError, match="not a duration"):
-        ahead("soon")
+
+
+@pytest.mark.parametrize("read", [moment, ahead])
+@pytest.mark.parametrize("text", ["soon", "2026-13-01", "2026-01-01T25:00:00Z", "-2h", "101w 9999w", "nan"])
+def test_what_is_no_time_is_told_of_both_forms(read: Callable[[str], str], text: str) -> None:
+    with pytest.raises(UsageError, match=r"neither a time nor a duration .* like 2026-12-24T18:00:00Z .* like 30s, 2h"):
+        read(text)
+
+
+@pytest.mark.parametrize("read", [moment, ahead])
+def test_a_time_may_lie_beyond_the_calendar(read: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00"):
+        with pytest.raises(UsageError, match="beyond the calendar"):
+            read(text)
+    try:
+        for zone in ("UTC", "Asia/Tokyo", "America/New_York"):
+            monkeypatch.setenv("TZ", zone)
+            time.tzset()
+            for text in ("0001-01-01", "9999-12-31T23:59:59"):
+                with contextlib.suppress(UsageError):
+                    read(text)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 @pytest.mark.parametrize("pair", ["x", "=3", ""])

@@ -117,6 +117,7 @@ def test_every_kind_has_a_shape() -> None:
         [kinds.VALIDATED, 1, None, [{"loc": "inputs", "msg": "m", "type": "t"}]],
         [kinds.PROGRESS, 1, 1, 10**400, None, None],
         [kinds.ARTIFACT, 1, 1, "abc", None, "../up", "0a" * 32, 1, None, None],
+        [kinds.ARTIFACT, 1, 1, "abc", None, "a\u200bb", "0a" * 32, 1, None, None],
         [kinds.ARTIFACT, 1, 1, "abc", None, "ok", "0a" * 32 + "\n", 1, None, None],
         [kinds.POLLED, [[7, "fire", None, "nothing", 5, False]]],
         [kinds.POLLED, [[7, "skip", "{", None, 5, False]]],

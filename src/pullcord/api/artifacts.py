@@ -40,14 +40,20 @@ def add_artifacts(rest: FastAPI, app: App) -> None:
         response_class=FileResponse,
     )  # fmt: skip
     async def artifact(run_id: RunId, name: str, request: Request) -> Any:
-        item = await app.store.read(find_artifact, run_id, name)
-        path = None if item is None else folder / content_path(item["sha256"])
-        if item is None or path is None or not path.is_file():
+        # PostgreSQL knows no text with a NUL, and so no such name.
+        item = None if "\0" in name else await app.store.read(find_artifact, run_id, name)
+        if item is None:
             if await app.store.read(run_number, run_id) is None:
                 raise _no_run(run_id)
             raise NotFoundError(
                 f"the run has no artifact {name[:100]!r}, or it was kept long enough; "
                 f"`pullcord runs artifacts {run_id}` lists what there is"
+            )
+        path = folder / content_path(item["sha256"])
+        if not path.is_file():
+            raise NotFoundError(
+                f"the content of the artifact {name[:100]!r} is not in the data folder, perhaps because a back-up "
+                "without artifacts was restored; restore one that has them, or store it with a new run"
             )
         tag = f'"{item["sha256"]}"'
         headers = {**_SAFE, "etag": tag}

@@ -15,7 +15,7 @@ from pydantic_core import to_json
 
 from pullcord.api.admission import key_header, parse, read_body
 from pullcord.api.auth import Authenticator
-from pullcord.api.models import one_key
+from pullcord.api.models import one_key, storable
 from pullcord.api.parameters import check_parameters
 from pullcord.api.problems import CHALLENGE, PROBLEM_TYPE, problem, receipt_status, retry_after
 from pullcord.core.errors import NotFoundError
@@ -49,6 +49,10 @@ def _request_id(text: str) -> str:
         raise no_request(text) from None
 
 
+def _storable(text: str | None) -> str | None:
+    return None if text is None else storable(text)
+
+
 def no_request(text: str) -> NotFoundError:
     """Return the error for the id of a request that does not exist."""
     return NotFoundError(f"no request has the id {text[:60]!r}; `pullcord why FLOW` shows the latest")
@@ -59,7 +63,7 @@ RequestId = Annotated[str, AfterValidator(_request_id)]
 Caller = Annotated[Invoker, Depends(caller)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$")]
-Text = Annotated[str | None, Query(min_length=1, max_length=200)]
+Text = Annotated[str | None, Query(min_length=1, max_length=200), AfterValidator(_storable)]
 When = Annotated[str | None, Query(min_length=1, max_length=200, json_schema_extra={"format": "date-time"})]
 
 

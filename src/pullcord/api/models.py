@@ -26,7 +26,12 @@ def _printable(text: str) -> str:
     return text
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
+    """Return a text that a database takes.
+
+    Raises:
+        ValueError: it holds a NUL character.
+    """
     if "\0" in text:
         raise ValueError("must not contain NUL characters")
     return text
@@ -67,7 +72,7 @@ def moment_of(text: str) -> int | None:
 
 Name = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(_printable)]
 Key = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_printable)]
-Words = Annotated[str, Field(max_length=1000), AfterValidator(_storable)]
+Words = Annotated[str, Field(max_length=1000), AfterValidator(storable)]
 Uuid = Annotated[str, Field(json_schema_extra={"format": "uuid"}), AfterValidator(_uuid)]
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"}), AfterValidator(_moment)]
 
@@ -147,7 +152,7 @@ class BatchRequest(Strict):
 class PauseRequest(Strict):
     """Why a flow is paused, and until when; until it is resumed unless that is said."""
 
-    reason: Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_storable)]
+    reason: Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(storable)]
     until: Moment | None = None
 
 

@@ -59,11 +59,12 @@ def download(
 ) -> None:
     """Download a file that a run has stored; it appears when all of it is there and checked."""
     from pullcord.cli.output import emit
+    from pullcord.client.downloads import target_of
 
     if output == Path("-"):
         _to_stdout(run_id, name, data_dir)
         return
-    target = output or Path(name)
+    target = target_of(output, name)
     if target.is_file() and not force:
         raise UsageError(f"{target} is there already; name another file with -o, or give --force to replace it")
     with connect(data_dir) as client, _shown(name, as_json) as told:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pullcord.cli.runs import moment
-from pullcord.core.durations import seconds
+from pullcord.cli.moments import moment
 from pullcord.core.errors import UsageError
 from pullcord.core.trigger import SCHEDULES
 
@@ -46,21 +44,6 @@ def changes(
         scheduled = trigger["kind"] in SCHEDULES and cursor != "now"
         found["cursor"] = moment(cursor) if scheduled else cursor if cursor == "now" else value_of(cursor)
     return found
-
-
-def ahead(text: str | None) -> str | None:
-    """Return a time to come: a time, or a duration from now.
-
-    Raises:
-        UsageError: it is neither.
-    """
-    if text is None:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = datetime.now(UTC) + timedelta(seconds=seconds(text))
-    return at.astimezone(UTC).isoformat()
 
 
 def _pairs(option: str, pairs: list[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from pullcord.core.errors import PullcordError
+from pullcord.core.errors import NotFoundError, PullcordError, UsageError
 
 if TYPE_CHECKING:
     from pullcord.cli.checks import Finding
@@ -85,6 +85,36 @@ def reader_of(settings: Settings) -> Connection:
         "SET statement_timeout = 0"
     )  # a server's lists must end soon; looking at everything may take long
     return connection
+
+
+def refuse_older(settings: Settings) -> None:
+    """Refuse a database that would be made or upgraded before anybody could look at it.
+
+    Raises:
+        NotFoundError: there is none of Pullcord's.
+        UsageError: its schema is older than this Pullcord's.
+        PullcordError: it cannot be read.
+    """
+    from pullcord.store.connection import explained
+    from pullcord.store.copy import schema_of
+    from pullcord.store.migrate import HEAD
+
+    with closing(reader_of(settings)) as connection:
+        try:
+            if isinstance(connection, sqlite3.Connection):
+                version = schema_of(connection)
+            else:
+                there = connection.execute("SELECT to_regclass('alembic_version')").fetchone()[0] is not None
+                version = connection.execute("SELECT version_num FROM alembic_version").fetchone()[0] if there else None
+        except Exception as error:
+            raise explained(connection, error) from error
+    if version is None:
+        raise NotFoundError(f"{settings.place} holds no database of Pullcord's; name the right one")
+    if version < HEAD:
+        raise UsageError(
+            f"the database has schema {version}, older than this Pullcord's {HEAD}, and a look must not upgrade it; "
+            "start the server once, or do it without --dry-run"
+        )
 
 
 def open_reader(path: Path) -> SQLiteConnection:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pullcord.cli.connect import connect
+from pullcord.cli.moments import moment
 from pullcord.cli.options import All, DataDir, Json, Limit
-from pullcord.cli.runs import fetch, moment, say_more
+from pullcord.cli.runs import fetch, say_more
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -119,7 +119,7 @@ def mute(
     as_json: Json = False,
 ) -> None:
     """Tell nothing of a flow for a while; what happens meanwhile is not told later either."""
-    from pullcord.cli.changes import ahead
+    from pullcord.cli.moments import ahead
     from pullcord.cli.output import emit, local
 
     end = ahead(until)

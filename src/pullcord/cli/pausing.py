@@ -24,7 +24,7 @@ def pause(
     as_json: Json = False,
 ) -> None:
     """Pause a flow: requests for it are refused, and what waits does not start. What runs goes on."""
-    from pullcord.cli.changes import ahead
+    from pullcord.cli.moments import ahead
 
     end = ahead(until)
     with connect(data_dir) as client:

@@ -71,7 +71,7 @@ def _followed(client: Client, quiet: bool) -> dict[str, Any]:
 
 
 def _here(dry_run: bool, data_dir: Path | None) -> dict[str, Any]:
-    """Open the store in this process: no server uses it."""
+    """Open the store in this process: no server uses it. To open an older one upgrades it, which a look must not."""
     import asyncio
 
     from pullcord.settings import load_settings
@@ -79,6 +79,11 @@ def _here(dry_run: bool, data_dir: Path | None) -> dict[str, Any]:
     settings = load_settings({"data_dir": data_dir})
     if settings.database_url is None and not (settings.data_dir / "pullcord.db").is_file():
         raise NotFoundError(f"there is no database in {settings.data_dir}; name the right data folder with --data-dir")
+
+    if dry_run:
+        from pullcord.cli.database import refuse_older
+
+        refuse_older(settings)
 
     async def work() -> dict[str, Any]:
         from pullcord.clock import SystemClock

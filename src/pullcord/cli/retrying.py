@@ -70,7 +70,7 @@ def retry_failed(
     """
     import asyncio
 
-    from pullcord.cli.runs import moment
+    from pullcord.cli.moments import moment
 
     wanted = {
         "since": moment(since),

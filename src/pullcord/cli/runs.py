@@ -10,6 +10,7 @@ from pullcord.cli.again import RunId, rerun, resume
 from pullcord.cli.artifacts import artifacts, download
 from pullcord.cli.connect import connect
 from pullcord.cli.failing import Group
+from pullcord.cli.moments import moment
 from pullcord.cli.options import All, DataDir, Json, Limit, Reason
 from pullcord.cli.retrying import retry_failed
 
@@ -125,25 +126,6 @@ def fetch(source: Any, filters: dict[str, Any], limit: int, everything: bool) ->
         return {"items": list(source.iter(**filters)), "next": None}
     page: dict[str, Any] = source.list(**filters, limit=limit).as_json()
     return page
-
-
-def moment(text: str | None) -> str | None:
-    """Return a time of a duration ago, or the time itself.
-
-    Raises:
-        UsageError: it is neither.
-    """
-    from datetime import UTC, datetime, timedelta
-
-    from pullcord.core.durations import seconds
-
-    if text is None:
-        return None
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        at = datetime.now(UTC) - timedelta(seconds=seconds(text))
-    return at.astimezone(UTC).isoformat()
 
 
 def _row(run: dict[str, Any], small: bool) -> list[Any]:

@@ -78,7 +78,7 @@ def disable(
     as_json: Json = False,
 ) -> None:
     """Have a trigger ask no more, or pause it; its ticks are skipped meanwhile."""
-    from pullcord.cli.changes import ahead
+    from pullcord.cli.moments import ahead
     from pullcord.cli.output import local
 
     end = ahead(until)

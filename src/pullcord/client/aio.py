@@ -102,7 +102,7 @@ class AsyncRuns(AsyncAgain):
         Raises:
             NotFoundError: there is no such run or artifact.
             DownloadError: it did not arrive whole.
-            UsageError: the file cannot be written.
+            UsageError: the file cannot be written, or what is there is no regular file.
         """
         path = downloads.target_of(target, name)
         await self._connection.download(downloads.artifact_path(run_id, name), path, told)

@@ -7,6 +7,7 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
+from unicodedata import category
 
 from pullcord.core.context import current
 from pullcord.core.errors import PullcordRuntimeError, UsageError
@@ -32,7 +33,11 @@ TEXT_LIMIT: Final = 2000
 SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 _TYPE: Final = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,100}/[A-Za-z0-9!#$&^_.+-]{1,100}(; ?[a-z]+=[A-Za-z0-9_.-]{1,50})?")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode's categories of characters that cannot be seen: two names would look alike, or like none."""
+
+_FILLERS: Final = frozenset("\u115f\u1160\u3164\uffa0")
+"""Letters, to Unicode, that nobody sees."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,8 @@ def artifact(
 
     Args:
         path: the file; a symbolic link is followed.
-        name: what it is called; the file's own name unless given. No slashes, no control characters, 200 bytes.
+        name: what it is called; the file's own name unless given. No slashes, no characters
+            that cannot be seen, 200 bytes.
         media_type: for example `text/html`; guessed from the name unless given.
         description: a few words for people.
         content: bytes or text instead of a file; then `name` is needed.
@@ -107,14 +113,11 @@ def artifact(
         raise UsageError("pc.artifact takes either a path or content=")
     if content is not None and name is None:
         raise UsageError("pc.artifact with content= needs a name=, for example name='report.html'")
-    source = None if path is None else Path(path)
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    if data is not None and not isinstance(data, bytes | bytearray | memoryview):
-        raise UsageError(f"the content of an artifact is bytes or text, not {type(content).__name__}")
+    source = None if path is None else _checked_path(path)
     wanted = Wanted(
         check_name(name if name is not None else source.name if source is not None else ""),
         source,
-        None if data is None else bytes(data),
+        None if content is None else _checked_content(content),
         _checked_type(media_type),
         _checked_text(description),
     )
@@ -131,17 +134,47 @@ def check_name(name: object) -> str:
         raise UsageError(f"the name of an artifact is a text, for example 'report.html', not {name!r}")
     if len(name.encode("utf-8", "replace")) > NAME_LIMIT:
         raise UsageError(f"the name of an artifact has at most {NAME_LIMIT} bytes; this one begins with {name[:40]!r}")
-    if "/" in name or "\\" in name or _CONTROL.search(name) or name in (".", "..") or name != name.strip():
+    if "/" in name or "\\" in name or _has_unseen(name) or name in (".", "..") or name != name.strip():
         raise UsageError(
-            f"{name!r} cannot be the name of an artifact: no slashes or control characters, no spaces at its ends, "
-            "not '.' or '..'"
+            f"{name!r} cannot be the name of an artifact: no slashes, no characters that cannot be seen, no spaces at "
+            "its ends, not '.' or '..'"
         )
     return name
+
+
+def _has_unseen(name: str) -> bool:
+    return not _FILLERS.isdisjoint(name) or any(category(character) in _UNSEEN for character in name)
 
 
 def content_path(sha256: str) -> str:
     """Return where a content is, below `FOLDER`: `ab/cdef…`."""
     return f"{sha256[:2]}/{sha256[2:]}"
+
+
+def _checked_path(path: object) -> Path:
+    given = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(given, str):
+        raise UsageError(
+            f"the path of an artifact is a text or a pathlib.Path, not {type(given).__name__}; "
+            "os.fsdecode makes a text of bytes, and content= stores bytes without a file"
+        )
+    if "\x00" in given:
+        raise UsageError("the path of an artifact holds a NUL character, which no file's name does; leave it out")
+    return Path(given)
+
+
+def _checked_content(content: object) -> bytes:
+    if isinstance(content, str):
+        try:
+            return content.encode("utf-8")
+        except UnicodeEncodeError:
+            raise UsageError(
+                "the content of an artifact has a character that UTF-8 cannot write, half of a surrogate pair; "
+                "encode the text yourself and give bytes, for example content=text.encode('utf-8', 'replace')"
+            ) from None
+    if not isinstance(content, bytes | bytearray | memoryview):
+        raise UsageError(f"the content of an artifact is bytes or text, not {type(content).__name__}")
+    return bytes(content)
 
 
 def _checked_type(media_type: str | None) -> str | None:

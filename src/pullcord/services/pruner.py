@@ -21,7 +21,6 @@ from pydantic_core import from_json
 from pullcord.clock import Clock, rfc3339
 from pullcord.core.errors import PullcordError
 from pullcord.core.keep import Retention
-from pullcord.core.states import ENDED
 from pullcord.engine.contents import GRACE, Contents
 from pullcord.engine.logfiles import LogFolder
 from pullcord.failpoints import hit
@@ -286,19 +285,21 @@ class Pruner(Duty):
     ) -> AsyncIterator[dict[str, str]]:
         """Yield ids of runs whose log may go with their flows, but for some; "" for logs of runs that are gone."""
         left_alone = time.time() - GRACE
+        before = max((rule.logs for rule in kept.values()), default=NEVER)
         for folder in await asyncio.to_thread(self._logs.folders):
             files = await asyncio.to_thread(self._logs.runs_in, folder)
             for start in range(0, len(files), BATCH):
                 some = files[start : start + BATCH]
-                facts = await self._store.read(queries.facts_of_runs, [uuid for uuid, _ in some])
+                known = await self._store.read(queries.runs_of_logs, [uuid for uuid, _ in some], before)
                 chosen: dict[str, str] = {}
                 for uuid, touched in some:
-                    number, flow, state, ended_at = facts.get(uuid, (0, "", "", None))
+                    number, flow, ended_at = known.get(uuid, (0, "", None))
                     rule = kept.get(flow)
-                    spared = rule is None or state not in ENDED or number in rule.spared or number in gone
                     if not number and touched < left_alone:
                         chosen[uuid] = ""
-                    elif rule is not None and not spared and (ended_at or 0) < rule.logs:
+                    elif rule is None or ended_at is None or number in rule.spared or number in gone:
+                        continue
+                    elif ended_at < rule.logs:
                         chosen[uuid] = flow
                 if chosen:
                     yield chosen

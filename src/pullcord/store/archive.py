@@ -86,19 +86,22 @@ def back_up(
         target: the archive. It gets its name when it is complete, checked and on the disk.
         at: the present time, RFC 3339.
         pullcord: the version of this Pullcord.
-        force: replace a file that is there.
+        force: replace a regular file that is there.
         artifacts: put the contents of artifacts into it; without them, these are listed, and are not there.
         progress: is told how far it is.
 
     Raises:
         NotFoundError: the folder holds no database.
-        UsageError: the archive is there already, or cannot be put there.
+        UsageError: the archive is there already, is no regular file, or cannot be put there.
         StoreError: the database cannot be read, the copy is damaged, or the disk is full.
     """
     if not (folder / DATABASE).is_file():
         raise NotFoundError(f"there is no database in {folder}; name the right data folder with --data-dir")
     if target.is_dir():
         raise UsageError(f"{target} is a folder; name a file in it, for example {target / 'pullcord.tar.gz'}")
+    # The archive is renamed to its name, and the device or pipe that had it would be gone.
+    if target.is_symlink() or (target.exists() and not target.is_file()):
+        raise UsageError(f"{target} is no regular file, and would be replaced by one; name another file")
     if target.exists() and not force:
         raise UsageError(f"{target} is there already; name another file, or give --force to replace it")
     with _written_to(target), tempfile.TemporaryDirectory(prefix=".pullcord-backup-", dir=target.parent) as name:

@@ -538,6 +538,9 @@ def _wake(future: asyncio.Future[None]) -> None:
         future.set_result(None)
 
 
-def _amount(value: float) -> float | None:
-    # NaN is not below anything.
-    return float(value) if abs(value) <= MAX_AMOUNT else None
+def _amount(value: Any) -> float | None:
+    try:
+        # NaN is not below anything.
+        return float(value) if abs(value) <= MAX_AMOUNT else None
+    except (TypeError, ValueError, ArithmeticError):
+        return None

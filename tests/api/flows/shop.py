@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
 import pullcord as pc
+
+SPECIAL = {"nan": float("nan"), "inf": float("inf"), "complex": 1j, "signalling": Decimal("sNaN")}
 
 
 class Colour(Enum):
@@ -151,7 +154,7 @@ def asks() -> bool:
 
 
 @pc.flow(concurrency=None)
-def counting(said: list[tuple[float | str, float | str | None]]) -> None:
-    """Progress that may be no number."""
+def counting(said: list[tuple[Any, Any]]) -> None:
+    """Progress that may be no number; the special ones are none that JSON knows."""
     for done, total in said:
-        pc.progress(float(done), None if total is None else float(total), "a\0b")
+        pc.progress(SPECIAL.get(str(done), done), SPECIAL.get(str(total), total), "a\0b")

@@ -34,9 +34,13 @@ SELECT h.id, t.name, CASE WHEN h.last_at < :before AND EXISTS (
     SELECT 1 FROM trigger_history n WHERE n.trigger_id = h.trigger_id AND n.id > h.id) THEN 1 ELSE 0 END
 FROM trigger_history h LEFT JOIN triggers t ON t.id = h.trigger_id
 WHERE h.id > :after AND h.at < :before ORDER BY h.id LIMIT :page"""
-_ARTIFACTS = """
-SELECT a.run_id, r.flow, r.state, r.ended_at, a.size FROM artifacts a JOIN runs r ON r.id = a.run_id
+_ARTIFACTS = f"""
+SELECT a.run_id, r.flow, r.ended_at, a.size, CASE WHEN r.ended_at < :before AND {MAY_GO} THEN 1 ELSE 0 END
+FROM artifacts a JOIN runs r ON r.id = a.run_id
 WHERE a.run_id > :after AND a.run_id <= :last ORDER BY a.run_id"""
+_OF_LOGS = f"""
+SELECT EACH[r.uuid, r.id, r.flow, CASE WHEN r.ended_at < :before AND {MAY_GO} THEN r.ended_at END]
+FROM runs r WHERE r.uuid IN VALUES[uuids]"""
 _LAST_OF_PAGE = """
 SELECT max(run_id) FROM (SELECT run_id FROM artifacts WHERE run_id > :after ORDER BY run_id LIMIT :page) AS page"""
 
@@ -191,20 +195,27 @@ def prunable_artifacts(connection: Connection, kept: dict[str, Kept], after: int
         return Part([], None, []), []
     sizes: dict[int, list[int]] = {}
     flows: dict[int, str] = {}
-    for run, flow, state, ended_at, size in connection.execute(_ARTIFACTS, {"after": after, "last": last}).fetchall():
+    # No flow lets go of what is younger, so that the relations of most runs are not looked up.
+    before = max((rule.artifacts for rule in kept.values()), default=NEVER)
+    rows = connection.execute(_ARTIFACTS, {"after": after, "last": last, "before": before}).fetchall()
+    for run, flow, ended_at, size, may_go in rows:
         rule = kept.get(flow)
-        if rule is not None and state in ENDED and ended_at < rule.artifacts and run not in rule.spared:
+        if may_go and rule is not None and ended_at < rule.artifacts and run not in rule.spared:
             sizes.setdefault(run, []).append(size)
             flows[run] = flow
     return Part(list(sizes), last, [flows[run] for run in sizes]), list(sizes.values())
 
 
-def facts_of_runs(connection: Connection, uuids: list[str]) -> dict[str, tuple[int, str, str, int | None]]:
-    """Return number, flow, state and end of runs by their ids."""
-    found = connection.array(
-        "SELECT EACH[uuid, id, flow, state, ended_at] FROM runs WHERE uuid IN VALUES[uuids]", {"uuids": dump(uuids)}
-    )
-    return {row[0]: (row[1], row[2], row[3], row[4]) for row in found}
+def runs_of_logs(connection: Connection, uuids: list[str], before: int) -> dict[str, tuple[int, str, int | None]]:
+    """Return what is known of runs that have a log, by their ids: number, flow, and the end of those that may go.
+
+    Args:
+        connection: a reader.
+        uuids: ids of the runs; those of runs that are gone are left out.
+        before: no flow lets go of the logs of runs that ended later, microseconds.
+    """
+    found = connection.array(_OF_LOGS, {"uuids": dump(uuids), "before": before})
+    return {row[0]: (row[1], row[2], row[3]) for row in found}
 
 
 def known_contents(connection: Connection, contents: list[str]) -> set[str]:
