@@ -71,7 +71,8 @@ class Happening:
         event: one of `pullcord.core.notify.EVENTS`.
         flow: the flow whose rules say who is told.
         run: number of the run it is about.
-        detail: more about it, JSON; `text` is a line for people, `trigger` the trigger it is about.
+        detail: more about it, JSON; `text` is a line for people, `trigger` the trigger it is about, `question_id` the
+            question.
         count: how many equal ones it stands for.
         channels: who is told; None leaves it to the rules.
         also: further flows it is about, whose rules count too, but which get no message of their own.
