@@ -444,7 +444,7 @@ def test_people_can_have_it_sent_again_unless_it_arrived(server: Server) -> None
     stored = notification(server.connection, number)
     assert stored is not None
     assert outbox_figures(server.connection)["failed"] == 1
-    assert server.write(RetryNotification(stored.uuid, "ada", ignore)) is None
+    assert server.write(RetryNotification(stored.uuid, "ada", ignore)) == "ops"
     assert next_pending(server.connection, "ops", server.clock.now(), []) is not None
     server.write(MarkNotification(number, DELIVERED, None, None, ignore))
     assert isinstance(server.write(RetryNotification(stored.uuid, "ada", ignore)), AlreadyDeliveredError)
@@ -458,7 +458,7 @@ def test_what_gathers_can_be_sent_before_its_time(server: Server) -> None:
     seal(server)
     end(server, *runs(server))
     (row,) = server.rows("SELECT uuid FROM notifications WHERE state = 'gathering'")
-    assert server.write(RetryNotification(row["uuid"], "ada", ignore)) is None
+    assert server.write(RetryNotification(row["uuid"], "ada", ignore)) == "ops"
     assert len(seal(server)) == 1
 
 
