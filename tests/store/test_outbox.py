@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -182,6 +183,32 @@ def test_so_many_in_a_row_are_told_once_and_again_after_a_success(server: Server
     end(server, *runs(server), state="succeeded")
     end(server, *runs(server, 3))
     assert [row[3] for row in outbox(server)] == [2]
+
+
+def test_failures_from_before_a_rule_was_taken_away_do_not_count_when_it_is_back(server: Server) -> None:
+    counted = (notify.on_failures(3, "pager"), notify.on_recovery("boss"))
+    told_of(server, *counted)
+    end(server, *runs(server, 2))
+    told_of(server)
+    end(server, *runs(server), state="succeeded")
+    told_of(server, *counted)
+    end(server, *runs(server, 2))
+    assert outbox(server) == []
+    end(server, *runs(server))
+    assert outbox(server) == [("pager", "run.failing", "free", 1)]
+
+
+def test_failures_from_before_people_took_a_rule_back_need_no_recovery(server: Server) -> None:
+    recovery = Change((notify.on_recovery("boss"),), by="ada", at=NOON)
+    server.write(ChangeRules("free", lambda _: recovery, "ada", ignore))
+    end(server, *runs(server))
+    server.write(ChangeRules("free", lambda _: replace(recovery, muted=True), "ada", ignore))
+    assert server.count("failure_series") == 1
+    server.write(ChangeRules("free", lambda _: Change(), "ada", ignore))
+    end(server, *runs(server), state="succeeded")
+    server.write(ChangeRules("free", lambda _: recovery, "ada", ignore))
+    end(server, *runs(server), state="succeeded")
+    assert outbox(server) == []
 
 
 def test_a_series_that_several_rules_tell_of_is_told_once(server: Server) -> None:

@@ -233,6 +233,19 @@ def _series(tx: Transaction, ends: list[tuple[int, str, str]]) -> list[Happening
     return result
 
 
+def forget_series(tx: Transaction, flows: Sequence[str]) -> None:
+    """Forget the failures in a row of flows without a rule that counts them: nobody counts them any further.
+
+    Args:
+        tx: the transaction in which rules change.
+        flows: whose rules may have changed.
+    """
+    rules = tx.hints.book.rules
+    uncounted = [flow for flow in flows if RECOVERED not in rules(flow) and FAILING not in rules(flow)]
+    if uncounted:
+        tx.execute("DELETE FROM failure_series WHERE flow IN VALUES[flows]", {"flows": dump(uncounted)})
+
+
 def note_requests(tx: Transaction, requests: Sequence[tuple[Outcome, str | None, str | None, str | None, int]]) -> None:
     """Note what is to be told of requests that became no run.
 
