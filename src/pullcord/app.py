@@ -168,8 +168,8 @@ class App:
         )
         self.outlook = Outlook(self.registry, self.kinds.schedules, self.pauses, self.clock)
         self.lag = LoopLag()
-        self.notifications = Notifications(self.store, self.clock, self._notifying)
         self.notifier = Notifier(self.store, self.clock, self._notifying)
+        self.notifications = Notifications(self.store, self.clock, self._notifying, self.notifier)
         self.pruner = Pruner(self.store, self.clock, self.retention, by_itself=not self._only_new)
         self._services: list[Duty] = [
             Rescuer(self.engine),

@@ -82,7 +82,7 @@ class Life:
         self.store: Store = database.store(clock)
         self.store.begin_with(how.book())
         self.notifier = Notifier(self.store, clock, how)
-        self.control = Notifications(self.store, clock, how)
+        self.control = Notifications(self.store, clock, how, self.notifier)
 
     async def begin(self, *flows: str, channel: str = "ops") -> None:
         self.store.start()
@@ -245,6 +245,40 @@ async def test_a_target_that_asks_to_wait_is_left_alone(live: Lives, clock: Driv
     clock.advance(2 * SECOND)
     assert [item["tries"] for item in await life.delivered(2)] == [1, 2]
     assert [message.flow for message in ops.taken] == ["f", "g"]
+
+
+async def test_who_has_a_message_sent_again_does_not_wait_for_what_its_channel_asked_for(live: Lives) -> None:
+    ops = Target("ops")
+    ops.error = DeliveryError("too many", retry_after=86400)
+    life = live(ops)
+    await life.begin("f", "g")
+    await life.happen("f")
+    await ops.call()
+    await life.tried(1)
+    await life.happen("g")
+    (gathers, refused) = (await life.control.listed(NotificationFilter(), Page()))["items"]
+    assert gathers["next_try_at"] == refused["next_try_at"] > gathers["created_at"]
+    assert (await life.control.get(gathers["id"]))["next_try_at"] == refused["next_try_at"]
+    ops.error = None
+    again = await life.control.retry(refused["id"], "ada")
+    assert again["next_try_at"] is None or again["next_try_at"] < refused["next_try_at"]
+    assert [item["tries"] for item in await life.delivered(2)] == [1, 2]
+
+
+async def test_who_has_a_message_sent_again_has_what_gathers_behind_refused_ones_sent_too(live: Lives) -> None:
+    ops = Target("ops")
+    ops.error = DeliveryError("answered 500")
+    life = live(ops)
+    await life.begin("f", "g", "h")
+    await life.happen("f", "g")
+    await ops.call()
+    await ops.call()
+    await life.tried(2)
+    await life.happen("h")
+    ops.error = None
+    (first, *_) = await life.items(flow="h")
+    await life.control.retry(first["id"], "ada")
+    assert (await ops.call()).flow == "h"
 
 
 async def test_after_a_day_it_is_given_up_and_shown(live: Lives, clock: DrivenClock) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -182,6 +183,32 @@ def test_so_many_in_a_row_are_told_once_and_again_after_a_success(server: Server
     end(server, *runs(server), state="succeeded")
     end(server, *runs(server, 3))
     assert [row[3] for row in outbox(server)] == [2]
+
+
+def test_failures_from_before_a_rule_was_taken_away_do_not_count_when_it_is_back(server: Server) -> None:
+    counted = (notify.on_failures(3, "pager"), notify.on_recovery("boss"))
+    told_of(server, *counted)
+    end(server, *runs(server, 2))
+    told_of(server)
+    end(server, *runs(server), state="succeeded")
+    told_of(server, *counted)
+    end(server, *runs(server, 2))
+    assert outbox(server) == []
+    end(server, *runs(server))
+    assert outbox(server) == [("pager", "run.failing", "free", 1)]
+
+
+def test_failures_from_before_people_took_a_rule_back_need_no_recovery(server: Server) -> None:
+    recovery = Change((notify.on_recovery("boss"),), by="ada", at=NOON)
+    server.write(ChangeRules("free", lambda _: recovery, "ada", ignore))
+    end(server, *runs(server))
+    server.write(ChangeRules("free", lambda _: replace(recovery, muted=True), "ada", ignore))
+    assert server.count("failure_series") == 1
+    server.write(ChangeRules("free", lambda _: Change(), "ada", ignore))
+    end(server, *runs(server), state="succeeded")
+    server.write(ChangeRules("free", lambda _: recovery, "ada", ignore))
+    end(server, *runs(server), state="succeeded")
+    assert outbox(server) == []
 
 
 def test_a_series_that_several_rules_tell_of_is_told_once(server: Server) -> None:
@@ -444,7 +471,7 @@ def test_people_can_have_it_sent_again_unless_it_arrived(server: Server) -> None
     stored = notification(server.connection, number)
     assert stored is not None
     assert outbox_figures(server.connection)["failed"] == 1
-    assert server.write(RetryNotification(stored.uuid, "ada", ignore)) is None
+    assert server.write(RetryNotification(stored.uuid, "ada", ignore)) == "ops"
     assert next_pending(server.connection, "ops", server.clock.now(), []) is not None
     server.write(MarkNotification(number, DELIVERED, None, None, ignore))
     assert isinstance(server.write(RetryNotification(stored.uuid, "ada", ignore)), AlreadyDeliveredError)
@@ -458,7 +485,7 @@ def test_what_gathers_can_be_sent_before_its_time(server: Server) -> None:
     seal(server)
     end(server, *runs(server))
     (row,) = server.rows("SELECT uuid FROM notifications WHERE state = 'gathering'")
-    assert server.write(RetryNotification(row["uuid"], "ada", ignore)) is None
+    assert server.write(RetryNotification(row["uuid"], "ada", ignore)) == "ops"
     assert len(seal(server)) == 1
 
 

@@ -496,8 +496,7 @@ def test_who_asked_for_it_is_told_of_a_question_once_and_never_of_a_test_run(ser
     ask(server, run)
     (happening,) = server.rows("SELECT event, flow, run_id, detail FROM happenings")
     assert (happening["event"], happening["flow"], happening["run_id"]) == ("question.asked", "free", run.id)
-    text = json.loads(happening["detail"])["text"]
-    assert text == f"Release?\nAnswer with `pullcord questions answer {uuid}`"
+    assert json.loads(happening["detail"]) == {"text": "Release?", "question_id": uuid}
 
 
 def test_who_asked_for_it_is_told_of_a_suspended_flow(server: Server) -> None:

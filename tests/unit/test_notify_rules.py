@@ -10,7 +10,7 @@ import pullcord as pc
 from pullcord.core.errors import DefinitionError, UsageError
 from pullcord.core.headlines import title
 from pullcord.core.manifest import FlowSpec
-from pullcord.core.notify import EVENTS, FAILED, LONG, Rule, rule_of
+from pullcord.core.notify import ASKED, EVENTS, FAILED, LONG, Rule, rule_of
 from pullcord.core.rulebook import WINDOW, Book, Change, change_of, read_defaults
 from pullcord.notify.compose import LEVELS, LONGEST, compose
 from pullcord.notify.message import MOST_DATA, message_of, written
@@ -157,6 +157,25 @@ def test_a_run_that_is_gone_is_told_of_all_the_same() -> None:
     message = compose(stored(), [Told(FAILED, "f", 0, 1, None, None)], [])
     assert message.title == "f failed"
     assert "pullcord runs list --flow f --state failed" in message.text
+
+
+def test_a_question_is_told_with_the_command_that_answers_it_however_long_it_is() -> None:
+    detail = {"text": "May I delete " + "x" * 1000 + "?", "question_id": "0199"}
+    one = Told(ASKED, "f", 0, 1, detail, run_item(state="waiting", error=None))
+    message = compose(stored(ASKED), [one], [])
+    assert max(map(len, message.text.split("\n"))) == LONGEST
+    assert message.text.endswith("What to do next:\n  pullcord questions answer 0199")
+    assert message.data is not None
+    assert message.data["detail"] == detail
+    many = compose(stored(ASKED, 2), [one, one], [])
+    assert many.text.endswith("What to do next:\n  pullcord questions list --flow f")
+
+
+def test_a_question_that_an_earlier_version_noted_is_told_with_what_it_noted() -> None:
+    detail = {"text": "Release?\nAnswer with `pullcord questions answer 0199`"}
+    message = compose(stored(ASKED), [Told(ASKED, "f", 0, 1, detail, run_item(state="waiting", error=None))], [])
+    assert detail["text"] in message.text
+    assert message.text.endswith("What to do next:\n  pullcord questions list --flow f")
 
 
 def test_many_are_told_with_their_number_and_the_first() -> None:

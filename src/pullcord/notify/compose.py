@@ -160,6 +160,9 @@ def _advice(stored: Stored, one: Told | None) -> list[str]:
         return [f"pullcord runs list --flow {flow} --state failed", f"pullcord flows resume {flow}"]
     if event in (SUCCEEDED, RECOVERED):
         return []
+    if event == ASKED:
+        question = (one.detail or {}).get("question_id") if one is not None else None
+        return [f"pullcord questions answer {question}" if question else f"pullcord questions list --flow {flow}"]
     if run is None:
         state = {FAILED: "failed", FAILING: "failed", CANCELLED: "cancelled"}.get(event)
         return [f"pullcord runs list --flow {flow}" + (f" --state {state}" if state else "")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from pullcord.clock import Clock, rfc3339
 from pullcord.core.errors import DefinitionError, NotFoundError, UsageError
@@ -30,6 +30,16 @@ CHANGES = ("rules", "add", "remove", "muted", "until", "reason")
 """What can be changed about a flow's notifications at run time."""
 
 
+class Sender(Protocol):
+    """What sends, as far as people have to do with it."""
+
+    def quiet_until(self, channel: str) -> int:
+        """Return until when a channel asked to be left alone, microseconds; in the past where it did not."""
+
+    def try_again(self, channel: str) -> None:
+        """Send to a channel what is due, whatever it asked for before."""
+
+
 class Notifications:
     """The notifications of a server.
 
@@ -37,16 +47,26 @@ class Notifications:
         store: the store.
         clock: the time.
         how: channels and their limits.
+        sender: what sends them.
     """
 
-    def __init__(self, store: Store, clock: Clock, how: Notifying) -> None:
+    def __init__(self, store: Store, clock: Clock, how: Notifying, sender: Sender) -> None:
         self._store = store
         self._clock = clock
         self._how = how
+        self._sender = sender
 
     async def listed(self, which: NotificationFilter, page: Page) -> dict[str, Any]:
         """Return a page of notifications, newest first."""
-        return await self._store.read(list_notifications, which, page)
+        found = await self._store.read(list_notifications, which, page)
+        return found | {"items": [self._timed(item) for item in found["items"]]}
+
+    def _timed(self, item: dict[str, Any]) -> dict[str, Any]:
+        """Return an item with the time at which it is tried next, which its channel may have put off."""
+        quiet = self._sender.quiet_until(item["channel"])
+        if item["next_try_at"] is None or quiet <= self._clock.now():
+            return item
+        return item | {"next_try_at": max(item["next_try_at"], rfc3339(quiet))}
 
     async def get(self, uuid: str) -> dict[str, Any]:
         """Return a notification with the message as it is sent, or would be sent now while it gathers.
@@ -63,7 +83,7 @@ class Notifications:
             await self._store.read(composed, stored.id, self._how.public_url) if kept is None else message_of(kept)
         )
         shown = {"level": message.level, "text": message.text, "link": message.link, "data": message.data}
-        return item | {"message": shown}
+        return self._timed(item) | {"message": shown}
 
     async def retry(self, uuid: str, invoker: str) -> dict[str, Any]:
         """Have a notification sent now, also one that was given up; return it.
@@ -72,7 +92,8 @@ class Notifications:
             NotFoundError: there is none.
             AlreadyDeliveredError: it has arrived.
         """
-        await self._store.write(lambda done: RetryNotification(uuid, invoker, done))
+        channel = await self._store.write(lambda done: RetryNotification(uuid, invoker, done))
+        self._sender.try_again(channel)
         return await self.get(uuid)
 
     # --- rules ---------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import ssl
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import Final, cast
 
 import aiosmtplib
@@ -25,13 +26,29 @@ REMEMBERED: Final = 1000
 
 _LONGEST_REASON: Final = 200
 
+_Replies = dict[str, tuple[int, str]]
+"""What a mail server said of addresses that it refused: code and words."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """What is left of a mail that was taken for some of its addresses only.
+
+    Attributes:
+        to: who gets the next try.
+        lost: who was refused for good at an earlier one, and what the server said.
+    """
+
+    to: tuple[str, ...]
+    lost: _Replies = field(default_factory=dict)
+
 
 class SmtpChannel:
     """Sends to a list of addresses. See `Channel`.
 
     A server may take a mail for some of them and refuse others. That is an error, so that it is seen; where trying
-    again makes sense, the mail goes only to those who have not got it. This is kept in memory: after a restart they
-    may get it a second time, with the same Message-ID.
+    again makes sense, the mail goes only to those who have not got it. It has failed for good when all the others have
+    it. This is kept in memory: after a restart they may get it a second time, with the same Message-ID.
 
     Args:
         name: the channel's name.
@@ -46,7 +63,7 @@ class SmtpChannel:
         self._options = options
         self._timeout = timeout
         self._trust: ssl.SSLContext | None = None
-        self._left: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+        self._left: OrderedDict[str, _Rest] = OrderedDict()
 
     async def send(self, message: Message) -> None:
         """Send a message; it is delivered when the server has taken it for all addresses.
@@ -57,26 +74,29 @@ class SmtpChannel:
         sender = encoded(self._options.sender)
         to = tuple(encoded(each) for each in self._options.to)
         mail = mail_of(message, sender, to, self._options.prefix)
-        recipients = self._left.get(message.id, to)
+        rest = self._left.get(message.id, _Rest(to))
         options = ["SMTPUTF8", "BODY=8BITMIME"] if needs_utf8(sender, *to) else []
         async with self._server() as server:
-            refused, _ = await server.sendmail(sender, recipients, mail.as_bytes(), mail_options=options)
-            self._left.pop(message.id, None)
-        if refused:
-            replies = {address: (reply.code, reply.message) for address, reply in refused.items()}
-            raise self._in_part(message.id, replies, len(recipients))
+            try:
+                some, _ = await server.sendmail(sender, rest.to, mail.as_bytes(), mail_options=options)
+                refused = {address: (reply.code, reply.message) for address, reply in some.items()}
+            except aiosmtplib.SMTPRecipientsRefused as error:
+                refused = {each.recipient: (each.code, each.message) for each in error.recipients}
+        self._left.pop(message.id, None)
+        if rest.lost or refused:
+            raise self._in_part(message.id, rest.lost, refused, len(to))
 
-    def _in_part(self, identity: str, refused: dict[str, tuple[int, str]], of: int) -> DeliveryError:
+    def _in_part(self, identity: str, lost: _Replies, refused: _Replies, of: int) -> DeliveryError:
         again = tuple(address for address, (code, _) in refused.items() if code < 500)
-        if again:
-            self._left[identity] = again
-            while len(self._left) > REMEMBERED:
-                self._left.popitem(last=False)
-        return DeliveryError(
-            f"the mail server took it for {of - len(refused)} of {of} addresses, and refused "
-            + _replies(refused.items()),
-            permanent=not again,
-        )
+        every = lost | refused
+        # Where nobody is left but those who were refused for good, another try is somebody's wish, and is theirs.
+        gone = {address: reply for address, reply in every.items() if address not in again} if again else {}
+        self._left[identity] = _Rest(again or tuple(every), gone)
+        while len(self._left) > REMEMBERED:
+            self._left.popitem(last=False)
+        taken = of - len(every)
+        what = f"took it for {taken} of {of} addresses, and refused" if taken else "refuses"
+        return DeliveryError(f"the mail server {what} {_replies(every.items())}", permanent=not again)
 
     @asynccontextmanager
     async def _server(self) -> AsyncIterator[aiosmtplib.SMTP]:
@@ -141,10 +161,6 @@ def _own_name() -> str:
 
 
 def _refusal(error: Exception, options: SmtpOptions) -> DeliveryError:
-    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
-        refused = [(each.recipient, (each.code, each.message)) for each in error.recipients]
-        permanent = all(code >= 500 for _, (code, _) in refused)
-        return DeliveryError(f"the mail server refuses {_replies(refused)}", permanent=permanent)
     if isinstance(error, aiosmtplib.SMTPNotSupported):
         return DeliveryError(
             "the mail server takes no addresses with other than ASCII characters before the @ (SMTPUTF8); use others",

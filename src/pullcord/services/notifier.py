@@ -81,7 +81,7 @@ class _Lane:
 
     Attributes:
         task: what sends now, or None.
-        refused: numbers of messages that it did not take since it last took one.
+        refused: numbers of messages that it did not take since it last took one, or somebody had one sent again.
         since: when it first did not take a message since it last took one, microseconds; 0 when it took the last.
         error: why it did not take the last of them.
         full_until: until when it takes no further message in this hour, microseconds.
@@ -145,6 +145,19 @@ class Notifier(Duty):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def quiet_until(self, channel: str) -> int:
+        """Return until when a channel asked to be left alone, microseconds; in the past where it did not."""
+        lane = self._lanes.get(channel)
+        return 0 if lane is None else lane.quiet_until
+
+    def try_again(self, channel: str) -> None:
+        """Send to a channel what is due, although it asked to be left alone or took nothing: somebody knows better."""
+        lane = self._lanes.get(channel)
+        if lane is not None:
+            lane.quiet_until = 0
+            lane.refused.clear()
+        self._news.set()
 
     async def _work(self) -> None:
         trimmed = 0

@@ -213,6 +213,39 @@ async def test_who_was_refused_for_good_is_told_and_not_tried_again(box: Postbox
     assert len(box.mails) == 1
 
 
+async def test_who_was_refused_for_good_is_told_after_all_others_have_got_it(box: Postbox, message: Message) -> None:
+    to = ("ada@example.org", "bob@example.org", "eve@example.org")
+    box.refused = {"ada@example.org": "550 nobody", "bob@example.org": "451 later"}
+    async with post_office(box) as port:
+        sender = channel(port, to=to)
+        for _ in range(2):
+            with pytest.raises(
+                DeliveryError, match=r"took it for 1 of 3 .* ada@example\.org \(550: nobody\); bob@example\.org \(451"
+            ) as raised:
+                await sender.send(message)
+            assert not raised.value.permanent
+        box.refused = {}
+        with pytest.raises(DeliveryError, match=r"took it for 2 of 3 .* ada@example\.org \(550: nobody\)$") as raised:
+            await sender.send(message)
+        assert raised.value.permanent
+        await sender.send(message)
+    assert [to for _, to in box.envelopes] == [["eve@example.org"], ["bob@example.org"], ["ada@example.org"]]
+
+
+async def test_who_is_refused_for_good_in_the_end_is_told_with_who_was_before(box: Postbox, message: Message) -> None:
+    box.refused = {"ada@example.org": "550 nobody", "bob@example.org": "451 later"}
+    async with post_office(box) as port:
+        sender = channel(port)
+        with pytest.raises(DeliveryError, match="refuses ada") as raised:
+            await sender.send(message)
+        assert not raised.value.permanent
+        box.refused = {"bob@example.org": "552 full"}
+        with pytest.raises(DeliveryError, match=r"refuses ada\S+ \(550: nobody\); bob\S+ \(552: full\)$") as raised:
+            await sender.send(message)
+        assert raised.value.permanent
+    assert box.mails == []
+
+
 SILENT = [
     (hang, "did not answer"),
     (trickle(b"220-"), "did not answer|no SMTP"),

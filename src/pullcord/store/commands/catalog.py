@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pullcord.core.errors import StoreError
 from pullcord.core.manifest import REMOVED, FlowSpec, lane
 from pullcord.store.commands.deadlocks import fail_deadlocked
+from pullcord.store.commands.happenings import forget_series
 from pullcord.store.commands.lifecycle import rebuild_hints
 from pullcord.store.commands.limits import declare_limits
 from pullcord.store.commands.pauses import pauses, set_aside
@@ -49,6 +50,7 @@ class RegisterFlows:
             _register(tx, command)
             watch_failures(tx, command.specs)
             tx.hints.book = tx.hints.book.with_flows(command.specs)
+            forget_series(tx, [spec.name for spec in command.specs])
         set_aside(tx, list(pauses(tx).values()))
         fail_deadlocked(tx)
         rebuild_hints(tx)

@@ -71,7 +71,8 @@ class Happening:
         event: one of `pullcord.core.notify.EVENTS`.
         flow: the flow whose rules say who is told.
         run: number of the run it is about.
-        detail: more about it, JSON; `text` is a line for people, `trigger` the trigger it is about.
+        detail: more about it, JSON; `text` is a line for people, `trigger` the trigger it is about, `question_id` the
+            question.
         count: how many equal ones it stands for.
         channels: who is told; None leaves it to the rules.
         also: further flows it is about, whose rules count too, but which get no message of their own.
@@ -230,6 +231,19 @@ def _series(tx: Transaction, ends: list[tuple[int, str, str]]) -> list[Happening
     if changed:
         tx.execute(_KEEP_SERIES, {"rows": dump(changed)})
     return result
+
+
+def forget_series(tx: Transaction, flows: Sequence[str]) -> None:
+    """Forget the failures in a row of flows without a rule that counts them: nobody counts them any further.
+
+    Args:
+        tx: the transaction in which rules change.
+        flows: whose rules may have changed.
+    """
+    rules = tx.hints.book.rules
+    uncounted = [flow for flow in flows if RECOVERED not in rules(flow) and FAILING not in rules(flow)]
+    if uncounted:
+        tx.execute("DELETE FROM failure_series WHERE flow IN VALUES[flows]", {"flows": dump(uncounted)})
 
 
 def note_requests(tx: Transaction, requests: Sequence[tuple[Outcome, str | None, str | None, str | None, int]]) -> None:

@@ -209,7 +209,7 @@ class RetryNotification:
         uuid: its id.
         invoker: who asks.
 
-    The result is None, or the error that there is none, or that it arrived already.
+    The result is its channel, or the error that there is none, or that it arrived already.
     """
 
     keep_trying: ClassVar[bool] = False
@@ -232,11 +232,11 @@ class RetryNotification:
         return [_retry(tx, command) for command in commands]
 
 
-def _retry(tx: Transaction, command: RetryNotification) -> NotFoundError | AlreadyDeliveredError | None:
-    found = tx.array("SELECT EACH[id, state] FROM notifications WHERE uuid = :uuid", {"uuid": command.uuid})
+def _retry(tx: Transaction, command: RetryNotification) -> NotFoundError | AlreadyDeliveredError | str:
+    found = tx.array("SELECT EACH[id, state, channel] FROM notifications WHERE uuid = :uuid", {"uuid": command.uuid})
     if not found:
         return NotFoundError(f"no notification has the id {command.uuid}; `pullcord notify list` shows the latest")
-    number, state = found[0]
+    number, state, channel = found[0]
     if state == DELIVERED:
         return AlreadyDeliveredError("the notification has arrived; there is nothing to try again")
     if state == GIVEN_UP:
@@ -252,7 +252,7 @@ def _retry(tx: Transaction, command: RetryNotification) -> NotFoundError | Alrea
         {"audit": tx.next_id("audit"), "now": tx.now, "invoker": command.invoker, "id": number},
     )
     tx.hints.noted = True
-    return None
+    return str(channel)
 
 
 @dataclass(slots=True)

@@ -153,8 +153,7 @@ def note_asked(tx: Transaction, run: int, question: str) -> None:
             "SELECT EACH[r.flow, q.text] FROM runs r JOIN questions q ON q.uuid = :uuid WHERE r.id = :run AND test = 0"
         )
         for flow, text in tx.array(asked, {"uuid": question, "run": run}):
-            words = f"{text}\nAnswer with `pullcord questions answer {question}`"
-            note_happening(tx, ASKED, flow, run=run, detail={"text": words})
+            note_happening(tx, ASKED, flow, run=run, detail={"text": text, "question_id": question})
 
 
 @dataclass(slots=True)

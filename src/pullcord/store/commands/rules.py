@@ -11,6 +11,7 @@ from pydantic_core import from_json
 from pullcord.core.errors import StoreError, UsageError
 from pullcord.core.manifest import FlowSpec
 from pullcord.core.rulebook import Change, change_of
+from pullcord.store.commands.happenings import forget_series
 from pullcord.store.statement import dump
 from pullcord.store.transaction import Transaction
 
@@ -87,4 +88,5 @@ class ChangeRules:
                 },
             )
             tx.hints.book = tx.hints.book.with_change(command.flow, None if nothing else change)
+            forget_series(tx, [command.flow])
         return results
