@@ -184,8 +184,8 @@ def ask(
 ) -> Any:
     """Ask a person, and wait durably for an answer; the run keeps no worker busy meanwhile.
 
-    In an `async` flow write `await pc.ask(...)`; in a sync one the call itself blocks. An `asyncio.timeout` around it does
-    not fire while the run is out of its worker, and begins anew when it is back: use `timeout=`.
+    In an `async` flow write `await pc.ask(...)`; in a sync one the call itself blocks. An `asyncio.timeout` around it
+    does not fire while the run is out of its worker, and begins anew when it is back: use `timeout=`.
 
     Args:
         schema: what answers are allowed: a pydantic model or a type, such as `bool` or `Literal["approve", "reject"]`.
