@@ -72,7 +72,7 @@ def test_a_flow_is_paused_or_it_is_not_when_the_server_dies_at(
 
 def test_a_pause_ends_by_itself_also_while_no_server_runs(serve: Start) -> None:
     server = serve(LIMITED)
-    until = soon(1.0)
+    until = soon(4.0)
     assert server.api.post("/v1/flows/busy/pause", WHY | {"until": until}).body["paused"]["reason"] == "a test"
     assert server.api.ask("busy").body["code"] == "flow_paused"
     server.kill()
@@ -80,7 +80,7 @@ def test_a_pause_ends_by_itself_also_while_no_server_runs(serve: Start) -> None:
     server.start()
     poll(lambda: paused(server, "busy") is None)
     assert server.api.result("busy")["state"] == "succeeded"
-    assert server.api.post("/v1/flows/busy/pause", WHY | {"until": soon(0.5)}).status == 200
+    assert server.api.post("/v1/flows/busy/pause", WHY | {"until": soon(3.0)}).status == 200
     poll(lambda: paused(server, "busy") is None)
     assert server.api.result("busy")["state"] == "succeeded"
     assert broken(server) == []
