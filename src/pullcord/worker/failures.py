@@ -17,7 +17,6 @@ from pullcord.core.errors import (
     StepFailedError,
 )
 from pullcord.core.failures import kinds_of, name_of
-from pullcord.core.readable import misread
 from pullcord.core.retry import Retry
 
 _HOME = str(pullcord.__path__[0])
@@ -76,10 +75,8 @@ def _arguments(error: BaseException) -> list[Any] | None:
     if not isinstance(error, Exception) or "<locals>" in type(error).__qualname__:
         return None
     try:
-        written = to_json(error.args)
-        if misread(written) is not None:  # the record around it is nested too
-            return None
-        arguments: list[Any] = from_json(written)
+        # As deep as they are in the record, which the server reads.
+        arguments: list[Any] = from_json(to_json([[error.args]]))[0][0]
         twin = type(error)(*arguments)
         same = list(error.args) == arguments and str(twin) == str(error) and vars(twin) == vars(error)
     except Exception:

@@ -180,7 +180,7 @@ def _register(location: Location, flow: Flow[..., Any]) -> None:
 
 def _unreadable(spec: dict[str, Any]) -> str | None:
     try:
-        return misread(to_json(spec))
+        return misread(to_json([[[[spec]]]]))  # as deep as it is in a message
     except ValueError as error:
         return in_a_line(error)
 
