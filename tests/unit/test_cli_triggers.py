@@ -42,7 +42,8 @@ OVERRIDE: dict[str, Any] = {
 }  # fmt: skip
 ROW: dict[str, Any] = {
     "outcome": "admitted", "reason": "admitted", "state": "succeeded", "dry_run": False, "note": None, "count": 1,
-    "scheduled_for": None, "at": "2026-11-21T12:00:00.000000Z", "origin": None,
+    "scheduled_for": None, "origin": None, "at": "2026-11-21T12:00:00.000000Z",
+    "last_at": "2026-11-21T12:00:09.000000Z",
 }  # fmt: skip
 
 
@@ -91,7 +92,7 @@ def test_a_local_time_has_its_zone() -> None:
         ({"state": "cancelled"}, "admitted, its run was cancelled"),
         (
             {"outcome": "deduplicated", "reason": "run 1 has the same context and has not ended", "count": 14},
-            "deduplicated 14 times: run 1 has the same context and has not ended",
+            f"deduplicated 14 times since {clock(ROW['at'])}:00: run 1 has the same context and has not ended",
         ),
         ({"outcome": "rejected", "reason": "a: wrong", "state": None}, "rejected: a: wrong"),
         ({"note": "to see"}, "admitted, its run succeeded, because “to see”"),
@@ -110,6 +111,12 @@ def test_a_local_time_has_its_zone() -> None:
 )
 def test_decisions_in_words(changed: dict[str, Any], text: str) -> None:
     assert decision(ROW | changed).plain == text
+
+
+def test_a_decision_that_was_repeated_on_another_day_has_the_first_day() -> None:
+    first = datetime(2026, 11, 18, 12, tzinfo=UTC)
+    repeated = ROW | {"outcome": "rejected", "reason": "a: wrong", "count": 2, "at": first.isoformat()}
+    assert decision(repeated).plain == f"rejected 2 times since {first.astimezone():%Y-%m-%d %H:%M:%S}: a: wrong"
 
 
 def test_a_decision_on_a_tick_begins_with_its_time() -> None:

@@ -58,13 +58,20 @@ def no_request(text: str) -> NotFoundError:
     return NotFoundError(f"no request has the id {text[:60]!r}; `pullcord why FLOW` shows the latest")
 
 
+def _time(description: str | None = None) -> Any:
+    form = {"format": "date-time"}
+    return Query(description=description, min_length=1, max_length=200, json_schema_extra=form)
+
+
 RunId = Annotated[str, AfterValidator(_run_id)]
 RequestId = Annotated[str, AfterValidator(_request_id)]
 Caller = Annotated[Invoker, Depends(caller)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$")]
 Text = Annotated[str | None, Query(min_length=1, max_length=200), AfterValidator(_storable)]
-When = Annotated[str | None, Query(min_length=1, max_length=200, json_schema_extra={"format": "date-time"})]
+When = Annotated[str | None, _time()]
+FirstSince = Annotated[str | None, _time("requests first asked at or after this time, their `at`")]
+FirstUntil = Annotated[str | None, _time("requests first asked before this time, their `at`")]
 
 
 def exact_parameters(request: Request) -> None:

@@ -22,6 +22,8 @@ from pullcord.api.channels import add_channels
 from pullcord.api.dependencies import (
     Caller,
     Cursor,
+    FirstSince,
+    FirstUntil,
     Limit,
     RequestId,
     RunId,
@@ -128,7 +130,7 @@ def make_rest(app: App, authenticator: Authenticator) -> FastAPI:
     @rest.get("/v1/requests", tags=["ledger"], summary="List requests, newest first")
     async def requests(
         flow: Text = None, outcome: Outcome | None = None, trigger: Text = None, invoker: Text = None,
-        since: When = None, until: When = None, limit: Limit = 50, cursor: Cursor = None,
+        since: FirstSince = None, until: FirstUntil = None, limit: Limit = 50, cursor: Cursor = None,
     ) -> Any:  # fmt: skip
         which = RequestFilter(flow, outcome, trigger, invoker, _moment("since", since), _moment("until", until))
         return json_response(await app.store.read(list_requests, which, Page(limit, cursor)))

@@ -21,7 +21,8 @@ def why(
         str | None, typer.Option("--outcome", help="Only one outcome, like rejected.", show_default=False)
     ] = None,
     since: Annotated[
-        str | None, typer.Option("--since", help="Since a time, or a duration ago, like 2h.", show_default=False)
+        str | None,
+        typer.Option("--since", help="First asked since a time, or a duration ago, like 2h.", show_default=False),
     ] = None,
     limit: Limit = 20,
     everything: All = False,
@@ -68,7 +69,7 @@ def decision(item: dict[str, Any]) -> Text:
         words.append(f"{day}{tick:%H:%M:%S} " if tick.second else f"{day}{tick:%H:%M} ")
     words.append(item["outcome"].replace("_", " "), style=STYLES.get(item["outcome"], ""))
     if item["count"] > 1:
-        words.append(f" {item['count']} times")
+        words.append(f" {item['count']} times since {_first(item)}")
     if item["reason"] != item["outcome"]:
         words.append(f": {clean(item['reason'])}")
     words.append(clean(_origin(item["origin"])))
@@ -78,6 +79,14 @@ def decision(item: dict[str, Any]) -> Text:
     if item["note"]:
         words.append(f", because “{clean(item['note'])}”")
     return words
+
+
+def _first(item: dict[str, Any]) -> str:
+    """Return when the first of equal requests came; the list has the time of the last."""
+    from pullcord.cli.output import parse_time
+
+    first, last = (parse_time(item[name]).astimezone() for name in ("at", "last_at"))
+    return f"{first:%H:%M:%S}" if first.date() == last.date() else f"{first:%Y-%m-%d %H:%M:%S}"
 
 
 def _origin(origin: dict[str, Any] | None) -> str:

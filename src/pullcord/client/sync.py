@@ -204,7 +204,11 @@ class Requests:
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page:
-        """Return a page of requests, newest first."""
+        """Return a page of requests, newest first.
+
+        A repeat that makes no run, such as an equal call that is refused again, shares the row of the first, which
+        has `count` and `last_at`. `since`, `until` and the order go by `at`, the time of the first.
+        """
         call = calls.get(
             "/v1/requests", calls.page_of, flow=flow, outcome=outcome, trigger=trigger, invoker=invoker,
             since=since, until=until, limit=limit, cursor=cursor,

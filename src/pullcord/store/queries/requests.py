@@ -28,8 +28,8 @@ class RequestFilter:
         outcome: an outcome.
         trigger: a trigger kind.
         invoker: an invoker's id.
-        since: at or after, microseconds.
-        until: before, microseconds.
+        since: first asked at or after, microseconds.
+        until: first asked before, microseconds.
     """
 
     flow: str | None = None
