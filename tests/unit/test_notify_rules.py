@@ -33,6 +33,7 @@ def test_there_is_a_rule_for_every_event_and_a_level_and_a_headline() -> None:
     for event in EVENTS:
         assert title(event, "nightly", 1) not in (event, f"nightly {event}")
         assert "12" in title(event, "nightly", 12)
+        assert "2th" not in title(event, "nightly", 2)
 
 
 @pytest.mark.parametrize("rule", [make("a", "b") for make in MAKERS] + [pc.on_failures(2, "a")])
