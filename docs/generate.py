@@ -565,7 +565,9 @@ def notifications_page() -> str:
         "`digest` is the event of a message that stands for many kinds, where more happened than a channel takes. "
         "`test` is that of `pullcord notify test`.",
         "A message about one run has its item as data, without steps, result and traceback; one about many has "
-        "`count`, `first_at`, `last_at` and the `first` ten; a digest has `kinds`, each with event, flow and count.",
+        "`count`, `first_at`, `last_at` and the `first` ten; a digest has `kinds`, each with event, flow and count. "
+        "`detail` is what was so when it happened, whatever has become of the run: `attempt`, `error` and `next_at` of "
+        "`run.retrying`, `text` and `question_id` of `question.asked`, and a `text` of most others.",
     )
 
 

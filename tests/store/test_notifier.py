@@ -466,6 +466,36 @@ async def test_changes_of_rules_at_the_same_time_are_all_kept(live: Lives) -> No
     assert found["changed"] is None
 
 
+async def test_rules_are_taken_back_for_one_channel_or_for_all(live: Lives) -> None:
+    life = live(Target("ops"), Target("ada"), Target("ben"))
+    await life.begin("f")
+    failed, told = ({"event": event, "channels": ["ops", "ada"]} for event in ("run.failed", "run.succeeded"))
+    await life.control.change(spec("f"), {"add": [failed, told, failed | {"channels": ["ben"]}]}, None, "ada")
+
+    async def left(*removed: Any) -> list[tuple[str, list[str]]]:
+        found = await life.control.change(spec("f"), {"remove": list(removed)}, None, "ada")
+        return [(rule["event"], rule["channels"]) for rule in found["rules"] if rule["from"] == "people"]
+
+    assert await left({"event": "run.failed", "channels": ["ops", "ben"]}) == [
+        ("run.failed", ["ada"]), ("run.succeeded", ["ops", "ada"])
+    ]  # fmt: skip
+    for wrong, why in [
+        ("run.exploded", "nothing that can be told; there is run.succeeded"),
+        ({"event": ["run.failed"], "channels": ["ops"]}, "nothing that can be told"),
+        ({"event": "run.failed", "channels": []}, "send the event alone"),
+        ({"event": "run.failed", "channels": "ops"}, "send the event alone"),
+        ({"event": "run.failed"}, "an object with `event` and `channels`"),
+        ({"event": "run.failed", "channels": ["opps"]}, "no channel is called opps"),
+    ]:
+        with pytest.raises(UsageError, match=why):
+            await left(wrong)
+    assert await left("request.missed", "run.succeeded") == [("run.failed", ["ada"])]
+    await life.end()
+    life = live(Target("ben"))
+    await life.begin("f")
+    assert await left({"event": "run.failed", "channels": ["ada"]}) == []
+
+
 async def test_a_channel_at_fault_does_not_stop_the_notifier(
     live: Lives, clock: DrivenClock, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pullcord.clock import rfc3339
 from pullcord.core import notify
 from pullcord.core.errors import AlreadyDeliveredError, NotFoundError
 from pullcord.core.notify import Rule
@@ -134,6 +135,24 @@ def test_an_attempt_that_failed_is_told_apart_from_the_failure_of_the_run(server
     (again,) = server.claim()
     end(server, again)
     assert outbox(server)[1:] == [("b", "run.failed", "free", 1)]
+
+
+def test_an_attempt_is_told_with_its_error_although_the_run_has_none_any_more(server: Server) -> None:
+    told_of(server, notify.on_retry("ops"))
+    (run,) = runs(server)
+    due = server.clock.now() + SECOND
+    server.finish(finished(run, "failed", error=BROKEN, retry_at=due))
+    server.clock.advance(SECOND)
+    server.queue_due()
+    end(server, *server.claim(), state="succeeded")
+    (number,) = seal(server)
+    message = message_of(str(kept_message(server.connection, number)))
+    assert f"Run {run.uuid} of free, attempt 1 failed; it is succeeded in attempt 2 now." in message.text
+    assert "ValueError: no such region\n" in message.text
+    assert message.data is not None
+    assert message.data["detail"] == {
+        "attempt": 1, "error": {"type": "ValueError", "message": "no such region\nmore"}, "next_at": rfc3339(due),
+    }  # fmt: skip
 
 
 def test_a_stale_end_and_one_that_comes_twice_are_not_told(server: Server) -> None:

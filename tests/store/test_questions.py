@@ -24,6 +24,7 @@ from pullcord.store.commands.prune import PruneRuns
 from pullcord.store.commands.questions import AnswerQuestion, Ask, Asked
 from pullcord.store.commands.waits import ParkRun, Settled, WakeDue, Woken
 from pullcord.store.queries.invariants.examine import examine
+from pullcord.store.queries.outbox import told_in
 from pullcord.store.queries.page import Page
 from pullcord.store.queries.questions import QuestionFilter, count_parked, get_question, list_questions
 from pullcord.store.transaction import ignore
@@ -497,6 +498,9 @@ def test_who_asked_for_it_is_told_of_a_question_once_and_never_of_a_test_run(ser
     (happening,) = server.rows("SELECT event, flow, run_id, detail FROM happenings")
     assert (happening["event"], happening["flow"], happening["run_id"]) == ("question.asked", "free", run.id)
     assert json.loads(happening["detail"]) == {"text": "Release?", "question_id": uuid}
+    assert [each.open for each in told_in(server.connection, 1)] == [True]
+    answer(server, uuid)
+    assert [each.open for each in told_in(server.connection, 1)] == [False]
 
 
 def test_who_asked_for_it_is_told_of_a_suspended_flow(server: Server) -> None:

@@ -150,6 +150,21 @@ def test_a_secret_is_looked_up_when_a_message_is_sent(place: Place) -> None:
     assert "delivered" in place.call("notify", "test", "good").stdout
 
 
+def test_a_rule_is_taken_back_for_those_who_are_named_or_for_all(served: Place) -> None:
+    tell = ("notify", "tell", "twice")
+    served.call(*tell, "run.failed", "good", "bad")
+    served.call(*tell, "run.failing", "good", "--count", "3")
+    said = served.call(*tell, "run.failing", "good", "--count", "3", "--remove", status=2).stderr
+    assert "no --count; leave that out" in " ".join(said.split())
+    assert "'run.fail' is nothing that can be told" in served.call(*tell, "run.fail", "--remove", status=2).stderr
+    rules = served.call_json(*tell, "run.failed", "bad", "--remove")["rules"]
+    told = [(rule["event"], rule["channels"]) for rule in rules]
+    assert told == [("run.failed", ["good"]), ("run.failing", ["good"])]
+    for event in ("run.failed", "run.failing"):
+        rules = served.call_json(*tell, event, "--remove")["rules"]
+    assert rules == []
+
+
 def test_no_channels(tmp_path: Path) -> None:
     place = Place(tmp_path)
     assert "add one to pullcord.toml" in place.call("notify", "channels").stdout

@@ -10,7 +10,7 @@ import pullcord as pc
 from pullcord.core.errors import DefinitionError, UsageError
 from pullcord.core.headlines import title
 from pullcord.core.manifest import FlowSpec
-from pullcord.core.notify import ASKED, EVENTS, FAILED, LONG, Rule, rule_of
+from pullcord.core.notify import ASKED, EVENTS, FAILED, LONG, RETRYING, Rule, rule_of
 from pullcord.core.rulebook import WINDOW, Book, Change, change_of, read_defaults
 from pullcord.notify.compose import LEVELS, LONGEST, compose
 from pullcord.notify.message import MOST_DATA, message_of, written
@@ -33,6 +33,7 @@ def test_there_is_a_rule_for_every_event_and_a_level_and_a_headline() -> None:
     for event in EVENTS:
         assert title(event, "nightly", 1) not in (event, f"nightly {event}")
         assert "12" in title(event, "nightly", 12)
+        assert "2th" not in title(event, "nightly", 2)
 
 
 @pytest.mark.parametrize("rule", [make("a", "b") for make in MAKERS] + [pc.on_failures(2, "a")])
@@ -169,6 +170,41 @@ def test_a_question_is_told_with_the_command_that_answers_it_however_long_it_is(
     assert message.data["detail"] == detail
     many = compose(stored(ASKED, 2), [one, one], [])
     assert many.text.endswith("What to do next:\n  pullcord questions list --flow f")
+
+
+def test_a_question_that_is_over_does_not_ask_for_an_answer() -> None:
+    detail = {"text": "Release?", "question_id": "0199"}
+    for run, is_open, line, command in [
+        (run_item(state="waiting", error=None), True, "waits for an answer", "questions answer 0199"),
+        (run_item(state="running", error=None), True, "waits for an answer", "questions answer 0199"),
+        (run_item(state="waiting", error=None), False, "waiting, and no longer waits", "runs show 0198"),
+        (run_item(state="cancelled", error=None), False, "cancelled, and no longer waits", "runs show 0198"),
+    ]:
+        text = compose(stored(ASKED), [Told(ASKED, "f", 0, 1, detail, run, is_open)], []).text
+        assert text.startswith(f"Run 0198 of f, {line}")
+        assert text.endswith(f"  pullcord {command}")
+    over = run_item(state="succeeded", error=None)
+    old = compose(stored(ASKED), [Told(ASKED, "f", 0, 1, {"text": "Release?"}, over)], []).text
+    assert old.startswith("Run 0198 of f, succeeded, and no longer waits for this answer.")
+    assert "What to do next" not in compose(stored(ASKED), [Told(ASKED, "f", 0, 1, detail, None, False)], []).text
+
+
+def test_an_attempt_is_told_with_its_own_error_and_with_what_the_run_does_by_then() -> None:
+    error = {"type": "OSError", "message": "closed\nmore"}
+    detail = {"attempt": 1, "error": error, "next_at": "noon"}
+    for run, line in [
+        (run_item(state="scheduled", attempt=2, not_before="noon", error=error), "attempt 2 begins at noon."),
+        (run_item(state="succeeded", attempt=2, error=None), "it is succeeded in attempt 2 now."),
+        (run_item(state="scheduled", attempt=3, not_before="one"), "it is scheduled in attempt 3 now."),
+    ]:
+        told = Told(RETRYING, "f", 0, 1, detail, run)
+        assert compose(stored(RETRYING), [told], []).text.split("\n")[:2] == [
+            f"Run 0198 of f, attempt 1 failed; {line}", "OSError: closed"
+        ]  # fmt: skip
+        assert "  0198 OSError: closed" in compose(stored(RETRYING, 2), [told, told], []).text
+    old = run_item(state="scheduled", attempt=3, not_before="one")
+    text = compose(stored(RETRYING), [Told(RETRYING, "f", 0, 1, None, old)], []).text
+    assert text.startswith("Run 0198 of f, attempt 2 failed; attempt 3 begins at one.\nValueError: bad\n")
 
 
 def test_a_question_that_an_earlier_version_noted_is_told_with_what_it_noted() -> None:

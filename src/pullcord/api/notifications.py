@@ -32,7 +32,7 @@ class NotificationChange(Strict):
 
     rules: list[dict[str, Any]] | None = None
     add: list[dict[str, Any]] | None = None
-    remove: list[str] | None = None
+    remove: list[str | dict[str, Any]] | None = None
     muted: bool | None = None
     until: Moment | None = None
     reason: Words | None = None

@@ -11,6 +11,7 @@ from pullcord.cli.failing import say
 from pullcord.cli.notify import app as app
 from pullcord.cli.options import All, DataDir, Json, Limit, Reason
 from pullcord.cli.runs import fetch, say_more
+from pullcord.core.errors import UsageError
 
 NotificationId = Annotated[str, typer.Argument(metavar="ID", help="The notification's id.", show_default=False)]
 FlowName = Annotated[str, typer.Argument(metavar="FLOW", help="The flow's name.", show_default=False)]
@@ -89,20 +90,30 @@ def tell(
     count: Annotated[int | None, typer.Option("--count", help="Of run.failing: how many in a row.")] = None,
     factor: Annotated[float | None, typer.Option("--factor", help="Of run.long: times the usual duration.")] = None,
     after: Annotated[str | None, typer.Option("--after", help="Of run.long: a duration.")] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Take back the rules about this event.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Take back such rules, for these channels or all.")] = False,
     reason: Reason = None,
     data_dir: DataDir = None,
     as_json: Json = False,
 ) -> None:
-    """Add a rule for a flow while the server runs; it holds besides those of the code and the settings."""
+    """Add a rule for a flow while the server runs; it holds besides those of the code and the settings.
+
+    With --remove it takes back what was added so.
+    """
     from pullcord.cli.output import emit
 
     options = {"count": count, "factor": factor, "after": after}
+    given = {name: value for name, value in options.items() if value is not None}
+    if remove and given:
+        wrong = " and ".join(f"--{name}" for name in given)
+        raise UsageError(
+            f"--remove takes back all rules about {event}, and no {wrong}; leave that out, and name the channels that "
+            "are no longer told, or none for all"
+        )
     with connect(data_dir) as client:
         if remove:
-            found = client.notifications.change(flow, remove=[event], reason=reason)
+            taken = {"event": event, "channels": channels} if channels else event
+            found = client.notifications.change(flow, remove=[taken], reason=reason)
         else:
-            given = {name: value for name, value in options.items() if value is not None}
             rule = {"event": event, "channels": channels or [], **given}
             found = client.notifications.change(flow, add=[rule], reason=reason)
     emit(found) if as_json else _draw_rules(found)

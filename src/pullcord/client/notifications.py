@@ -62,7 +62,7 @@ class Notifications:
         *,
         rules: Sequence[Mapping[str, Any]] | None = None,
         add: Sequence[Mapping[str, Any]] | None = None,
-        remove: Sequence[str] | None = None,
+        remove: Sequence[str | Mapping[str, Any]] | None = None,
         muted: bool | None = None,
         until: Moment | None = None,
         reason: str | None = None,
@@ -73,7 +73,8 @@ class Notifications:
             flow: the flow's name.
             rules: rules that hold besides those of the code and the settings, instead of those that people gave so far.
             add: rules that hold as well.
-            remove: events whose rules, of those that people gave, hold no longer; before any are added.
+            remove: events whose rules, of those that people gave, hold no longer, each as its name or, where only some
+                channels are no longer told, as `{"event": …, "channels": […]}`; before any are added.
             muted: whether nothing is told of the flow.
             until: when it is told of again, where it is muted.
             reason: why, kept with the change.
@@ -131,7 +132,7 @@ class AsyncNotifications:
         *,
         rules: Sequence[Mapping[str, Any]] | None = None,
         add: Sequence[Mapping[str, Any]] | None = None,
-        remove: Sequence[str] | None = None,
+        remove: Sequence[str | Mapping[str, Any]] | None = None,
         muted: bool | None = None,
         until: Moment | None = None,
         reason: str | None = None,
@@ -142,7 +143,8 @@ class AsyncNotifications:
             flow: the flow's name.
             rules: rules that hold besides those of the code and the settings, instead of those that people gave so far.
             add: rules that hold as well.
-            remove: events whose rules, of those that people gave, hold no longer; before any are added.
+            remove: events whose rules, of those that people gave, hold no longer, each as its name or, where only some
+                channels are no longer told, as `{"event": …, "channels": […]}`; before any are added.
             muted: whether nothing is told of the flow.
             until: when it is told of again, where it is muted.
             reason: why, kept with the change.
@@ -175,7 +177,7 @@ def _change(
     flow: str,
     rules: Sequence[Mapping[str, Any]] | None,
     add: Sequence[Mapping[str, Any]] | None,
-    remove: Sequence[str] | None,
+    remove: Sequence[str | Mapping[str, Any]] | None,
     muted: bool | None,
     until: Moment | None,
     reason: str | None,

@@ -21,7 +21,7 @@ _ONE: Final = {
 _MANY: Final = {
     "run.succeeded": "{} runs succeeded",
     "run.failed": "{} runs failed",
-    "run.recovered": "works again, for the {}th time",
+    "run.recovered": "works again, {} times",
     "run.retrying": "{} attempts failed, and are tried again",
     "run.failing": "keeps failing, {} times",
     "run.cancelled": "{} runs were cancelled",
@@ -30,7 +30,7 @@ _MANY: Final = {
     "request.skipped": "{} requests were skipped",
     "trigger.disabled": "has lost {} triggers, which kept failing",
     "question.asked": "{} questions are asked",
-    "flow.suspended": "is suspended, for the {}th time",
+    "flow.suspended": "was suspended, {} times",
 }
 
 

@@ -89,9 +89,10 @@ def _lines_of_one(told: Told) -> list[str]:
     run, detail = told.run, told.detail or {}
     lines = []
     if run is not None:
-        lines.append(f"Run {run['id']} of {told.flow}, {_state(told.event, run)}.")
-        if run["error"] is not None and told.event not in (SUCCEEDED, RECOVERED):
-            lines.append(_error(run["error"]))
+        lines.append(f"Run {run['id']} of {told.flow}, {_state(told, run)}.")
+    error = _error_of(told)
+    if error is not None:
+        lines.append(_error(error))
     if detail.get("text"):
         lines.append(_cut(str(detail["text"])))
     if detail.get("trigger"):
@@ -108,15 +109,36 @@ def _lines_of_one(told: Told) -> list[str]:
     return lines
 
 
-def _state(event: str, run: dict[str, Any]) -> str:
+def _error_of(told: Told) -> dict[str, Any] | None:
+    """Return the error that a happening is about, which is no longer the run's once another attempt has begun."""
+    noted: dict[str, Any] | None = (told.detail or {}).get("error")
+    if noted is not None or told.run is None or told.event in (SUCCEEDED, RECOVERED):
+        return noted
+    error: dict[str, Any] | None = told.run["error"]
+    return error
+
+
+def _waits(told: Told) -> bool:
+    """Say whether a question still waits for its answer, as far as is known."""
+    return told.open if told.open is not None else told.run is not None and told.run["state"] == "waiting"
+
+
+def _state(told: Told, run: dict[str, Any]) -> str:
     attempt = int(run["attempt"])
-    if event == RETRYING:
-        return f"attempt {attempt - 1} failed; attempt {attempt} begins at {run['not_before']}"
-    if event == LONG:
+    if told.event == RETRYING:
+        return _tried_again(told.detail or {}, run)
+    if told.event == LONG:
         return f"{run['state']}{' since' if run['state'] == 'running' else ', begun at'} {run['started_at']}"
-    if event == ASKED:
-        return "waits for an answer"
+    if told.event == ASKED:
+        return "waits for an answer" if _waits(told) else f"{run['state']}, and no longer waits for this answer"
     return f"{run['state']} in attempt {attempt}" if attempt > 1 else str(run["state"])
+
+
+def _tried_again(detail: dict[str, Any], run: dict[str, Any]) -> str:
+    failed, due = detail.get("attempt", run["attempt"] - 1), detail.get("next_at", run["not_before"])
+    if run["state"] == "scheduled" and run["attempt"] == failed + 1:
+        return f"attempt {failed} failed; attempt {failed + 1} begins at {due}"
+    return f"attempt {failed} failed; it is {run['state']} in attempt {run['attempt']} now"
 
 
 def _asker(run: dict[str, Any]) -> str:
@@ -137,8 +159,9 @@ def _lines_of_many(stored: Stored, told: list[Told]) -> list[str]:
 def _short(told: Told) -> str:
     run, detail = told.run, told.detail or {}
     words = [run["id"]] if run is not None else [str(rfc3339(told.at))]
-    if run is not None and run["error"] is not None and told.event not in (SUCCEEDED, RECOVERED):
-        words.append(_error(run["error"]))
+    error = _error_of(told)
+    if error is not None:
+        words.append(_error(error))
     elif detail.get("text"):
         words.append(_cut(str(detail["text"])))
     if run is not None and run["partial"] is not None:
@@ -161,6 +184,8 @@ def _advice(stored: Stored, one: Told | None) -> list[str]:
     if event in (SUCCEEDED, RECOVERED):
         return []
     if event == ASKED:
+        if one is not None and not _waits(one):
+            return [] if run is None else [f"pullcord runs show {run}"]
         question = (one.detail or {}).get("question_id") if one is not None else None
         return [f"pullcord questions answer {question}" if question else f"pullcord questions list --flow {flow}"]
     if run is None:

@@ -9,6 +9,7 @@ from pullcord.clock import Clock, rfc3339
 from pullcord.core.errors import DefinitionError, NotFoundError, UsageError
 from pullcord.core.manifest import FlowSpec
 from pullcord.core.notify import Rule, rule_of
+from pullcord.core.removal import removal_of, without
 from pullcord.core.rulebook import Change
 from pullcord.notify.compose import composed
 from pullcord.notify.message import message_of
@@ -123,26 +124,29 @@ class Notifications:
 
         Args:
             spec: the flow.
-            changes: `rules` that hold besides those of the code and the settings, or rules to `add` and events whose
-                rules to `remove`; `muted`, `reason`; `until` is read already.
+            changes: `rules` that hold besides those of the code and the settings, or rules to `add` and what to
+                `remove`, as `removal_of` reads it; `muted`, `reason`; `until` is read already.
             until: when the flow is told of again, microseconds, where it is muted.
             invoker: who changes it.
 
         Raises:
-            UsageError: a rule cannot be, or names an unknown channel.
+            UsageError: a rule or a removal cannot be, or names an unknown channel.
         """
         unknown = sorted(set(changes) - set(CHANGES))
         if unknown:
             raise UsageError(f"notifications have no {', '.join(unknown)}; there is {', '.join(CHANGES)}")
         rules = None if changes.get("rules") is None else _rules(changes["rules"])
-        added, removed = _rules(changes.get("add") or ()), set(changes.get("remove") or ())
+        added, removed = _rules(changes.get("add") or ()), [removal_of(each) for each in changes.get("remove") or ()]
+        # A channel that has left the settings can still be taken out of rules.
+        self._check_channels((name for each in removed for name in each.channels), self._store.book.named())
         now = self._clock.now()
 
         def changed(before: Change) -> Change:
             kept = before.rules if rules is None else rules
-            found = tuple(rule for rule in kept if rule.event not in removed)
+            new = [rule for rule in (*kept, *added) if rule not in before.rules]
+            self._check_channels(name for rule in new for name in rule.channels)
+            found = without(kept, removed)
             found += tuple(rule for rule in added if rule not in found)
-            self._check_channels(rule for rule in found if rule not in before.rules)
             muted = before.muted if changes.get("muted") is None else bool(changes["muted"])
             if until is not None and (not muted or until <= now):
                 raise UsageError("until is a time to come, of a flow that is muted")
@@ -154,8 +158,8 @@ class Notifications:
         await self._store.write(lambda done: ChangeRules(spec.name, changed, invoker, done))
         return self.rules(spec)
 
-    def _check_channels(self, rules: Iterable[Rule]) -> None:
-        wrong = sorted({name for rule in rules for name in rule.channels} - set(self._how.channels))
+    def _check_channels(self, names: Iterable[str], others: Iterable[str] = ()) -> None:
+        wrong = sorted({*names} - {*self._how.channels, *others})
         if wrong:
             known = ", ".join(sorted(self._how.channels)) or "none"
             raise UsageError(f"no channel is called {', '.join(wrong)}; the settings have {known}")

@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from pydantic_core import from_json
 from uuid_utils import uuid7
 
+from pullcord.clock import rfc3339
 from pullcord.core.notify import CANCELLED, FAILED, FAILING, MISSED, RECOVERED, RETRYING, SKIPPED, SUCCEEDED
 from pullcord.core.rulebook import Book, tells_failures
 from pullcord.core.states import Outcome, RunState
@@ -27,7 +29,8 @@ OF_REQUESTS: Final = {Outcome.MISSED: MISSED, Outcome.SKIPPED: SKIPPED}
 """The outcomes of requests that can be told."""
 
 _RUNS = """
-SELECT EACH[id, flow, state, error IS NOT NULL] FROM runs WHERE id IN VALUES[ids:int] AND test = 0
+SELECT EACH[id, flow, state, attempt, not_before, CASE WHEN state = 'scheduled' THEN error END] FROM runs
+WHERE id IN VALUES[ids:int] AND test = 0
     AND (ended_at = :now OR state = 'scheduled')"""
 _SERIES = "SELECT EACH[flow, failures, told] FROM failure_series WHERE flow IN VALUES[flows]"
 _KEEP_SERIES = f"""
@@ -59,6 +62,9 @@ _ADD = f"""
 UPDATE happenings SET count = happenings.count + s.more
 FROM {rows("id:int more:int")} AS s WHERE happenings.id = s.id"""
 
+SHOWN: Final = 1000
+"""So many characters of the error of an attempt are noted."""
+
 NAMED: Final = 10
 """So many happenings are named in a message that tells of many."""
 
@@ -72,7 +78,7 @@ class Happening:
         flow: the flow whose rules say who is told.
         run: number of the run it is about.
         detail: more about it, JSON; `text` is a line for people, `trigger` the trigger it is about, `question_id` the
-            question.
+            question; of an attempt that failed `attempt`, `error` and `next_at`.
         count: how many equal ones it stands for.
         channels: who is told; None leaves it to the rules.
         also: further flows it is about, whose rules count too, but which get no message of their own.
@@ -182,11 +188,11 @@ def note_run_ends(tx: Transaction, ids: Sequence[int]) -> None:
     book = tx.hints.book
     happenings: list[Happening] = []
     counted: list[tuple[int, str, str]] = []
-    for number, flow, state, wrong in ends:
+    for number, flow, state, attempt, next_at, error in ends:
         rules = book.rules(flow)
         if state == RunState.SCHEDULED:
-            if wrong and RETRYING in rules:
-                happenings.append(Happening(RETRYING, flow, number))
+            if error is not None and RETRYING in rules:
+                happenings.append(Happening(RETRYING, flow, number, _failed(attempt - 1, next_at, from_json(error))))
             continue
         if state == RunState.CANCELLED:
             happenings += [Happening(CANCELLED, flow, number)] if CANCELLED in rules else []
@@ -201,6 +207,12 @@ def note_run_ends(tx: Transaction, ids: Sequence[int]) -> None:
         happenings += _series(tx, counted)
     if happenings:
         note_happenings(tx, happenings)
+
+
+def _failed(attempt: int, next_at: int, error: dict[str, Any]) -> dict[str, Any]:
+    """Return what is told of an attempt; its run has another error, or none, when that is told."""
+    shown = {"type": error["type"], "message": str(error["message"])[:SHOWN]}
+    return {"attempt": attempt, "error": shown, "next_at": rfc3339(next_at)}
 
 
 def _series(tx: Transaction, ends: list[tuple[int, str, str]]) -> list[Happening]:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pullcord.clock import rfc3339
 from pullcord.core.headlines import title
+from pullcord.core.states import QuestionState
 from pullcord.store.commands.happenings import DELIVERED, GATHERING, GIVEN_UP, NAMED, PENDING
 from pullcord.store.connection import Connection
 from pullcord.store.queries.page import Listed, Page, fetch_page
@@ -20,6 +21,7 @@ _COLUMNS = """t.id, t.uuid, t.channel, t.event, t.flow, t.state, t.count, t.crea
     t.trying_since, t.tries, t.last_error, t.ended_at"""
 _FIRST_RUN = """(SELECT r.uuid FROM happenings h JOIN runs r ON r.id = h.run_id
     WHERE h.notification_id = t.id ORDER BY h.id LIMIT 1)"""
+_QUESTIONS = "SELECT EACH[uuid, state] FROM questions WHERE uuid IN VALUES[uuids]"
 _UNSENT = f"state IN ('{GATHERING}', '{PENDING}')"
 
 
@@ -71,6 +73,7 @@ class Told:
         count: for how many equal ones it stands.
         detail: more about it.
         run: the run it is about as lists show it, where it is about one that is still known.
+        open: of a question, whether it still waits for its answer; None where it is about none that is known by its id.
     """
 
     event: str
@@ -79,6 +82,7 @@ class Told:
     count: int
     detail: dict[str, Any] | None
     run: dict[str, Any] | None
+    open: bool | None = None
 
 
 def waiting_channels(connection: Connection) -> dict[str, dict[str, int]]:
@@ -142,7 +146,19 @@ def told_in(connection: Connection, number: int) -> list[Told]:
         {"id": number, "most": NAMED},
     ).fetchall()
     runs = run_summaries(connection, [row[5] for row in rows if row[5] is not None])
-    return [Told(row[0], row[1], row[2], row[3], parsed(row[4]), runs.get(row[5])) for row in rows]
+    details = [parsed(row[4]) for row in rows]
+    waits = _waits(connection, [each["question_id"] for each in details if each and "question_id" in each])
+    return [
+        Told(row[0], row[1], row[2], row[3], detail, runs.get(row[5]), waits.get((detail or {}).get("question_id")))
+        for row, detail in zip(rows, details, strict=True)
+    ]
+
+
+def _waits(connection: Connection, questions: list[str]) -> dict[str | None, bool]:
+    """Return for questions, by id, whether they wait for an answer; one that is gone does not."""
+    found = connection.array(_QUESTIONS, {"uuids": dump(questions)}) if questions else []
+    states = {row[0]: row[1] for row in found}
+    return {each: states.get(each) == QuestionState.OPEN for each in questions}
 
 
 def digested(connection: Connection, number: int) -> list[tuple[str, str, int]]:
