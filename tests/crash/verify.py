@@ -32,7 +32,8 @@ OPEN = ("scheduled", "queued", "running", "waiting", "cancelling")
 def settle(api: Api, patience: float) -> list[str]:
     """Wait until no run is left that has not ended; return those for which that took too long."""
     try:
-        poll(lambda: not _open(api), patience)
+        # Each state is asked for by itself, so that a run which changes its state meanwhile may be missed once.
+        poll(lambda: not _open(api) and not _open(api), patience)
     except AssertionError:
         return [f"run {run['id']} of {run['flow']} is still {run['state']}" for run in _open(api)]
     return []

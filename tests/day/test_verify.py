@@ -80,7 +80,8 @@ def test_one_intent_is_one_run() -> None:
 
 
 def tick(at: int, name: str = "steady") -> dict[str, Any]:
-    return {"scheduled_for": rfc3339(at), "outcome": "admitted", "trigger": {"kind": "cron", "name": name}}
+    trigger = {"kind": "cron", "name": name}
+    return {"scheduled_for": rfc3339(at), "outcome": "admitted", "trigger": trigger, "origin": None}
 
 
 def test_ticks() -> None:
@@ -90,6 +91,7 @@ def test_ticks() -> None:
     assert not list(verify._ticks(ticks, began, ended))
     assert list(verify._ticks(ticks[:3] + ticks[4:], began, ended))
     assert list(verify._ticks([*ticks, ticks[3]], began, ended))
+    assert not list(verify._ticks([*ticks, ticks[3] | {"origin": {"resumed_from": "run1"}}], began, ended))
 
 
 def test_followers() -> None:

@@ -137,7 +137,8 @@ def _ticks(requests: Iterable[dict[str, Any]], began: int, ended: int) -> Iterat
     """Every quarter of an hour became one run, whatever died; no tick of any schedule was run twice."""
     admitted: Counter[tuple[str, int]] = Counter()
     for row in requests:
-        if row["scheduled_for"] is not None and row["outcome"] == "admitted":
+        # What is wanted again is for the tick of its origin.
+        if row["scheduled_for"] is not None and row["outcome"] == "admitted" and row["origin"] is None:
             admitted[row["trigger"]["name"], microseconds(datetime.fromisoformat(row["scheduled_for"]))] += 1
     for (name, tick), count in admitted.items():
         if count > 1:
