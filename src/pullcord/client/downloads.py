@@ -11,6 +11,7 @@ from typing import Any, Self
 from pullcord.client import calls
 from pullcord.client.calls import Call
 from pullcord.core.errors import PullcordError, UsageError
+from pullcord.core.replacing import check_replaceable
 
 Told = Callable[[int, int], None]
 """Is told how many bytes are there, and how many there will be."""
@@ -89,12 +90,5 @@ def target_of(target: str | Path | None, name: str) -> Path:
         UsageError: it is there, and is no regular file.
     """
     path = Path(name) if target is None else Path(target)
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder; name a file in it, for example {path / name}")
-    # The whole file is renamed to its name: a device or pipe that had it would be gone. /dev/stdout is a link.
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise UsageError(
-            f"{path} is no regular file, and would be replaced by one; name another file "
-            "(`pullcord runs download` writes to stdout with `-o -`)"
-        )
+    check_replaceable(path, name, "name another file (`pullcord runs download` writes to stdout with `-o -`)")
     return path

@@ -30,6 +30,7 @@ from pullcord.core.errors import (
     StoreFullError,
     UsageError,
 )
+from pullcord.core.replacing import check_replaceable
 from pullcord.store.copy import Progress, check, copy, opened_read_only, schema_of, silent, sync
 from pullcord.store.errors import translated
 
@@ -97,11 +98,7 @@ def back_up(
     """
     if not (folder / DATABASE).is_file():
         raise NotFoundError(f"there is no database in {folder}; name the right data folder with --data-dir")
-    if target.is_dir():
-        raise UsageError(f"{target} is a folder; name a file in it, for example {target / 'pullcord.tar.gz'}")
-    # The archive is renamed to its name, and the device or pipe that had it would be gone.
-    if target.is_symlink() or (target.exists() and not target.is_file()):
-        raise UsageError(f"{target} is no regular file, and would be replaced by one; name another file")
+    check_replaceable(target, "pullcord.tar.gz")
     if target.exists() and not force:
         raise UsageError(f"{target} is there already; name another file, or give --force to replace it")
     with _written_to(target), tempfile.TemporaryDirectory(prefix=".pullcord-backup-", dir=target.parent) as name:
