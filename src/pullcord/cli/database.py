@@ -97,15 +97,14 @@ def refuse_older(settings: Settings) -> None:
     """
     from pullcord.store.connection import explained
     from pullcord.store.copy import schema_of
-    from pullcord.store.migrate import HEAD
+    from pullcord.store.migrate import HEAD, schema_of_postgres
 
     with closing(reader_of(settings)) as connection:
         try:
             if isinstance(connection, sqlite3.Connection):
                 version = schema_of(connection)
             else:
-                there = connection.execute("SELECT to_regclass('alembic_version')").fetchone()[0] is not None
-                version = connection.execute("SELECT version_num FROM alembic_version").fetchone()[0] if there else None
+                version = schema_of_postgres(connection)
         except Exception as error:
             raise explained(connection, error) from error
     if version is None:

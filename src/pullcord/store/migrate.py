@@ -88,9 +88,7 @@ def migrate_postgres(connection: Connection, url: str) -> None:
         StoreVersionError: a newer Pullcord wrote this database.
         psycopg.Error: an upgrade failed and was undone.
     """
-    there = connection.execute("SELECT to_regclass('alembic_version')").fetchone()[0]
-    row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if there else None
-    version = None if row is None else str(row[0])
+    version = schema_of_postgres(connection)
     if version == HEAD:
         return
     if version is not None and version > HEAD:
@@ -105,6 +103,13 @@ def migrate_postgres(connection: Connection, url: str) -> None:
         _run(engine, "head")
     except DBAPIError as error:
         raise error.orig or error from None
+
+
+def schema_of_postgres(connection: Connection) -> str | None:
+    """Return the schema version of a PostgreSQL database, or None when it is not one of Pullcord's."""
+    there = connection.execute("SELECT to_regclass('alembic_version')").fetchone()[0]
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone() if there else None
+    return None if row is None else str(row[0])
 
 
 def upgrade(connection: sqlite3.Connection, revision: str = "head") -> None:
