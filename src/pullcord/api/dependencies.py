@@ -49,10 +49,6 @@ def _request_id(text: str) -> str:
         raise no_request(text) from None
 
 
-def _storable(text: str | None) -> str | None:
-    return None if text is None else storable(text)
-
-
 def no_request(text: str) -> NotFoundError:
     """Return the error for the id of a request that does not exist."""
     return NotFoundError(f"no request has the id {text[:60]!r}; `pullcord why FLOW` shows the latest")
@@ -68,7 +64,7 @@ RequestId = Annotated[str, AfterValidator(_request_id)]
 Caller = Annotated[Invoker, Depends(caller)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Cursor = Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$")]
-Text = Annotated[str | None, Query(min_length=1, max_length=200), AfterValidator(_storable)]
+Text = Annotated[Annotated[str, AfterValidator(storable)] | None, Query(min_length=1, max_length=200)]
 When = Annotated[str | None, _time()]
 FirstSince = Annotated[str | None, _time("requests first asked at or after this time, their `at`")]
 FirstUntil = Annotated[str | None, _time("requests first asked before this time, their `at`")]

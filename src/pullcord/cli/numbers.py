@@ -27,20 +27,19 @@ class _Typed(float):
         return found
 
 
-def read_json(text: str, schema: Schema, root: Schema | None = None) -> Any:
+def read_json(text: str, schema: Schema) -> Any:
     """Read JSON in which a number stays text where the schema takes text too and a float would change it.
 
     Args:
         text: the JSON.
-        schema: what the value has to fit; empty when it is not known.
-        root: where the schema's references lead; the schema itself unless given.
+        schema: what the value has to fit; empty when it is not known. Its references lead into itself.
 
     Raises:
         ValueError: it is no JSON.
         RecursionError: it is nested too deeply.
     """
     value = json.loads(text, parse_constant=_no_constant, parse_float=_Typed)
-    return _kept(value, [schema], schema if root is None else root)
+    return _kept(value, [schema], schema)
 
 
 def resolved(part: Schema, root: Schema, depth: int = 0) -> Schema:

@@ -91,14 +91,16 @@ _MANIFEST: Final = core_schema.typed_dict_schema(
 )
 """Only a control worker says what is in its location."""
 
-_CURSOR: Final = _maybe(_json())
+_MAYBE_JSON: Final = _maybe(_json())
 _SEEN: Final = {
     "fire": _listed(_row(_json(_DICTIONARY), _maybe(_TEXT))),
     "skip": _maybe(_TEXT),
     "failed": _keys(type=_TEXT, message=_TEXT, permanent=_BOOLEAN, retry_after=_maybe(_NUMBER)),
 }
 _MAPPED: Final = _either(*[_row(_says(word), what) for word, what in _SEEN.items()])
-_POLLED: Final = _either(*[_row(_WHOLE, _says(word), _CURSOR, what, _WHOLE, _BOOLEAN) for word, what in _SEEN.items()])
+_POLLED: Final = _either(
+    *[_row(_WHOLE, _says(word), _MAYBE_JSON, what, _WHOLE, _BOOLEAN) for word, what in _SEEN.items()]
+)
 
 
 def _message(*fields: CoreSchema) -> SchemaValidator:
@@ -122,7 +124,7 @@ SHAPES: Final[Mapping[str, SchemaValidator]] = {
     kinds.STOPPING: _message(_WHOLE, _WHOLE, _BOOLEAN),
     kinds.ASK: _message(
         _WHOLE, _WHOLE, _WHOLE, _TEXT, _WHOLE, _TEXT, _maybe(_json(_DICTIONARY)), _json(_DICTIONARY),
-        _json(_listed(_TEXT)), _maybe(_LENGTH), _CURSOR,
+        _json(_listed(_TEXT)), _maybe(_LENGTH), _MAYBE_JSON,
     ),
     kinds.PARKED: _message(_WHOLE, _WHOLE, _listed(_row(_TEXT, _maybe(_TIME)), min_length=1)),
     kinds.RELEASED: _message(_WHOLE, _WHOLE),
