@@ -9,8 +9,8 @@ from pullcord.cli import asking
 from pullcord.cli.connect import connect_async
 from pullcord.cli.failing import clean
 from pullcord.cli.inputs import missing, property_of, read_inputs, value_of
-from pullcord.cli.numbers import Schema, resolved
 from pullcord.cli.output import console
+from pullcord.cli.schemas import Schema, resolved
 from pullcord.core.errors import InvalidAnswerError, UsageError
 
 if TYPE_CHECKING:

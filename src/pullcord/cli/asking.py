@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pullcord.cli.failing import clean
 from pullcord.cli.inputs import accepted_types, missing, property_of, value_of
-from pullcord.cli.numbers import Schema
 from pullcord.cli.output import console
+from pullcord.cli.schemas import Schema
 from pullcord.core.errors import UsageError
 
 if TYPE_CHECKING:

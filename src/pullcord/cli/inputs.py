@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pullcord.cli.numbers import Schema, read_json, resolved
+from pullcord.cli.numbers import read_json
+from pullcord.cli.schemas import Schema, resolved
 from pullcord.core.errors import UsageError
 
 _NAMES = {

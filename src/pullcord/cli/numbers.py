@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any
 
-Schema = dict[str, Any]
-
-_BRANCHES: Final = ("anyOf", "oneOf", "allOf")
+from pullcord.cli.schemas import BRANCHES, Schema, resolved
 
 
 class _Typed(float):
@@ -40,21 +38,6 @@ def read_json(text: str, schema: Schema) -> Any:
     """
     value = json.loads(text, parse_constant=_no_constant, parse_float=_Typed)
     return _kept(value, [schema], schema)
-
-
-def resolved(part: Schema, root: Schema, depth: int = 0) -> Schema:
-    """Replace `$ref` by what it names, as deep as a question to a person needs."""
-    while isinstance(part.get("$ref"), str) and depth < 20:
-        target: Any = root
-        for step in part["$ref"].removeprefix("#/").split("/"):
-            target = target.get(step, {}) if isinstance(target, dict) else {}
-        part = {**target, **{key: value for key, value in part.items() if key != "$ref"}}
-        depth += 1
-    result = dict(part)
-    for word in _BRANCHES:
-        if word in part and depth < 20:
-            result[word] = [resolved(item, root, depth + 1) for item in part[word]]
-    return result
 
 
 def _kept(value: Any, schemas: list[Schema], root: Schema) -> Any:
@@ -98,7 +81,7 @@ def _branches(schemas: list[Schema], root: Schema) -> Iterator[Schema]:
     for schema in schemas:
         part = resolved(schema, root)
         yield part
-        for word in _BRANCHES:
+        for word in BRANCHES:
             yield from _branches(part.get(word, []), {})
 
 
