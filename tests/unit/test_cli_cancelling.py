@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,13 @@ from tests.unit.test_cli_commands import Place
 
 FLOWS = """
 import time
+from pathlib import Path
 import pullcord as pc
 
 @pc.step(writes="the list of {what}")
 def hold(what: str) -> None:
-    while not pc.cancelled():
+    Path(f"begun-{pc.run().id}").touch()
+    while not pc.cancelled() or Path("deaf").exists():
         time.sleep(0.02)
     raise SystemExit
 
@@ -50,11 +53,22 @@ def served(tmp_path: Path) -> Iterator[Place]:
 
 
 def asked(place: Place, flow: str, count: int) -> list[str]:
-    """Ask for runs of which only the first can start, and return their ids when it has."""
+    """Ask for runs of which only the first can start, and return their ids when its step has begun."""
     with pullcord.Client(data_dir=place.folder / ".pullcord") as client:
         ids = [receipt.run_id or "" for receipt in client.run_many([(flow, {})] * count)]
-        client.runs.wait(ids[0], until="started")
+    deadline = time.monotonic() + 60
+    while not (place.folder / f"begun-{ids[0]}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     return ids
+
+
+@contextmanager
+def deaf(place: Place) -> Iterator[None]:
+    """What is cancelled meanwhile goes on, so that it is seen on its way, and nothing takes its place."""
+    (place.folder / "deaf").touch()
+    yield
+    (place.folder / "deaf").unlink()
 
 
 def states(place: Place, flow: str) -> set[str]:
@@ -63,7 +77,7 @@ def states(place: Place, flow: str) -> set[str]:
 
 def ended(place: Place, run: str) -> str:
     """Wait for a run to be cancelled; return what `runs show` says of it."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while place.call_json("runs", "show", run)["state"] != "cancelled":
         assert time.monotonic() < deadline
     return place.call("runs", "show", run).stdout
@@ -79,7 +93,8 @@ def test_runs_are_named_or_chosen(served: Place) -> None:
 
 def test_several_runs_are_cancelled_and_those_that_cannot_be_are_told(served: Place) -> None:
     first, second = asked(served, "holds", 2)
-    done = served.call("runs", "cancel", first, second, second, "--reason", "enough")
+    with deaf(served):
+        done = served.call("runs", "cancel", first, second, second, "--reason", "enough")
     assert sorted(done.stdout.splitlines()) == sorted(
         [f"holds is cancelling (run {first})", f"holds is cancelled (run {second})"]
     )
@@ -112,7 +127,8 @@ def test_chosen_runs_are_cancelled_when_somebody_is_sure(served: Place) -> None:
     done = served.call("runs", "cancel", "--flow", "holds", "--state", "queued", "--yes")
     assert done.stdout == "11 runs are cancelled\n"
     assert served.call_json("runs", "show", runs[0])["state"] == "running"
-    done = served.call("runs", "cancel", "--flow", "holds", "-y")
+    with deaf(served):
+        done = served.call("runs", "cancel", "--flow", "holds", "-y")
     assert done.stdout == "1 run is cancelling\n"
     ended(served, runs[0])
     assert states(served, "others") == {"running"}
@@ -145,7 +161,7 @@ def test_on_a_terminal_they_are_shown_first(served: Place, answer: str) -> None:
 
 def read(terminal: int, until: str | None) -> str:
     """Return what a terminal shows, until a text or the end of the command."""
-    said, deadline = "", time.monotonic() + 30
+    said, deadline = "", time.monotonic() + 60
     while until is None or until not in said:
         assert select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))[0], said
         try:

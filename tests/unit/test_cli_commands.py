@@ -94,6 +94,15 @@ class Place:
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
+def until(process: subprocess.Popen[str], text: str) -> None:
+    """Wait for what a command says to people."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if text in line:
+            return
+    raise AssertionError(f"the command ended without saying {text!r}")
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     place = Place(tmp_path_factory.mktemp("served"))
@@ -107,7 +116,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         out, err = server.communicate(timeout=60)
     assert (server.returncode, out) == (0, "")
     lines = [json.loads(line) for line in err.splitlines()]
-    assert {line["level"] for line in lines} == {"info"}
+    # How fast the disk is, is the machine's affair.
+    assert {line["level"] for line in lines if "the disk or the database is slow" not in line["text"]} == {"info"}
     assert lines[-1]["text"] == "stopped"
 
 
@@ -261,16 +271,14 @@ def test_the_ledger_says_why(served: Place) -> None:
 
 def test_ctrl_c_leaves_a_run_of_the_server_alone(served: Place) -> None:
     process = served.start("run", "sleeps", "--wait")
-    assert process.stderr is not None
-    while "running" not in process.stderr.readline():
-        pass
+    until(process, "running")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "goes on without you" in err
     (item,) = served.call_json("runs", "list", "--flow", "sleeps", "--state", "running")["items"]
     served.call("runs", "cancel", item["id"], "--reason", "enough")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while served.call_json("runs", "show", item["id"])["state"] != "cancelled":
         assert time.monotonic() < deadline
     assert "ended already" in served.call("runs", "cancel", item["id"], status=1).stderr
@@ -329,24 +337,40 @@ def test_without_a_server_and_flows_there_is_advice(alone: Place) -> None:
 
 def test_ctrl_c_cancels_a_run_in_this_process(alone: Place) -> None:
     process = alone.start("run", "sleeps")
-    assert process.stderr is not None
-    while "running" not in process.stderr.readline():
-        pass
+    until(process, "running")
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "sleeps cancelled" in err
 
 
+HELD = """
+import time
+from pathlib import Path
+import pullcord as pc
+
+@pc.flow(concurrency=None)
+def held(by: str) -> str:
+    while Path(by).exists():
+        time.sleep(0.02)
+    return by
+"""
+
+
 def test_a_second_command_joins_and_is_waited_for(alone: Place) -> None:
-    first = alone.start("run", "sleeps", "--input", "seconds=2")
-    assert first.stderr is not None
-    while "running" not in first.stderr.readline():
-        pass
-    second = alone.start("run", "sleeps", "--input", "seconds=4", "--wait")
-    out, err = second.communicate(timeout=30)
-    assert (second.returncode, json.loads(out)) == (0, "awake"), err
-    first.communicate(timeout=30)
+    (alone.folder / "flows.py").write_text(HELD)
+    commands = []
+    for name, options in (("one", []), ("two", ["--wait"])):
+        (alone.folder / name).touch()
+        commands.append(alone.start("run", "held", "--input", f"by={name}", *options))
+        until(commands[-1], "running")
+    first, second = commands
+    (alone.folder / "one").unlink()
+    until(first, "staying until the runs of other commands")
+    (alone.folder / "two").unlink()
+    out, err = second.communicate(timeout=60)
+    assert (second.returncode, json.loads(out)) == (0, "two"), err
+    first.communicate(timeout=60)
     assert first.returncode == 0
 
 
@@ -372,11 +396,9 @@ def test_a_command_does_not_wait_for_what_a_killed_one_has_left(alone: Place) ->
     hold = alone.folder / "hold"
     hold.touch()
     process = alone.start("run", "job", "--idempotency-key", "k")
-    assert process.stderr is not None
-    while "running" not in process.stderr.readline():
-        pass
+    until(process, "running")
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     hold.unlink()
     words = "of an earlier command has a slot of job, and `pullcord serve` finishes it"
     assert words in alone.run("run", "job", status=1).stderr
@@ -387,9 +409,9 @@ def test_a_command_does_not_wait_for_what_a_killed_one_has_left(alone: Place) ->
     with alone.start("serve", "--port", "0") as server:
         assert server.stdout is not None and server.stdout.readline()
         done = [alone.start("run", "job", "--wait", *more) for more in (("--idempotency-key", "k"), ())]
-        outputs = [one.communicate(timeout=30) for one in done]
+        outputs = [one.communicate(timeout=60) for one in done]
         server.send_signal(signal.SIGTERM)
-        server.communicate(timeout=30)
+        server.communicate(timeout=60)
     assert [(one.returncode, json.loads(out)) for one, (out, _) in zip(done, outputs, strict=True)] == [(0, "done")] * 2
 
 
