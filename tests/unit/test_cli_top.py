@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -66,7 +67,8 @@ class Told:
 
 def test_rates_are_over_the_last_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([100.0, 101.0, 103.0, 110.0, 111.0])
-    monkeypatch.setattr("pullcord.cli.snapshot.time.monotonic", lambda: next(times))
+    # Not `time.monotonic` itself: a thread that another test has left would take one of them.
+    monkeypatch.setattr("pullcord.cli.snapshot.time", SimpleNamespace(monotonic=lambda: next(times)))
     watcher = Watcher(Told(10, 30, 40, 180, 5))  # type: ignore[arg-type]
     rates = [watcher.look()["rates"]["admitted"] for _ in range(4)]
     assert rates == [None, 20.0, 10.0, 20.0]  # the last one since 103 s, of which more than five seconds have passed

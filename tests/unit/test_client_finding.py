@@ -79,10 +79,11 @@ def test_a_dead_process_is_no_server(tmp_path: Path, listening: str) -> None:
 
 
 def test_a_closed_port_is_no_server(tmp_path: Path) -> None:
-    with closing(socket.create_server(("127.0.0.1", 0))) as server:
-        url = f"http://127.0.0.1:{server.getsockname()[1]}"
-    with pytest.raises(ServerUnreachableError):
-        find_server(None, None, record(tmp_path, url=url), {})
+    with closing(socket.socket()) as taken:  # nobody listens there, and nobody else can
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ServerUnreachableError):
+            find_server(None, None, record(tmp_path, url=url), {})
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def launched() -> Iterator[Launch]:
     yield one
     for each in those:
         each.socket.close()
-        each.process.wait(20)
+        each.process.wait(60)
 
 
 def test_what_was_started_ahead_is_taken_once(data: Path, launched: Launch) -> None:

@@ -31,7 +31,7 @@ def line(text: str, at: int = 1_000_000, level: str = "info") -> list[Any]:
 
 def settle(logs: LogFiles) -> None:
     """Wait until all that was appended is in the files."""
-    assert logs.written().wait(10)
+    assert logs.written().wait(60)
 
 
 def texts(logs: LogFiles, run: str = RUN, skip: int = 0) -> list[str]:

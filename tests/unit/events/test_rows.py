@@ -132,7 +132,7 @@ def test_a_connection_that_was_lost_is_made_anew(tables: Tables, watch: Make, st
     assert fired(event, state) == [1]
     if tables.is_postgres:
         tables.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid != pg_backend_pid()"
         )
     else:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,6 +52,24 @@ def made(folder: Path, names: str) -> Certificate:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     return Certificate(str(folder / "cert.pem"), context)
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port that nobody listens on, and nobody else can take."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+@pytest.fixture
+def nameless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No name can be looked up: a real DNS may take longer to say so than a channel waits."""
+
+    def unknown(host: Any, *_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, f"{host} is not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
 
 
 @pytest.fixture

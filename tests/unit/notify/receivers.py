@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -37,6 +36,7 @@ class Web:
         reply: what it does then.
         came: that a sender has connected.
         closed: that a sender has closed its connection.
+        links: what serves the connections that are open.
     """
 
     port: int = 0
@@ -44,11 +44,16 @@ class Web:
     reply: Reply | None = None
     came: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
+    links: set[asyncio.Task[Any]] = field(default_factory=set)
     speaks_first: bool = False
 
     @property
     def at(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    async def left(self) -> None:
+        """Wait until no sender that has come is there any more, also where one left before it said anything."""
+        await asyncio.gather(*self.links)
 
 
 def status(code: int, *headers: str, body: bytes = b"") -> Reply:
@@ -98,19 +103,18 @@ async def web(reply: Reply, tls: ssl.SSLContext | None = None, *, speaks_first: 
         speaks_first: reply before anything came, as mail servers do.
     """
     here = Web(reply=reply, speaks_first=speaks_first)
-    tasks: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        tasks.add(task)
+        here.links.add(task)
         gone = asyncio.create_task(_serve(here, reader, writer))
         try:
             await gone
         except (asyncio.CancelledError, ConnectionError):
             gone.cancel()
         finally:
-            tasks.discard(task)
+            here.links.discard(task)
             writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
@@ -119,9 +123,9 @@ async def web(reply: Reply, tls: ssl.SSLContext | None = None, *, speaks_first: 
         yield here
     finally:
         server.close()
-        for task in list(tasks):
+        for task in list(here.links):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*here.links, return_exceptions=True)
 
 
 async def _serve(here: Web, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -145,20 +149,13 @@ async def _hear(here: Web, reader: asyncio.StreamReader) -> bool:
         if await reader.readexactly(5) != b"POST ":
             return False
         head = (b"POST " + await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-    except asyncio.IncompleteReadError:
+        pairs = (line.partition(":") for line in head[1:] if line)
+        headers = {name.lower(): value.strip() for name, _, value in pairs}
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+    except asyncio.IncompleteReadError:  # the sender has left
         return False
-    pairs = (line.partition(":") for line in head[1:] if line)
-    headers = {name.lower(): value.strip() for name, _, value in pairs}
-    body = await reader.readexactly(int(headers.get("content-length", "0")))
     here.requests.append(Request(head[0].split(" ")[1], headers, body))
     return True
-
-
-def free_port() -> int:
-    """Return a port where nothing listens."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 class Postbox:

@@ -15,7 +15,7 @@ from pullcord.notify.apprise import MOST_BUSY, AppriseChannel
 from pullcord.notify.channel import DeliveryError
 from pullcord.notify.message import Message
 from pullcord.notify.settings import SecretUrlOptions
-from tests.unit.notify.receivers import free_port, hang, status, web
+from tests.unit.notify.receivers import hang, status, web
 
 # One of Apprise's services imports it, where Python still has it.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -54,8 +54,8 @@ async def test_a_service_refuses(code: int, words: str, message: Message, monkey
     assert other.requests == []
 
 
-async def test_nobody_listens(message: Message, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SERVICE", f"json://127.0.0.1:{free_port()}/T0KEN")
+async def test_nobody_listens(message: Message, closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SERVICE", f"json://127.0.0.1:{closed_port}/T0KEN")
     with pytest.raises(DeliveryError, match="did not take it") as raised:
         await channel().send(message)
     assert not raised.value.permanent

@@ -13,7 +13,7 @@ from pullcord.notify.channel import DeliveryError
 from pullcord.notify.message import Message
 from pullcord.notify.opening import open_channels
 from pullcord.notify.settings import read_channels
-from tests.unit.notify.receivers import Postbox, free_port, post_office, status, web
+from tests.unit.notify.receivers import Postbox, post_office, status, web
 
 # One of Apprise's services imports it, where Python still has it.
 pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")
@@ -56,18 +56,19 @@ async def test_each_kind_sends_many_at_once(message: Message, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("name", ["hook", "team", "phones", "ops"])
-async def test_nobody_listens(name: str, message: Message, monkeypatch: pytest.MonkeyPatch) -> None:
-    port = free_port()
-    monkeypatch.setenv("SLACK_URL", f"http://127.0.0.1:{port}/")
-    monkeypatch.setenv("SERVICE", f"json://127.0.0.1:{port}/")
-    channel = open_channels(read_channels(tables(port), Path()))[name]
+async def test_nobody_listens(name: str, message: Message, closed_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLACK_URL", f"http://127.0.0.1:{closed_port}/")
+    monkeypatch.setenv("SERVICE", f"json://127.0.0.1:{closed_port}/")
+    channel = open_channels(read_channels(tables(closed_port), Path()))[name]
     with pytest.raises(DeliveryError) as raised:
         await channel.send(message)
     assert not raised.value.permanent
 
 
-async def test_a_fault_is_an_error_without_its_words(message: Message, caplog: pytest.LogCaptureFixture) -> None:
-    channel = open_channels(read_channels(tables(free_port()), Path()))["hook"]
+async def test_a_fault_is_an_error_without_its_words(
+    message: Message, closed_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    channel = open_channels(read_channels(tables(closed_port), Path()))["hook"]
     with pytest.raises(DeliveryError, match="failed with PydanticSerializationError, which is a fault") as raised:
         await channel.send(replace(message, data={"no text": "T0KEN\ud800"}))
     assert not raised.value.permanent

@@ -15,7 +15,7 @@ from pullcord.notify.channel import DeliveryError
 from pullcord.notify.message import Level, Message
 from pullcord.notify.settings import SecretUrlOptions
 from pullcord.notify.slack import LONGEST_SECTION, LONGEST_TITLE, MOST_SECTIONS, SlackChannel, payload, sections
-from tests.unit.notify.receivers import free_port, hang, status, web
+from tests.unit.notify.receivers import hang, status, web
 
 
 def channel(timeout: float = 10.0) -> SlackChannel:
@@ -120,14 +120,14 @@ async def test_an_address_that_is_none(url: str, words: str, message: Message, m
 
 
 async def test_slack_hangs_or_is_not_there(
-    message: Message, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    message: Message, closed_port: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     async with web(hang) as here:
         monkeypatch.setenv("SLACK_URL", f"http://{here.at}/XXX")
         with pytest.raises(DeliveryError, match=r"did not answer within 0\.2 s"):
             await channel(0.2).send(message)
-    monkeypatch.setenv("SLACK_URL", f"https://127.0.0.1:{free_port()}/XXX")
+    monkeypatch.setenv("SLACK_URL", f"https://127.0.0.1:{closed_port}/XXX")
     with pytest.raises(DeliveryError, match="refuses the connection") as raised:
         await channel().send(message)
     assert "XXX" not in str(raised.value) + caplog.text

@@ -15,7 +15,7 @@ from pullcord.notify.message import Message
 from pullcord.notify.settings import SmtpOptions
 from pullcord.notify.smtp import SmtpChannel
 from tests.unit.notify.conftest import Certificate
-from tests.unit.notify.receivers import Postbox, Reply, free_port, hang, post_office, raw, status, trickle, web
+from tests.unit.notify.receivers import Postbox, Reply, hang, post_office, raw, status, trickle, web
 
 OPEN: dict[str, Any] = {
     "host": "127.0.0.1", "security": "none", "username": None, "password": None, "sender": "pullcord@example.org",
@@ -247,29 +247,29 @@ async def test_who_is_refused_for_good_in_the_end_is_told_with_who_was_before(bo
 
 
 SILENT = [
-    (hang, "did not answer"),
-    (trickle(b"220-"), "did not answer|no SMTP"),
-    (raw(b""), "closed the connection"),
-    (raw(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "no SMTP"),
-    (raw(b"554 go away\r\n"), "554"),
-    (status(200), "no SMTP"),
+    (hang, 0.3, "did not answer"),
+    (trickle(b"220-"), 0.3, "did not answer|no SMTP"),
+    (raw(b""), 60.0, "closed the connection"),
+    (raw(b"HTTP/1.1 400 Bad Request\r\n\r\n"), 60.0, "no SMTP"),
+    (raw(b"554 go away\r\n"), 60.0, "554"),
+    (status(200), 60.0, "no SMTP"),
 ]
 
 
-@pytest.mark.parametrize(("reply", "words"), SILENT)
-async def test_what_is_no_mail_server(reply: Reply, words: str, message: Message) -> None:
+@pytest.mark.parametrize(("reply", "timeout", "words"), SILENT)
+async def test_what_is_no_mail_server(reply: Reply, timeout: float, words: str, message: Message) -> None:
     async with web(reply, speaks_first=True) as here:
         with pytest.raises(DeliveryError, match=words):
-            await channel(here.port, 0.3).send(message)
+            await channel(here.port, timeout).send(message)
 
 
-async def test_nobody_listens(message: Message) -> None:
-    port = free_port()
-    with pytest.raises(DeliveryError, match=f"nothing listens at 127.0.0.1:{port}") as raised:
-        await channel(port).send(message)
+async def test_nobody_listens(message: Message, closed_port: int) -> None:
+    with pytest.raises(DeliveryError, match=f"nothing listens at 127.0.0.1:{closed_port}") as raised:
+        await channel(closed_port).send(message)
     assert not raised.value.permanent
 
 
+@pytest.mark.usefixtures("nameless")
 async def test_a_name_that_does_not_exist(message: Message) -> None:
     with pytest.raises(DeliveryError, match=r"nowhere\.invalid"):
         await channel(25, host="nowhere.invalid").send(message)

@@ -14,7 +14,13 @@ from pullcord.wire import messages as kinds
 from pullcord.wire.frames import Decoder, Message, encode
 from pullcord.wire.shape import misfit
 
-_MAIN = "import socket, sys; from pullcord.worker.main import Worker; Worker(socket.socket(fileno={})).run()"
+_MAIN = """
+import socket
+from pullcord.worker import instances
+from pullcord.worker.main import Worker
+instances.TEARDOWN = 60.0  # a slow machine may take longer than the two seconds, and no test is about them
+Worker(socket.socket(fileno={})).run()
+"""
 
 PREFACE = """
 import asyncio, threading, time
@@ -43,7 +49,7 @@ class ServerEnd:
         path = folder / "triggers.py"
         path.write_text(PREFACE + dedent(code), encoding="utf-8")
         self._socket, theirs = socket.socketpair()
-        self._socket.settimeout(20)
+        self._socket.settimeout(60)
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _MAIN.format(theirs.fileno())],
@@ -105,7 +111,7 @@ class ServerEnd:
     def stop(self) -> tuple[str, str]:
         """Stop the worker; return what it has printed."""
         self.send(kinds.STOP)
-        out, err = self.process.communicate(timeout=20)
+        out, err = self.process.communicate(timeout=60)
         return out, err
 
     def close(self) -> None:

@@ -259,16 +259,24 @@ def test_an_instance_that_is_stuck_is_left_alone_and_the_next_poll_gets_another(
         """
         MADE = []
 
-        @pc.event(flow=report, timeout=0.05)
+        @pc.event(flow=report)
         class Hangs:
+            polled = False
             def setup(self): MADE.append(self)
             def poll(self):
-                if len(MADE) == 1: threading.Event().wait()
+                if self.polled: threading.Event().wait()
+                self.polled = True
                 return pc.Fire({"made": len(MADE)})
             def teardown(self): print("teardown", MADE.index(self))
+
+        @pc.event(flow=report, parameters={"seconds": 1.0})
+        def limit(seconds: float): Hangs.timeout = seconds
         """
     )
+    assert server.poll("Hangs")[2] == [['{"made":1}', None]]
+    server.poll("limit", None, {"seconds": 0.05})  # only for the poll that hangs: the others may take their time
     assert server.poll("Hangs")[4] is True
+    server.poll("limit", None, {"seconds": 60.0})
     assert server.poll("Hangs")[2] == [['{"made":2}', None]]
     out, _ = server.stop()
     assert out == "teardown 1\n"
