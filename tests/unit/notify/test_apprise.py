@@ -29,7 +29,7 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     assert "T0KEN" not in caplog.text
 
 
-def channel(timeout: float = 20.0) -> AppriseChannel:
+def channel(timeout: float = 60.0) -> AppriseChannel:
     return AppriseChannel("phones", SecretUrlOptions("env:SERVICE"), timeout)
 
 

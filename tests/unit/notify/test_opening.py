@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:Deprecati
 
 def tables(port: int) -> dict[str, Any]:
     url = f"http://127.0.0.1:{port}/"
-    return {
+    kinds: dict[str, dict[str, Any]] = {
         "hook": {"kind": "webhook", "url": url, "secret": "env:HOOK_SECRET"},
         "team": {"kind": "slack", "url": "env:SLACK_URL"},
         "phones": {"kind": "apprise", "url": "env:SERVICE"},
@@ -30,6 +30,7 @@ def tables(port: int) -> dict[str, Any]:
             "to": "ada@example.org",
         },
     }  # fmt: skip
+    return {name: values | {"timeout": 60} for name, values in kinds.items()}  # Apprise's import alone takes seconds
 
 
 @pytest.fixture(autouse=True)

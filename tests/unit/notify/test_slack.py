@@ -18,7 +18,7 @@ from pullcord.notify.slack import LONGEST_SECTION, LONGEST_TITLE, MOST_SECTIONS,
 from tests.unit.notify.receivers import hang, status, web
 
 
-def channel(timeout: float = 10.0) -> SlackChannel:
+def channel(timeout: float = 60.0) -> SlackChannel:
     return SlackChannel("slack", SecretUrlOptions("env:SLACK_URL"), timeout)
 
 

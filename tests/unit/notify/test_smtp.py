@@ -24,7 +24,7 @@ OPEN: dict[str, Any] = {
 LOGIN: dict[str, Any] = {"username": "ada", "password": "env:MAIL_PASSWORD"}
 
 
-def channel(port: int, timeout: float = 10.0, **more: Any) -> SmtpChannel:
+def channel(port: int, timeout: float = 60.0, **more: Any) -> SmtpChannel:
     return SmtpChannel("ops-mail", SmtpOptions(**(OPEN | {"port": port} | more)), timeout)
 
 

@@ -25,11 +25,11 @@ SHORT = 0.2
 """Seconds; what hangs, hangs for longer."""
 
 
-def channel(url: str, timeout: float = 10.0, **more: Any) -> WebhookChannel:
+def channel(url: str, timeout: float = 60.0, **more: Any) -> WebhookChannel:
     return WebhookChannel("hook", WebhookOptions(url, **({"secrets": SECRETS} | more)), timeout)
 
 
-async def refusal(reply: Reply, message: Message, timeout: float = 10.0) -> DeliveryError:
+async def refusal(reply: Reply, message: Message, timeout: float = 60.0) -> DeliveryError:
     """Return what a channel says of a receiver that answers so."""
     async with web(reply) as here:
         with pytest.raises(DeliveryError) as raised:
@@ -166,7 +166,7 @@ async def test_a_receiver_that_comes_to_no_end_is_left(reply: Reply, message: Me
 
 async def test_a_receiver_that_took_it_may_take_its_time_with_the_rest(message: Message) -> None:
     async with web(trickle(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n")) as here:
-        await channel(f"http://{here.at}/", 10).send(message)
+        await channel(f"http://{here.at}/").send(message)
         await here.closed.wait()
 
 
