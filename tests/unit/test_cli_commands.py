@@ -367,16 +367,14 @@ def test_a_second_command_joins_and_is_waited_for(alone: Place) -> None:
     first, second = commands
     (alone.folder / "one").unlink()
     until(first, "staying until the runs of other commands")
-    # A third one, so that the first is still there when the second, whose run has ended, asks how it went.
-    (alone.folder / "three").touch()
-    alone.run("run", "held", "--input", "by=three")
+    # The first one goes as soon as the second one's run has ended, before that one has seen it.
+    second.send_signal(signal.SIGSTOP)
     (alone.folder / "two").unlink()
-    out, err = second.communicate(timeout=60)
-    assert (second.returncode, json.loads(out)) == (0, "two"), err
-    assert first.poll() is None
-    (alone.folder / "three").unlink()
     first.communicate(timeout=60)
     assert first.returncode == 0
+    second.send_signal(signal.SIGCONT)
+    out, err = second.communicate(timeout=60)
+    assert (second.returncode, json.loads(out)) == (0, "two"), err
 
 
 ONE_AT_A_TIME = """

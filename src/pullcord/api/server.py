@@ -86,6 +86,13 @@ class Listener:
             await asyncio.sleep(0.001)
         if self._task.done():
             self._task.result()
+        self.findable(True)
+
+    def findable(self, yes: bool) -> None:
+        """Say where it listens, or no longer: then nobody comes any more who has not looked it up before."""
+        if not yes:
+            self._record.unlink(missing_ok=True)
+            return
         record = json.dumps({"pid": os.getpid()} | self._address)
         temporary = self._record.with_suffix(".tmp")
         temporary.write_text(record, encoding="utf-8")
@@ -94,7 +101,7 @@ class Listener:
 
     async def stop(self) -> None:
         """Stop listening; who waits for a run is told how far it is."""
-        self._record.unlink(missing_ok=True)
+        self.findable(False)
         self._app.engine.hub.close()
         self._server.should_exit = True
         if self._task is not None:
@@ -245,6 +252,11 @@ class LocalServer:
             await self.app.stop()
             raise
         return self
+
+    def findable(self, yes: bool) -> None:
+        """Be found by other commands, or no longer: those that come then wait until this one has gone."""
+        if self._listener is not None:
+            self._listener.findable(yes)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None

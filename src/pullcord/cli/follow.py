@@ -95,11 +95,16 @@ def view(quiet: bool) -> View:
 
 async def follow(client: AsyncClient, run_id: str, shown: View) -> dict[str, Any]:
     """Show a run until it has ended; return it."""
+    item: dict[str, Any] | None = None
     try:
         async for event in client.runs.events(run_id):
+            if event.kind == "run":
+                item = event.data
             shown.event(event)
     finally:
         shown.close()
+    if item is not None and item["state"] in ENDED:
+        return item  # the server may be a command that was waiting for just this end, and be gone
     return await client.runs.get(run_id)
 
 

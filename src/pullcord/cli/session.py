@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -31,11 +31,13 @@ class Session:
         client: the client.
         own: whether the server is in this process and ends with it.
         began: when this process began to serve.
+        findable: says whether other commands find the server in this process.
     """
 
     client: AsyncClient
     own: bool
     began: datetime
+    findable: Callable[[bool], None] = lambda yes: None
 
 
 @asynccontextmanager
@@ -102,5 +104,6 @@ async def _serve_here(settings: Settings, data_dir: Path | None) -> AsyncIterato
 
     log_of_command(settings)
     began = datetime.now(UTC)
-    async with LocalServer(replace(settings, workers=min(settings.workers, 2))), connect_async(data_dir) as client:
-        yield Session(client, True, began)
+    local = LocalServer(replace(settings, workers=min(settings.workers, 2)))
+    async with local, connect_async(data_dir) as client:
+        yield Session(client, True, began, local.findable)

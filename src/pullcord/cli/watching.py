@@ -51,7 +51,12 @@ async def linger(session: Session, quiet: bool) -> None:
         while not interrupt.is_set():
             run_id = await _open_run(session)
             if run_id is None:
-                return
+                # Somebody may join after a look: the last one is when nobody finds this process any more.
+                session.findable(False)
+                run_id = await _open_run(session)
+                if run_id is None:
+                    return
+                session.findable(True)
             if not told and not quiet:
                 say("staying until the runs of other commands in this process have ended (Ctrl-C stops them)")
             told = True
