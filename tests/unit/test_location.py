@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import py_compile
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,6 +85,26 @@ def test_a_file_may_import_its_neighbours(tmp_path: Path) -> None:
     location = load("file", str(path))
     assert location.failures == []
     assert location.flows["f"]() == 3
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "module"])
+@pytest.mark.parametrize("changed", ["main.py", "parts/deep.py"])
+def test_code_that_python_takes_for_unchanged_is_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, changed: str
+) -> None:
+    main = "import pullcord as pc\nfrom parts.deep import SIZE\n\n@pc.flow\ndef f(): return 1, SIZE\n"
+    texts = {"main.py": main, "parts/__init__.py": "", "parts/deep.py": "SIZE = 1\n"}
+    for name, text in texts.items():
+        path = write(tmp_path / name, text)
+        py_compile.compile(str(path), doraise=True)
+        if name == changed:  # as long as before, and changed in the same second
+            at = path.stat().st_mtime
+            path.write_text(text.replace("1", "2"), encoding="utf-8")
+            os.utime(path, (at, at))
+    monkeypatch.chdir(tmp_path)
+    location = load(kind, {"file": "main.py", "folder": ".", "module": "main"}[kind])
+    assert location.failures == []
+    assert location.flows["f"]() == ((2, 1) if changed == "main.py" else (1, 2))
 
 
 def test_a_file_called_like_an_installed_module_is_the_users_file(tmp_path: Path) -> None:

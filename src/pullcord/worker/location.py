@@ -8,6 +8,7 @@ import inspect
 import sys
 from dataclasses import dataclass, field
 from hashlib import sha256
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,7 @@ from pullcord.core.readable import misread
 from pullcord.core.results import in_a_line
 from pullcord.worker.declarations import Declarations, collect
 from pullcord.worker.failures import clean, cut_traceback
+from pullcord.worker.sources import FromSource, import_from_source
 
 _SKIPPED = {"__pycache__", "node_modules", "venv", ".venv"}
 
@@ -61,6 +63,7 @@ def load(kind: str, target: str, *, triggers: bool = False) -> Location:
         return location
     modules: list[ModuleType] = []
     for name, place, root in _sources(kind, target):
+        import_from_source(Path.cwd() if root is None else Path(root))
         if root is not None and root not in sys.path:
             sys.path.insert(0, root)
         try:
@@ -133,6 +136,8 @@ def _import_file(name: str, path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=submodules)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} cannot be imported as Python")
+    if isinstance(spec.loader, SourceFileLoader):
+        spec.loader = FromSource(name, str(path))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
