@@ -97,6 +97,7 @@ class PostgresServer:
     def kill(self) -> None:
         """Kill all its processes at once, as a loss of power does."""
         postmaster = psutil.Process(self.pid)
+        postmaster.suspend()  # so that it starts no other meanwhile
         processes = [postmaster, *postmaster.children(recursive=True)]
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -107,14 +108,18 @@ class PostgresServer:
     def frozen(self) -> Iterator[None]:
         """Stop all its processes without ending them: connections stand, and nobody answers."""
         postmaster = psutil.Process(self.pid)
-        processes = [postmaster, *postmaster.children(recursive=True)]
-        for process in processes:
-            process.suspend()
+        processes = [postmaster]
+        postmaster.suspend()  # so that it starts no other meanwhile; any of the others may be about to end
         try:
+            processes += postmaster.children(recursive=True)
+            for process in processes[1:]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.suspend()
             yield
         finally:
             for process in processes:
-                process.resume()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
 
     def url(self, database: str) -> str:
         """Return the address of a database."""
@@ -141,10 +146,10 @@ class PostgresServer:
         return name
 
     def empty(self, name: str) -> None:
-        """Delete all rows of a database with the schema in it, and end all connections to it."""
+        """Delete all rows of a database with the schema in it, and end all connections to it, with their locks."""
         with psycopg.connect(self.url(name), autocommit=True) as connection:
             connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND pid != pg_backend_pid()"
             )
             tables = connection.execute(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pullcord.store import postgres
 from pullcord.store.store import Store
 from tests.postgres import FAST, PostgresServer
 from tests.store.harness import KINDS, Database, DrivenClock, PostgresTestDatabase, Server, SQLiteDatabase, spec
@@ -39,6 +40,14 @@ def servers() -> Iterator[Servers]:
     servers = Servers()
     yield servers
     servers.remove()
+
+
+@pytest.fixture(autouse=True)
+def patient() -> Iterator[None]:
+    """Wait longer for the lock of a connection that was closed: on a slow machine PostgreSQL notices it late."""
+    with pytest.MonkeyPatch.context() as patched:  # of its own: some tests undo what they have patched half-way
+        patched.setattr(postgres, "LOCK_PATIENCE", 60.0)
+        yield
 
 
 @pytest.fixture(params=KINDS)

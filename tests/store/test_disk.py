@@ -50,7 +50,7 @@ class Disk:
 
     def next(self) -> tuple[str, Any]:
         """Wait for the next result."""
-        return self.answered.get(timeout=10)
+        return self.answered.get(timeout=60)
 
 
 def deliver(answers: list[tuple[Callable[[Any], None], Any]], _: list[Claimed]) -> None:
@@ -156,7 +156,7 @@ def test_the_writer_can_be_stopped_on_a_full_disk(disk: Disk) -> None:
     disk.writer.start()
     stopping = threading.Thread(target=disk.writer.stop)
     stopping.start()
-    stopping.join(10)
+    stopping.join(60)
     assert not stopping.is_alive()
 
 

@@ -413,7 +413,7 @@ def test_beside_a_busy_writer_there_is_no_false_alarm(server: Server) -> None:
     try:
         for _ in range(25):
             traffic.done.clear()
-            assert traffic.done.wait(30), "the writer stands still"
+            assert traffic.done.wait(60), "the writer stands still"
             assert [verdict for verdict in examine(reader) if verdict.broken] == []
     finally:
         traffic.stop()

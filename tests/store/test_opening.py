@@ -88,7 +88,7 @@ def test_a_server_in_another_process_is_named_and_its_death_frees_the_folder(tmp
         with pytest.raises(StoreLockedError, match=f"process {holder.pid}"):
             FolderLock(tmp_path)
         holder.kill()
-        holder.wait(10)
+        holder.wait(60)
     FolderLock(tmp_path).release()
 
 

@@ -79,7 +79,7 @@ async def opened(database: PostgresTestDatabase, clock: DrivenClock) -> Store:
 
 async def soon(what: Awaitable[T]) -> T:
     """Wait for what comes unless something is broken."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return await what
 
 
@@ -87,7 +87,7 @@ def sabotage(url: str, *, but: int = 0) -> None:
     """End all connections to a database but one, as a restart of the server does."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid NOT IN (pg_backend_pid(), %s)",
             [but],
         )
@@ -99,9 +99,12 @@ def sabotage(url: str, *, but: int = 0) -> None:
 def test_a_second_server_is_refused_and_told_who_is_there(
     database: PostgresTestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "LOCK_PATIENCE", 0)
     first = database.writer()
-    with pytest.raises(StoreLockedError, match=r"in use by another Pullcord \(process \d+ on .+\); stop it"):
+    with (
+        monkeypatch.context() as impatient,
+        pytest.raises(StoreLockedError, match=r"in use by another Pullcord \(process \d+ on .+\); stop it"),
+    ):
+        impatient.setattr(postgres, "LOCK_PATIENCE", 0)
         database.writer()
     first.close()
     database.writer().close()
@@ -313,9 +316,9 @@ def test_the_place_of_a_connection_that_postgresql_believes_in_is_waited_for(
     database: PostgresTestDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Our own dead session still holds the lock: that is no other server."""
-    monkeypatch.setattr(postgres, "LOCK_PATIENCE", 0)
     writer = database.writer()
     assert isinstance(writer, PostgresWriter)
+    monkeypatch.setattr(postgres, "LOCK_PATIENCE", 0)
     old, writer._connection = writer._connection, writer._connect()
     with pytest.raises(StoreError, match="has not noticed yet"):
         writer._reconnect()

@@ -205,7 +205,7 @@ async def test_it_stops_also_where_a_round_was_asked_for_just_before(
     pruner.prune_now()
     for _ in range(turns):
         await asyncio.sleep(0)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await pruner.stop()
 
 

@@ -218,10 +218,10 @@ def test_a_claim_that_failed_for_want_of_disk_is_tried_again(
     writer.submit(Start(ignore))
     writer.start()
     try:
-        assert answers.arrived.wait(5)
+        assert answers.arrived.wait(60)
         answers.arrived.clear()
         writer.serve(room := Room(failures=2))
-        assert answers.arrived.wait(10)
+        assert answers.arrived.wait(60)
     finally:
         writer.stop()
     assert [run.id for run in room.reserved] == [decision.id]
@@ -291,7 +291,7 @@ async def test_one_callback_that_fails_keeps_no_answer_from_the_others(store: St
     store.submit(note(fail))
     store.submit(note(answered.set_result))
     blocker.set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await answered
     assert [str(error) for error in noticed] == ["a bad callback"]
 
@@ -304,7 +304,7 @@ class Blocking(Room):
         self._event = event
 
     def room(self) -> Mapping[str, int]:
-        assert self._event.wait(10)
+        assert self._event.wait(60)
         return {}
 
 
@@ -352,7 +352,7 @@ async def test_readers_work_at_the_same_time(store: Store) -> None:
     barrier = threading.Barrier(3)
 
     def meet(_: Connection) -> int:
-        return barrier.wait(10)
+        return barrier.wait(60)
 
     assert sorted(await asyncio.gather(*[store.read(meet) for _ in range(3)])) == [0, 1, 2]
 

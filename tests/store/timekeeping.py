@@ -29,7 +29,7 @@ from pullcord.triggers.registry import Registry
 from pullcord.triggers.schedules import Schedules
 from tests.store.harness import LOCATION, Database, DrivenClock, spec
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 HOUR = 3600 * 1_000_000
 FLOWS = {name: spec(name, None) for name in ("f", "g")}
 
