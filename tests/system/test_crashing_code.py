@@ -82,7 +82,7 @@ def test_a_crash_at_import_is_reported_and_stops_nothing_else(serve: Start, tmp_
         f"if not pathlib.Path({str(marker)!r}).exists():\n    os._exit(7)\n"
         "@pc.flow\ndef later() -> str:\n    return 'here'\n"
     )
-    server = serve(flows, STEADY)
+    server = serve(flows, STEADY, constants={"pullcord.engine.fleet": {"LONGEST_PAUSE": 1.0}})
     assert server.api.result("chain", {"log": str(log)})["state"] == "succeeded"
     ready = server.api.get("/readyz").body
     parts = {part["name"]: part for part in ready["parts"]}
@@ -94,15 +94,16 @@ def test_a_crash_at_import_is_reported_and_stops_nothing_else(serve: Start, tmp_
     marker.touch()
     reply = None
     while reply is None or reply.status == 404:  # it is tried again by itself, after a pause
-        reply = server.api.ask("later", wait="5s")
+        reply = server.api.ask("later", wait="20s")
     assert reply.body["run"]["result"] == "here"
 
 
 def test_a_validator_that_kills_its_process_fails_its_own_request_alone(serve: Start) -> None:
-    server = serve(WILD)
+    # Two processes are started one after the other until all have been validated.
+    server = serve(WILD, constants={"pullcord.engine.validation": {"DEADLINE": 25.0}})
 
     def ask(number: int) -> object:
-        return server.api.ask("deadly-validator", {"value": "die" if number == 3 else f"{number}"}, wait="10s")
+        return server.api.ask("deadly-validator", {"value": "die" if number == 3 else f"{number}"}, wait="25s")
 
     replies = together(8, ask)
     assert [reply.status for reply in replies] == [503 if number == 3 else 200 for number in range(8)]

@@ -84,7 +84,7 @@ def test_a_location_without_an_interpreter_stops_no_other_and_comes_back_by_itse
 ) -> None:
     project(tmp_path, "shop")
     locations(tmp_path, ("shop/", "shop/.venv/bin/python"))
-    server = serve(STEADY, workers=1)
+    server = serve(STEADY, workers=1, constants={"pullcord.engine.fleet": {"LONGEST_PAUSE": 1.0}})
     assert server.api.result("chain", {"log": str(log)})["state"] == "succeeded"
     python = tmp_path / "shop" / ".venv" / "bin" / "python"
     assert failures(server)["shop"] == (
@@ -122,7 +122,7 @@ def test_an_interpreter_that_goes_away_is_named_to_who_asks(serve: Start, tmp_pa
     environment = Environment(project(tmp_path, "shop") / ".venv")
     environment.install(wheel(tmp_path, "ledgerlib", "1.0", "VERSION = '1.0'\n"))
     (tmp_path / "pullcord.toml").write_text(CODE.format(path="shop", python=environment.python))
-    soon = {"pullcord.engine.fleet": {"LONGEST_PAUSE": 0.5}, "pullcord.engine.validation": {"DEADLINE": 1.0}}
+    soon = {"pullcord.engine.fleet": {"LONGEST_PAUSE": 0.5}, "pullcord.engine.validation": {"DEADLINE": 5.0}}
     server = serve(tmp_path / "shop", workers=1, constants=soon)
     assert server.api.result("shop")["result"]["ledgerlib"] == "1.0"
     environment.python.rename(environment.python.with_name("away"))

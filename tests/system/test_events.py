@@ -17,7 +17,7 @@ from pullcord.gate.request import OWNER
 from pullcord.services import rescuer
 from pullcord.triggers import events
 from pullcord.worker.main import BEAT
-from tests.system.processes import alive, kill
+from tests.system.processes import PATIENCE, alive, kill
 from tests.system.triggering import Served, until
 
 Serve = Callable[..., Any]
@@ -82,7 +82,8 @@ def same():
 async def test_equal_contexts_are_one_run_until_it_has_ended_in_any_way(serve: Serve, end: str) -> None:
     options = {"timeout": 'timeout="1s"'}.get(end, "concurrency=1")
     served: Served = await serve(SAME.format(options=options), names=("same",))
-    ((first, _, _),) = await until(lambda: served.runs("work"))
+    # One with a timeout may have ended already, and have been followed by the next.
+    (first, _, _), *_ = await until(lambda: served.runs("work"))
     polls = len(served.notes("polls"))
     await until(lambda: len(served.notes("polls")) >= polls + 10 or end == "timeout")
     assert end == "timeout" or len(await served.runs("work")) == 1
@@ -335,7 +336,8 @@ async def test_bad_events_are_in_their_histories_and_in_nobodys_way(serve: Serve
     async def goes_on() -> None:
         """The good one asks for another run, and then for another that it began to look for meanwhile."""
         count = len(await served.runs("work"))
-        await until(lambda: _count(served, "work", count + 5))
+        # It may have run beside the one that holds the lock, and then takes turns with that for a while.
+        await until(lambda: _count(served, "work", count + 2), 2 * PATIENCE)
 
     async def says(name: str, words: str, outcome: str = "failed") -> None:
         async def there() -> bool:
@@ -396,7 +398,7 @@ async def other():
 async def test_an_event_that_blocked_its_process_is_polled_apart_till_it_behaves(serve: Serve, impatient: None) -> None:
     served: Served = await serve(APART, names=("suspect", "beside", "other"))
     await until(lambda: served.notes("suspect") and served.notes("other"))
-    (first,) = set(served.notes("suspect"))
+    first = served.notes("suspect")[0]
     served.say("hold")
     await until(lambda: _failed(served, "suspect"))
     (served.folder / "hold").unlink()
@@ -520,7 +522,8 @@ async def test_retry_after_is_honoured(serve: Serve) -> None:
         length = datetime.fromisoformat(shown["next_due"]) - datetime.fromisoformat(shown["last_poll_at"])
         return length.total_seconds()
 
-    await until(lambda: left_alone() >= 115)
+    # From when it was due, while its process may still have been starting; without its wish it would be 1 s.
+    await until(lambda: left_alone() >= 60)
     assert served.trigger("busy")["consecutive_errors"] == 1
 
 
@@ -539,7 +542,7 @@ def work(n: int, who: str = "") -> int:
     return n
 
 
-@pc.event(flow=work, every="{every}", timeout="1s", enabled={enabled}, parameters={{"who": "code"}})
+@pc.event(flow=work, every="{every}", timeout="{timeout}", enabled={enabled}, parameters={{"who": "code"}})
 class Inbox:
     def __init__(self, who: str):
         self.who = who
@@ -558,7 +561,7 @@ class Inbox:
 
 
 async def test_a_preview_polls_once_and_has_nothing_happen(serve: Serve) -> None:
-    served: Served = await serve(CLASS.format(every="50ms", enabled=False), names=("Inbox",))
+    served: Served = await serve(CLASS.format(every="50ms", timeout="20s", enabled=False), names=("Inbox",))
     seen = await served.app.triggers.preview("Inbox", OWNER)
     assert (seen["outcome"], seen["fires"]) == ("fire", [{"context": {"n": 1, "who": "code"}, "key": None}])
     assert seen["cursor"] == 1
@@ -574,7 +577,7 @@ async def test_a_preview_of_an_event_whose_code_does_not_load_says_so(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(events, "PREVIEW", 0.1)
-    served: Served = await serve(CLASS.format(every="50ms", enabled=False), names=("Inbox",))
+    served: Served = await serve(CLASS.format(every="50ms", timeout="1s", enabled=False), names=("Inbox",))
     await served.stop()
     served.files[0].write_text("while True: pass\n")
     served.app = served.make()
@@ -585,7 +588,7 @@ async def test_a_preview_of_an_event_whose_code_does_not_load_says_so(
 
 
 async def test_a_class_is_set_up_once_and_torn_down_when_it_is_polled_no_longer(serve: Serve) -> None:
-    served: Served = await serve(CLASS.format(every="50ms", enabled=True), names=("Inbox",))
+    served: Served = await serve(CLASS.format(every="50ms", timeout="20s", enabled=True), names=("Inbox",))
     await until(lambda: _count(served, "work", 5))
     assert served.notes("calls")[:5] == ["setup code", *["poll"] * 4]
     await served.change("Inbox", enabled=False)
@@ -599,7 +602,7 @@ async def test_a_class_is_set_up_once_and_torn_down_when_it_is_polled_no_longer(
 
 
 async def test_what_was_asked_for_can_be_asked_for_again(serve: Serve) -> None:
-    served: Served = await serve(CLASS.format(every="50ms", enabled=True), names=("Inbox",))
+    served: Served = await serve(CLASS.format(every="50ms", timeout="20s", enabled=True), names=("Inbox",))
     await until(lambda: _count(served, "work", 3))
     await served.change("Inbox", enabled=False)
     rows = await served.rows("SELECT uuid FROM requests WHERE trigger_name = 'Inbox' ORDER BY id")
@@ -616,7 +619,7 @@ async def test_what_was_asked_for_can_be_asked_for_again(serve: Serve) -> None:
 
 
 async def test_what_people_changed_survives_restarts_and_deploys(serve: Serve) -> None:
-    code = CLASS.format(every="10s", enabled=True)
+    code = CLASS.format(every="10s", timeout="20s", enabled=True)
     served: Served = await serve(code, names=("Inbox",))
     await served.change("Inbox", settings={"every": 0.06}, parameters={"who": "people"}, reason="faster")
     await until(lambda: _count(served, "work", 3))

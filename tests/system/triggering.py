@@ -64,7 +64,10 @@ class Served:
         self.app: App
 
     def _write(self, file: Path, text: str) -> None:
-        file.write_text(PRELUDE + text)
+        """Replace a file at once: a worker that an earlier change has started may be about to read it."""
+        fresh = file.with_suffix(".fresh")
+        fresh.write_text(PRELUDE + text)
+        fresh.replace(file)
 
     def make(self) -> App:
         """Make a server."""

@@ -6,7 +6,7 @@ import ctypes
 import re
 import time
 
-from witness import meet, meet_async, note
+from witness import meet, note
 
 import pullcord as pc
 
@@ -37,10 +37,8 @@ def backtracks() -> bool:
 
 
 @pc.flow(concurrency=None)
-async def blocks_the_loop(port: int, seconds: float) -> str:
-    await meet_async(port, "blocks")
-    time.sleep(seconds)  # noqa: ASYNC251  that is the point
-    return "at last"
+async def blocks_the_loop(port: int) -> str:
+    return meet(port, "blocks")  # that it does not await is the point
 
 
 @pc.step
