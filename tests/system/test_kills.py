@@ -77,8 +77,9 @@ def test_workers_and_template_die_with_their_server(serve: Start, meeting: Meeti
     server = serve()
     run = server.api.run("meets", {"port": meeting.port})
     guest = meeting.guest()
-    below = [server.template, *server.workers_alive()]
-    assert guest.pid in below and len(below) == 4  # a template, a control worker, two run workers
+    # A template, a control worker, two run workers; one of them is enough for the run to begin.
+    below = poll(lambda: found if len(found := [server.template, *server.workers_alive()]) == 4 else [])
+    assert guest.pid in below
     server.process.kill()
     await_end(below)
     guest.gone()
@@ -102,7 +103,10 @@ def test_the_rest_goes_on_when_a_worker_and_then_its_template_are_killed(serve: 
     kill([template])
     poll(lambda: 'role="shared"} 2' in server.api.text("/metrics"))
     poll(lambda: 'role="control"} 1' in server.api.text("/metrics"))
-    meeting.guest().go("done")
+    # Where the death of the worker was not seen for long, the run has also been in the one that died with the template.
+    while not alive((guest := meeting.guest()).pid):
+        pass
+    guest.go("done")
     assert server.api.end(run)["result"] == ["done"]
     assert server.api.result("meets", {"port": meeting.port, "texts": []})["state"] == "succeeded"
     assert server.stop() == 0
