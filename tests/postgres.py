@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,8 +97,7 @@ class PostgresServer:
 
     def kill(self) -> None:
         """Kill all its processes at once, as a loss of power does."""
-        postmaster = psutil.Process(self.pid)
-        processes = [postmaster, *postmaster.children(recursive=True)]
+        processes = self._held()
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -106,15 +106,24 @@ class PostgresServer:
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """Stop all its processes without ending them: connections stand, and nobody answers."""
-        postmaster = psutil.Process(self.pid)
-        processes = [postmaster, *postmaster.children(recursive=True)]
+        processes = self._held()
         for process in processes:
-            process.suspend()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
         try:
             yield
         finally:
             for process in processes:
-                process.resume()
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.resume()
+
+    def _held(self) -> list[psutil.Process]:
+        """Stop the postmaster, which makes no further processes then; return it and all that it has made."""
+        postmaster = psutil.Process(self.pid)
+        postmaster.suspend()
+        while postmaster.status() != psutil.STATUS_STOPPED:
+            time.sleep(0.001)
+        return [postmaster, *postmaster.children(recursive=True)]
 
     def url(self, database: str) -> str:
         """Return the address of a database."""
