@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,9 +97,7 @@ class PostgresServer:
 
     def kill(self) -> None:
         """Kill all its processes at once, as a loss of power does."""
-        postmaster = psutil.Process(self.pid)
-        postmaster.suspend()  # so that it starts no other meanwhile
-        processes = [postmaster, *postmaster.children(recursive=True)]
+        processes = self._held()
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -107,19 +106,24 @@ class PostgresServer:
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """Stop all its processes without ending them: connections stand, and nobody answers."""
-        postmaster = psutil.Process(self.pid)
-        processes = [postmaster]
-        postmaster.suspend()  # so that it starts no other meanwhile; any of the others may be about to end
+        processes = self._held()
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.suspend()
         try:
-            processes += postmaster.children(recursive=True)
-            for process in processes[1:]:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.suspend()
             yield
         finally:
             for process in processes:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.resume()
+
+    def _held(self) -> list[psutil.Process]:
+        """Stop the postmaster, which makes no further processes then; return it and all that it has made."""
+        postmaster = psutil.Process(self.pid)
+        postmaster.suspend()
+        while postmaster.status() != psutil.STATUS_STOPPED:
+            time.sleep(0.001)
+        return [postmaster, *postmaster.children(recursive=True)]
 
     def url(self, database: str) -> str:
         """Return the address of a database."""
@@ -146,10 +150,10 @@ class PostgresServer:
         return name
 
     def empty(self, name: str) -> None:
-        """Delete all rows of a database with the schema in it, and end all connections to it, with their locks."""
+        """Delete all rows of a database with the schema in it, and end all connections to it."""
         with psycopg.connect(self.url(name), autocommit=True) as connection:
             connection.execute(
-                "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity "
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND pid != pg_backend_pid()"
             )
             tables = connection.execute(

@@ -166,7 +166,7 @@ class Chaos:
         self._start()
         left = marked(before)
         self.survivors += len(left)
-        await_end(left, 5.0)
+        await_end(left)
         if self._load is not None:
             self._load.restarted()
 

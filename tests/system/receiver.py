@@ -32,9 +32,11 @@ class Receiver:
         self.gate = threading.Event()
         self.gate.set()
         self._news = threading.Condition()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        # Bound all the time and never listening: while the server is closed, nobody else is given the port.
+        self._holder = socket.socket()
+        self._holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._holder.bind(("127.0.0.1", 0))
+        self.port: int = self._holder.getsockname()[1]
         self._server: ThreadingHTTPServer | None = None
 
     @property
@@ -94,6 +96,7 @@ class Receiver:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.gate.set()
         self.close()
+        self._holder.close()
 
 
 def name_channels(folder: Path, **receivers: Receiver) -> None:
@@ -101,7 +104,7 @@ def name_channels(folder: Path, **receivers: Receiver) -> None:
     (folder / "secret").write_text(SECRET)
     tables = [
         f'[channels.{name}]\nkind = "webhook"\nurl = "{receiver.url}"\nsecret = "file:{folder / "secret"}"\n'
-        f'group = "2s"\ntimeout = "5s"\n'
+        f'group = "2s"\ntimeout = "30s"\n'
         for name, receiver in receivers.items()
     ]
     (folder / "pullcord.toml").write_text("\n".join(tables))

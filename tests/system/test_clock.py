@@ -15,17 +15,24 @@ from tests.system.witnessed import executions, lines_of
 HOUR = 3600
 QUICK = {"pullcord.engine.alarm": {"LOOK": 0.05}}
 RETRYING = """
-from pathlib import Path
-
 import pullcord as pc
 
 
-@pc.flow(retries=pc.Retry(limit=1, delay=3.0, backoff=1.0, jitter=False))
-def second_try(mark: str) -> str:
+def attempt() -> str:
     if pc.run().attempt == 1:
-        Path(mark).touch()
         raise ValueError("the first try fails")
     return "done"
+
+
+# Long enough to be seen, and for the clock to be moved meanwhile.
+@pc.flow(retries=pc.Retry(limit=1, delay=12.0, backoff=1.0, jitter=False))
+def later_try() -> str:
+    return attempt()
+
+
+@pc.flow(retries=pc.Retry(limit=1, delay=3.0, backoff=1.0, jitter=False))
+def second_try() -> str:
+    return attempt()
 """
 
 
@@ -86,12 +93,12 @@ def test_a_jump_does_not_make_a_back_off_longer(
 ) -> None:
     machine = Machine(serve, tmp_path, *flows)
     api = machine.server.api
-    run = api.run("second-try", {"mark": str(tmp_path / "mark")})
+    run = api.run("later-try")
     api.state(run, "scheduled")
     machine.move(jump)
     assert api.end(run)["result"] == "done"
     began = time.monotonic()
-    fresh = api.run("second-try", {"mark": str(tmp_path / "mark")})
+    fresh = api.run("second-try")
     assert api.end(fresh)["result"] == "done"
     assert time.monotonic() - began >= 3.0, "the pause of an attempt is still the flow's"
     assert machine.server.stop() == 0

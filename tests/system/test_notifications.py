@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from typing import Any
 import pytest
 
 from pullcord.store.queries.invariants.examine import examine
+from tests.crash.verify import every, settle
 from tests.system.harness import FLOWS, Server, Start
 from tests.system.invariants import opened
-from tests.system.processes import poll
+from tests.system.processes import PATIENCE, poll
 from tests.system.receiver import SECRET, Receiver, name_channels
 
 TELLING = FLOWS / "telling.py"
@@ -76,9 +78,11 @@ def test_a_failure_is_told_with_what_to_do_and_without_what_nobody_should_see(
 
 def test_a_thousand_failures_at_once_make_a_handful_of_messages(serve: Start, ops: Receiver) -> None:
     server = serve(TELLING)
+    began = time.monotonic()
     fail(server, 1000)
     ops.until(lambda _: ops.counted() == 1000)
-    assert len(ops.messages) <= 6
+    # One every two seconds: how many come together depends on how long the runs take.
+    assert len(ops.messages) <= 2 + (time.monotonic() - began) / 2
     assert sum(message["data"]["count"] for message in ops.messages) == 1000
     largest = max(ops.messages, key=lambda message: int(message["data"]["count"]))
     assert len(largest["data"]["details"]["first"]) == 10
@@ -111,21 +115,14 @@ def test_nothing_that_was_to_be_told_is_lost_when_the_server_dies_at(
     assert marker.exists()
     server.start()
 
-    def failed() -> int:
-        """Return how many runs have failed; their ends are told in the same transaction."""
-        with opened(server.data_dir) as db:
-            return int(db.execute("SELECT count(*) FROM runs WHERE state = 'failed'").fetchone()[0])
-
-    def open_runs() -> int:
-        with opened(server.data_dir) as db:
-            return int(db.execute("SELECT count(*) FROM runs WHERE ended_at IS NULL").fetchone()[0])
-
-    poll(lambda: open_runs() == 0)
-    ops.until(lambda _: ops.counted() == failed())
+    assert settle(server.api, PATIENCE) == []
+    # Their ends are told in the same transaction.
+    failed = sum(1 for _ in every(server.api, "/v1/runs", state="failed"))
+    ops.until(lambda _: ops.counted() == failed)
     poll(lambda: not notifications(server, state="pending"))
-    assert sum(item["count"] for item in notifications(server, state="delivered")) == failed() >= 5
+    assert sum(item["count"] for item in notifications(server, state="delivered")) == failed >= 5
     assert server.stop() == 0
-    assert ops.counted() == failed()
+    assert ops.counted() == failed
     assert rules_broken(server.data_dir) == []
 
 
@@ -143,11 +140,13 @@ def test_a_target_that_was_gone_gets_everything_afterwards(serve: Start, ops: Re
     ops.status = 500
     ops.open()
     server.start()
+    began = time.monotonic()
     fail(server, 20)
     ops.status = 204
     ops.until(lambda _: ops.counted() == 60)
+    # What had gathered comes at once, and then one every two seconds.
+    assert len(ops.messages) <= 5 + (time.monotonic() - began) / 2
     poll(lambda: not notifications(server, state="pending"))
-    assert len(ops.messages) <= 6
 
 
 def test_a_channel_that_hangs_delays_no_other_and_no_run(serve: Start, ops: Receiver, tmp_path: Path) -> None:
@@ -167,12 +166,14 @@ def test_a_channel_that_hangs_delays_no_other_and_no_run(serve: Start, ops: Rece
         assert {message["type"] for message in messages} == {"run.succeeded"}
 
 
-def test_a_run_that_takes_long_is_told_of_while_it_runs_and_once(serve: Start, ops: Receiver) -> None:
+def test_a_run_that_takes_long_is_told_of_while_it_runs_and_once(serve: Start, ops: Receiver, tmp_path: Path) -> None:
     server = serve(TELLING, constants={"pullcord.services.longruns": {"EVERY": 0.1}})
-    run = server.api.run("takes", {"seconds": 4})
+    told = tmp_path / "told"
+    run = server.api.run("takes", {"seconds": 4, "told": str(told)})
     (message,) = ops.until(lambda messages: len(messages) == 1)
     assert message["type"] == "run.long"
     assert message["data"]["details"]["state"] == "running"
+    told.touch()
     assert server.api.end(run)["state"] == "succeeded"
     assert len(notifications(server)) == 1
 

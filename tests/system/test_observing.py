@@ -29,7 +29,8 @@ WILD = FLOWS / "wild.py"
 
 def lines(server: Server) -> list[dict[str, Any]]:
     """Return the lines of a server's log; each must be JSON with what every line has."""
-    found = [json.loads(line) for line in server.says.splitlines()]
+    whole, _, _ = server.says.rpartition("\n")  # the last line may be half written
+    found = [json.loads(line) for line in whole.splitlines()]
     for line in found:
         assert {"at", "level", "logger", "text"} <= line.keys()
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", line["at"])
@@ -40,7 +41,8 @@ def test_the_log_tells_the_life_of_a_server(serve: Start, log: Path) -> None:
     server = serve()
     assert server.api.result("chain", {"log": str(log)})["state"] == "succeeded"
     assert server.stop() == 0
-    said = lines(server)
+    # What a slow disk makes it say is no part of its life.
+    said = [line for line in lines(server) if not line["text"].startswith("a commit took ")]
     texts = [line["text"] for line in said]
     assert re.fullmatch(r"Pullcord \S+ starts", texts[0])
     assert re.fullmatch(r"steady.py is loaded: \d+ flows", texts[1])
@@ -110,7 +112,7 @@ def test_a_location_that_fails_is_told_and_keeps_nobody_from_working(serve: Star
     server = serve(broken, WILD)
     ready = server.api.get("/readyz")
     assert (ready.status, ready.body["ready"]) == (200, True)
-    (told,) = (line for line in lines(server) if line["level"] == "warning")
+    (told,) = (line for line in lines(server) if line["level"] == "warning" and "location" in line)
     assert (told["location"], told["place"]) == ("broken.py", f"{broken}:1")
     assert "ModuleNotFoundError" in told["text"] and told["traceback"].startswith("Traceback")
     assert 'pullcord_location_failures{location="broken.py"} 1.0' in server.api.text("/metrics")

@@ -1,6 +1,7 @@
 """Flows that tell people what became of them."""
 
 import time
+from pathlib import Path
 
 import pullcord as pc
 
@@ -14,9 +15,11 @@ async def tells(n: int = 0, fail: bool = True) -> int:
 
 
 @pc.flow(notify=[pc.on_long_run("ops", after="1s")])
-def takes(seconds: float) -> None:
-    """Take long."""
+def takes(seconds: float, told: str) -> None:
+    """Take long, and in any case until somebody was told."""
     time.sleep(seconds)
+    while not Path(told).exists():
+        time.sleep(0.02)
 
 
 @pc.flow(retries=pc.Retry(limit=1, delay=0), notify=[pc.on_retry("ops"), pc.on_failure("ops")])
