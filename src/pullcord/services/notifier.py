@@ -180,9 +180,10 @@ class Notifier(Duty):
 
     async def _follow_clock(self) -> None:
         """Where the clock went back, also while no server ran, let what is due go back with it."""
-        now = self._clock.now()
-        ahead = now - time.monotonic_ns() // 1000
-        back = await self._store.read(newest_request) - now if self._ahead is None else self._ahead - ahead
+        newest = await self._store.read(newest_request) if self._ahead is None else 0
+        now, ahead, back = self._clocks(newest)
+        if back > STEP:  # a process that stood still between reading its two clocks sees no step the second time
+            now, ahead, back = self._clocks(newest)
         if back > STEP:
             log.warning("the clock went back by %.0f s, and what is to be told goes back with it", back / SECOND)
             await self._store.write(lambda done: TurnBackOutbox(now, back, done))
@@ -191,6 +192,12 @@ class Notifier(Duty):
                 lane.full_until -= back
                 lane.quiet_until -= back
         self._ahead = ahead
+
+    def _clocks(self, newest: int) -> tuple[int, int, int]:
+        """Return what time it is, how far that is ahead of the clock that is never set, and how far it went back."""
+        now = self._clock.now()
+        ahead = now - time.monotonic_ns() // 1000
+        return now, ahead, newest - now if self._ahead is None else self._ahead - ahead
 
     async def _trim(self, before: int) -> None:
         while await self._store.write(lambda done: TrimOutbox(before, TRIMMED, done)):
