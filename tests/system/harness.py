@@ -267,6 +267,11 @@ class Server:
         """Return the process ids of the workers: the grandchildren."""
         return [process.pid for process in tree(self.pid) if parent(process) not in (self.pid, None)]
 
+    def staff(self) -> list[int]:
+        """Return the process ids of the workers when all have been started: the server is ready before that."""
+        count = len(self.flows) * (1 + self.workers)
+        return poll(lambda: (pids := self.workers_alive())[count - 1 :] and pids)
+
     def kill(self) -> None:
         """`kill -9` the server alone, and wait until its workers have died with it."""
         self.process.kill()

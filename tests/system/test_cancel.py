@@ -40,7 +40,7 @@ def test_a_scheduled_run_is_cancelled_at_once(serve: Start, meeting: Meeting) ->
 
 def test_an_async_run_stops_at_once_and_may_clean_up(serve: Start, meeting: Meeting, log: Path) -> None:
     server = serve(STUBBORN, workers=1)
-    workers = server.workers_alive()
+    workers = server.staff()
     run = server.api.run("endless-async", {"port": meeting.port, "log": str(log)})
     meeting.guest().go()
     assert server.api.cancel(run).body["state"] in ("cancelling", "cancelled")
@@ -51,7 +51,7 @@ def test_an_async_run_stops_at_once_and_may_clean_up(serve: Start, meeting: Meet
 
 def test_a_sync_run_stops_at_its_next_step(serve: Start, meeting: Meeting, log: Path) -> None:
     server = serve(STUBBORN, workers=1)
-    workers = server.workers_alive()
+    workers = server.staff()
     run = server.api.run("two-steps", {"port": meeting.port, "log": str(log)})
     guest = meeting.guest()
     assert server.api.cancel(run).body["state"] == "cancelling"

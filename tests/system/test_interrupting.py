@@ -41,7 +41,7 @@ def sound(server: Server) -> None:
 
 def test_an_async_step_is_interrupted_at_once_and_told(serve: Start, meeting: Meeting) -> None:
     server = serve(CUT, workers=1)
-    workers = server.workers_alive()
+    workers = server.staff()
     run = server.api.run("stores-async", {"port": meeting.port, "path": "orders.parquet"})
     meeting.guest()
     server.api.cancel(run)
@@ -279,7 +279,7 @@ def test_a_step_that_finishes_first_is_not_tried_again(flow: str, serve: Start, 
 
 def test_force_interrupts_an_async_step_that_would_finish_first(serve: Start, meeting: Meeting, log: Path) -> None:
     server = serve(CUT, workers=1)
-    workers = server.workers_alive()
+    workers = server.staff()
     run = server.api.run("commits-beside", {"port": meeting.port, "log": str(log)})
     guests = meeting.guests(2)
     server.api.cancel(run, reason="first")

@@ -118,7 +118,7 @@ def test_a_step_that_was_too_late_is_tried_again_in_another_process(
 
 def test_async_code_is_stopped_without_a_new_process(serve: Start) -> None:
     server = serve(STUBBORN, workers=1)
-    workers = server.workers_alive()
+    workers = server.staff()
     assert server.api.result("stuck-step-async")["result"] == "StepTimeoutError"
     run = server.api.result("short-flow-async")
     assert (run["state"], run["error"]["type"]) == ("failed", "run_timeout")
@@ -127,7 +127,7 @@ def test_async_code_is_stopped_without_a_new_process(serve: Start) -> None:
 
 def test_an_isolated_run_that_is_too_late_leaves_no_process(serve: Start, meeting: Meeting) -> None:
     server = serve(STUBBORN, workers=1)
-    workers = set(server.workers_alive())
+    workers = set(server.staff())
     run = server.api.run("short-flow-isolated", {"port": meeting.port})
     guest = meeting.guest()
     assert guest.pid not in workers
