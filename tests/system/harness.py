@@ -6,6 +6,7 @@ import json
 import os
 import select
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -266,6 +267,21 @@ class Server:
     def workers_alive(self) -> list[int]:
         """Return the process ids of the workers: the grandchildren."""
         return [process.pid for process in tree(self.pid) if parent(process) not in (self.pid, None)]
+
+    def staff(self) -> list[int]:
+        """Return the process ids of the workers when all have been started: the server is ready before that."""
+        count = len(self.flows) * (1 + self.workers)
+        return poll(lambda: (pids := self.workers_alive())[count - 1 :] and pids)
+
+    def parked(self, *runs: str) -> None:
+        """Wait until runs are in no worker: the code of one has come to an end there before that is on disk."""
+
+        def without_worker() -> bool:
+            with closing(sqlite3.connect(f"file:{self.data_dir / 'pullcord.db'}?mode=ro", uri=True)) as db:
+                rows = db.execute("SELECT uuid FROM runs WHERE state = 'waiting' AND owner IS NULL").fetchall()
+            return set(runs) <= {row[0] for row in rows}
+
+        poll(without_worker)
 
     def kill(self) -> None:
         """`kill -9` the server alone, and wait until its workers have died with it."""

@@ -12,6 +12,8 @@ from tests.system.processes import await_end
 from tests.system.witnessed import lines_of
 
 STUBBORN = FLOWS / "stubborn.py"
+PATIENT = {"pullcord.engine.engine": {"GRACE": 600.0}}
+"""So long may a neighbour take to move: it is the test that sends it on."""
 
 
 def test_a_queued_run_is_cancelled_at_once_and_never_starts(serve: Start, meeting: Meeting) -> None:
@@ -40,9 +42,9 @@ def test_a_scheduled_run_is_cancelled_at_once(serve: Start, meeting: Meeting) ->
 
 def test_an_async_run_stops_at_once_and_may_clean_up(serve: Start, meeting: Meeting, log: Path) -> None:
     server = serve(STUBBORN, workers=1)
-    workers = server.workers_alive()
+    workers = server.staff()
     run = server.api.run("endless-async", {"port": meeting.port, "log": str(log)})
-    meeting.guest().go()
+    meeting.guest()
     assert server.api.cancel(run).body["state"] in ("cancelling", "cancelled")
     assert server.api.end(run)["state"] == "cancelled"
     assert [line["kind"] for line in lines_of(log)] == ["cleaned up"]
@@ -51,7 +53,7 @@ def test_an_async_run_stops_at_once_and_may_clean_up(serve: Start, meeting: Meet
 
 def test_a_sync_run_stops_at_its_next_step(serve: Start, meeting: Meeting, log: Path) -> None:
     server = serve(STUBBORN, workers=1)
-    workers = server.workers_alive()
+    workers = server.staff()
     run = server.api.run("two-steps", {"port": meeting.port, "log": str(log)})
     guest = meeting.guest()
     assert server.api.cancel(run).body["state"] == "cancelling"
@@ -66,7 +68,7 @@ def test_a_sync_run_stops_at_its_next_step(serve: Start, meeting: Meeting, log: 
 
 
 def test_force_replaces_the_process_and_the_neighbours_go_on(serve: Start, meeting: Meeting) -> None:
-    server = serve(STUBBORN, workers=1)
+    server = serve(STUBBORN, workers=1, constants=PATIENT)
     stubborn = server.api.run("stubborn", {"port": meeting.port})
     guest = meeting.guest()
     neighbour = server.api.run("only-one", {"port": meeting.port, "text": "neighbour"})
@@ -85,7 +87,7 @@ def test_force_replaces_the_process_and_the_neighbours_go_on(serve: Start, meeti
 def test_a_neighbour_that_moves_goes_on_when_the_process_that_holds_its_locks_is_dead(
     serve: Start, meeting: Meeting, tmp_path: Path
 ) -> None:
-    server = serve(STUBBORN, workers=1)
+    server = serve(STUBBORN, workers=1, constants=PATIENT)
     stubborn = server.api.run("stubborn", {"port": meeting.port})
     guest = meeting.guest()
     slow = server.api.run("only-one", {"port": meeting.port, "text": "slow"})

@@ -13,6 +13,7 @@ from tests.system.harness import FLOWS, Start
 from tests.system.invariants import opened
 from tests.system.meeting import Meeting
 from tests.system.processes import poll
+from tests.system.test_clock import HOUR, Machine
 from tests.system.witnessed import executions, lines_of
 
 STUBBORN = FLOWS / "stubborn.py"
@@ -184,13 +185,15 @@ def test_a_sync_step_on_the_event_loop_does_not_wait_for_another_call(
 
 
 def test_a_run_that_waits_for_its_next_attempt_outlives_the_server(serve: Start, log: Path, tmp_path: Path) -> None:
-    server = serve(STUBBORN)
+    machine = Machine(serve, tmp_path, STUBBORN)
+    server = machine.server
     marker = tmp_path / "whole"
     run = server.api.run("tried-again-later", {"log": str(log), "marker": str(marker)})
     scheduled = server.api.follow(run, lambda item: item["state"] == "scheduled")
     assert scheduled["attempt"] == 2
     server.kill()
     marker.touch()
+    machine.move(2 * HOUR)
     server.start()
     ended = server.api.end(run)
     assert (ended["state"], ended["result"], ended["attempt"], ended["takeovers"]) == ("succeeded", "whole", 2, 0)
@@ -203,6 +206,8 @@ def test_a_sleep_is_not_begun_anew_by_a_restart(flow: str, serve: Start) -> None
     length = timedelta(seconds=8)
     run = server.api.run(flow, {"length": length.total_seconds()})
     server.api.state(run, "waiting")
+    asleep = datetime.fromisoformat(server.api.step(run, "sleep")["started_at"])
+    poll(lambda: datetime.now(UTC) > asleep + length / 2)  # so much later would it end, were it begun anew
     server.kill()
     restarted = datetime.now(UTC)
     server.start()
@@ -224,16 +229,19 @@ def test_a_sleeper_whose_time_has_come_meanwhile_goes_on_at_once(serve: Start) -
     assert server.api.end(run)["result"] == "slept"
 
 
-def test_a_run_for_later_starts_in_its_time_under_the_next_server(serve: Start) -> None:
-    server = serve(STUBBORN)
-    due = datetime.now(UTC) + timedelta(seconds=5)
-    run = server.api.run("sleeps", {"length": 0}, not_before=due.isoformat())
+def test_a_run_for_later_starts_in_its_time_under_the_next_server(serve: Start, tmp_path: Path) -> None:
+    machine = Machine(serve, tmp_path, STUBBORN)
+    server, due = machine.server, machine.time(HOUR)
+    run = server.api.run("sleeps", {"length": 0}, not_before=due)
     assert server.api.look(run)["state"] == "scheduled"
     server.kill()
     server.start()
+    assert server.api.result("sleeps", {"length": 0})["state"] == "succeeded"
+    assert server.api.look(run)["state"] == "scheduled"
+    machine.move(2 * HOUR)
     ended = server.api.end(run)
     assert ended["state"] == "succeeded"
-    assert due <= datetime.fromisoformat(ended["started_at"])
+    assert datetime.fromisoformat(due) <= datetime.fromisoformat(ended["started_at"])
 
 
 def test_the_queue_keeps_its_order_through_a_restart(serve: Start, meeting: Meeting) -> None:

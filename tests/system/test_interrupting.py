@@ -21,8 +21,8 @@ STORE = {
     "text": "step store was interrupted and may have left orders.parquet, its index half-written",
 }
 COMMIT = {"steps": ["commit"], "text": "step commit was interrupted"}
-AT_ONCE: dict[str, Any] = {"constants": {"pullcord.engine.engine": {"GRACE": 600.0}}}
-"""So long does nobody wait who need not."""
+AT_ONCE: dict[str, Any] = {"constants": {"pullcord.engine.engine": {"GRACE": 600.0, "MOMENT": 600.0}}}
+"""So long does nobody wait who need not, and no worker is too slow to say what it was doing, or to stop by itself."""
 
 
 def told(run: dict[str, Any]) -> list[tuple[str, str]]:
@@ -41,7 +41,7 @@ def sound(server: Server) -> None:
 
 def test_an_async_step_is_interrupted_at_once_and_told(serve: Start, meeting: Meeting) -> None:
     server = serve(CUT, workers=1)
-    workers = server.workers_alive()
+    workers = server.staff()
     run = server.api.run("stores-async", {"port": meeting.port, "path": "orders.parquet"})
     meeting.guest()
     server.api.cancel(run)
@@ -165,7 +165,7 @@ def test_a_sleep_that_ends_after_the_cancel_goes_no_further(serve: Start, meetin
     server = serve(CUT)
     run = server.api.run("sleeps-while-it-tidies", {"port": meeting.port, "log": str(log)})
     meeting.guest()
-    server.api.state(run, "waiting")
+    server.api.step(run, "sleep")
     server.api.cancel(run)
     tidying = meeting.guest()
     poll(lambda: lines_of(log))
@@ -180,9 +180,11 @@ def test_a_run_that_gives_up_a_wait_itself_is_running(asks: bool, serve: Start, 
     server = serve(CUT)
     run = server.api.run("gives-up-a-wait", {"port": meeting.port, "asks": asks})
     guests = meeting.guests(2)
+    # When a later step is known, it is known too that there was something to wait for, and that it was given up.
+    poll(lambda: ("store_async", "running") in told(server.api.look(run)))
     poll(lambda: server.api.look(run)["state"] == "running")
     assert server.api.look(run)["waiting_for"] is None
-    guests["given up"].go()
+    guests["store"].go()
     server.api.state(run, "waiting")
     if asks:
         question = server.api.get("/v1/questions", flow="gives-up-a-wait").body["items"][0]["id"]
@@ -278,8 +280,8 @@ def test_a_step_that_finishes_first_is_not_tried_again(flow: str, serve: Start, 
 
 
 def test_force_interrupts_an_async_step_that_would_finish_first(serve: Start, meeting: Meeting, log: Path) -> None:
-    server = serve(CUT, workers=1)
-    workers = server.workers_alive()
+    server = serve(CUT, workers=1, **AT_ONCE)
+    workers = server.staff()
     run = server.api.run("commits-beside", {"port": meeting.port, "log": str(log)})
     guests = meeting.guests(2)
     server.api.cancel(run, reason="first")
@@ -340,7 +342,7 @@ def test_two_forced_runs_in_one_process_wait_for_nobody(serve: Start, meeting: M
 def test_a_neighbour_that_does_not_move_is_waited_for_and_loses_nothing(
     serve: Start, meeting: Meeting, log: Path
 ) -> None:
-    server = serve(CUT, STUBBORN, workers=1, constants={"pullcord.engine.engine": {"GRACE": 1.0}})
+    server = serve(CUT, STUBBORN, workers=1, constants={"pullcord.engine.engine": {"GRACE": 1.0, "MOMENT": 600.0}})
     run = server.api.run("stores", {"port": meeting.port, "log": str(log)})
     busy = server.api.run("commits", {"port": meeting.port, "log": str(log)})
     guests = meeting.guests(2)
@@ -360,7 +362,7 @@ def test_a_neighbour_that_does_not_move_is_waited_for_and_loses_nothing(
 def test_a_neighbour_that_was_cancelled_and_finishes_first_is_waited_for(
     in_time: bool, serve: Start, meeting: Meeting, log: Path
 ) -> None:
-    patience = {"GRACE": 0.0, "FINISHING": 600.0 if in_time else 0.0}
+    patience = {"MOMENT": 600.0, "GRACE": 0.0, "FINISHING": 600.0 if in_time else 0.0}
     server = serve(CUT, workers=1, constants={"pullcord.engine.engine": patience})
     run = server.api.run("stores", {"port": meeting.port, "log": str(log)})
     busy = server.api.run("commits", {"port": meeting.port, "log": str(log)})
@@ -386,9 +388,11 @@ def test_a_neighbour_that_was_cancelled_and_finishes_first_is_waited_for(
 def test_async_code_that_does_not_stop_is_killed(
     flow: str, steps: list[str] | None, serve: Start, meeting: Meeting
 ) -> None:
-    server = serve(CUT, workers=1, **AT_ONCE)
+    server = serve(CUT, workers=1, constants={"pullcord.engine.engine": {"GRACE": 600.0}})
     run = server.api.run(flow, {"port": meeting.port})
     pid = meeting.guest().pid
+    if steps is not None:  # a slow worker may be killed before it has told of them
+        poll(lambda: [name for name, _ in told(server.api.look(run))] == steps)
     server.api.cancel(run, force=True)
     await_end([pid])
     ended = server.api.end(run)
@@ -413,7 +417,6 @@ def test_a_step_that_blocks_the_loop_is_shown_all_the_same(serve: Start, meeting
 def test_a_run_that_takes_too_long_is_partial(serve: Start, meeting: Meeting) -> None:
     server = serve(CUT)
     run = server.api.run("stores-in-time", {"port": meeting.port, "path": "orders.parquet"})
-    meeting.guest()
     ended = server.api.end(run)
     assert (ended["state"], ended["error"]["type"], ended["partial"]) == ("failed", "run_timeout", STORE)
     sound(server)
@@ -541,7 +544,7 @@ def test_a_child_that_is_being_asked_for_when_its_parent_is_cancelled_never_runs
     meeting.guest().go()
     meeting.guest().go()  # the call itself looks at the inputs, in the parent's process
     validating = meeting.guest()
-    assert (validating.text, server.api.look(run)["waiting_for"]["kind"]) == ("validating", "child")
+    assert (validating.text, server.api.state(run, "waiting")["waiting_for"]["kind"]) == ("validating", "child")
     server.api.cancel(run)
     assert server.api.end(run)["state"] == "cancelled"
     validating.go()
@@ -567,9 +570,10 @@ def test_a_run_that_waits_for_its_next_attempt_is_cancelled_at_once(serve: Start
 
 @pytest.mark.parametrize("in_time", [True, False])
 def test_a_cancel_is_taken_while_the_server_stops(in_time: bool, serve: Start, meeting: Meeting, log: Path) -> None:
-    server = serve(CUT, constants={"pullcord.api.server": {"DRAIN": 600.0 if in_time else 2.0}})
+    server = serve(CUT, constants={"pullcord.api.server": {"DRAIN": 600.0 if in_time else 8.0}})
     run = server.api.run("stores", {"port": meeting.port, "log": str(log)})
     guest = meeting.guest()
+    poll(lambda: ("store", "running") in told(server.api.look(run)))
     server.process.send_signal(signal.SIGTERM)
     # The signal has arrived when a run that nothing holds up is only queued.
     poll(lambda: server.api.ask("stores-async", {"port": 1, "path": "-"}).body["state"] == "queued")

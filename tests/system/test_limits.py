@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from pullcord.store.queries.invariants.examine import examine
 from tests.system.harness import FLOWS, Server, Start, together
 from tests.system.invariants import opened
 from tests.system.processes import poll
+from tests.system.test_clock import HOUR, Machine
 
 LIMITED = FLOWS / "limited.py"
 PAUSE = tuple(name for name in NAMES if name.startswith("pause."))
@@ -32,11 +33,6 @@ def broken(server: Server) -> list[str]:
     assert server.stop() == 0
     with opened(server.data_dir) as db:
         return [example for verdict in examine(db) for example in verdict.examples]
-
-
-def soon(seconds: float) -> str:
-    """Return a time to come."""
-    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
 
 
 @pytest.mark.parametrize("name", PAUSE)
@@ -70,32 +66,39 @@ def test_a_flow_is_paused_or_it_is_not_when_the_server_dies_at(
     assert broken(server) == []
 
 
-def test_a_pause_ends_by_itself_also_while_no_server_runs(serve: Start) -> None:
-    server = serve(LIMITED)
-    until = soon(4.0)
+def test_a_pause_ends_by_itself_also_while_no_server_runs(serve: Start, tmp_path: Path) -> None:
+    machine = Machine(serve, tmp_path, LIMITED)
+    server, until = machine.server, machine.time(HOUR)
     assert server.api.post("/v1/flows/busy/pause", WHY | {"until": until}).body["paused"]["reason"] == "a test"
     assert server.api.ask("busy").body["code"] == "flow_paused"
     server.kill()
-    poll(lambda: datetime.now(UTC) > datetime.fromisoformat(until))
+    machine.move(2 * HOUR)
     server.start()
     poll(lambda: paused(server, "busy") is None)
+    poll(lambda: server.api.ask("busy").status == 202)  # the rows decide, and say so a moment later
     assert server.api.result("busy")["state"] == "succeeded"
-    assert server.api.post("/v1/flows/busy/pause", WHY | {"until": soon(3.0)}).status == 200
+    assert server.api.post("/v1/flows/busy/pause", WHY | {"until": machine.time(HOUR)}).status == 200
+    assert server.api.ask("busy").body["code"] == "flow_paused"
+    machine.move(4 * HOUR)
     poll(lambda: paused(server, "busy") is None)
+    poll(lambda: server.api.ask("busy").status == 202)  # the rows decide, and say so a moment later
     assert server.api.result("busy")["state"] == "succeeded"
     assert broken(server) == []
 
 
 @pytest.mark.parametrize("name", [*DEADLINE, "writer.before_commit", "writer.after_commit"])
 def test_a_run_that_waits_too_long_expires_once_when_the_server_dies_at(
-    name: str, serve: Start, tmp_path: Path
+    name: str, serve: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     marker = tmp_path / "marker"
     marker.touch()
-    server = serve(LIMITED, environment={"PULLCORD_FAILPOINTS": f"{name}@{marker}"})
+    monkeypatch.setenv("PULLCORD_FAILPOINTS", f"{name}@{marker}")
+    machine = Machine(serve, tmp_path, LIMITED)
+    server = machine.server
     server.api.state(server.api.run("busy", {"seconds": 60}), "running")
-    run = server.api.run("busy", expires_in="1.5s", idempotency_key="k")
+    run = server.api.run("busy", expires_in="1h", idempotency_key="k")
     marker.unlink()
+    machine.move(2 * HOUR)
     assert server.died() == -signal.SIGKILL
     assert marker.exists()
     server.start()
@@ -147,7 +150,7 @@ def test_failures_are_counted_once_when_the_server_dies_at(name: str, serve: Sta
     assert server.api.result("fails", idempotency_key="second")["state"] == "failed"
     assert paused(server, "fails") is None
     assert server.api.result("fails")["state"] == "failed"
-    pause = paused(server, "fails")
+    pause = poll(lambda: paused(server, "fails"))
     assert (pause["by"], pause["until"]) == ("system", None)
     assert "its last 3 runs failed" in pause["reason"]
     assert server.api.ask("fails").body["code"] == "flow_paused"

@@ -41,17 +41,6 @@ def asked(server: Server, run: str, number: int = 1) -> str:
     return question
 
 
-def parked(server: Server, *runs: str) -> None:
-    """Wait until runs are in no worker."""
-
-    def without_worker() -> bool:
-        with opened(server.data_dir) as db:
-            rows = db.execute("SELECT uuid FROM runs WHERE state = 'waiting' AND owner IS NULL").fetchall()
-        return set(runs) <= {row[0] for row in rows}
-
-    poll(without_worker)
-
-
 def answer(server: Server, question: str, value: Any, **more: Any) -> Any:
     return server.api.post(f"/v1/questions/{question}/answer", {"answer": value} | more)
 
@@ -60,7 +49,7 @@ def test_a_run_asks_leaves_its_worker_and_goes_on_with_the_answer(serve: Start, 
     server = serve(ASKING)
     run = server.api.run("review", {"path": str(notes)})
     question = asked(server, run)
-    parked(server, run)
+    server.parked(run)
     item = server.api.look(run)
     assert (item["state"], item["waiting_for"]) == (
         "waiting",
@@ -90,7 +79,7 @@ def test_a_run_with_a_branch_in_a_step_stays_until_that_has_ended(serve: Start, 
     server = serve(ASKING)
     run = server.api.run("review-async", {"path": str(notes)})
     question = asked(server, run)
-    parked(server, run)
+    server.parked(run)
     assert notes.read_text().split() == ["beside"]
     assert answer(server, question, "maybe").status == 422
     assert answer(server, question, "no").status == 200
@@ -102,7 +91,7 @@ def test_runs_wait_over_a_kill_without_a_worker_and_nobody_takes_them_over(serve
     server = serve(ASKING, workers=1)
     runs = [server.api.run("review", {"path": str(notes)}) for _ in range(30)]
     questions = [asked(server, run) for run in runs]
-    parked(server, *runs)
+    server.parked(*runs)
     server.kill_everything()
     server.start()
     assert {server.api.look(run)["state"] for run in runs} == {"waiting"}
@@ -140,7 +129,7 @@ def test_a_flow_is_unwound_without_seeing_an_exception(serve: Start, notes: Path
     server = serve(ASKING)
     run = server.api.run("tidy", {"path": str(notes)})
     question = asked(server, run)
-    parked(server, run)
+    server.parked(run)
     poll(notes.with_suffix(".finally").exists)
     answer(server, question, True)
     assert server.api.end(run)["result"] is True
@@ -163,7 +152,7 @@ def test_a_parked_run_keeps_its_slot_and_is_cancelled_at_once(serve: Start, note
     server = serve(ASKING)
     first, second = (server.api.run("one", {"path": str(notes)}) for _ in range(2))
     question = asked(server, first)
-    parked(server, first)
+    server.parked(first)
     assert server.api.look(second)["state"] == "queued"
     assert server.api.cancel(first).body["state"] == "cancelled"
     reply = answer(server, question, True)
@@ -216,7 +205,7 @@ def test_new_code_goes_on_with_what_old_code_asked(serve: Start, tmp_path: Path,
     server = serve(code)
     run = server.api.run("changing")
     question = asked(server, run)
-    parked(server, run)
+    server.parked(run)
     before = server.api.get("/v1/flows/changing").body["version"]
     code.write_text(source.format("new "))
     server.process.send_signal(signal.SIGHUP)
@@ -228,7 +217,7 @@ def test_new_code_goes_on_with_what_old_code_asked(serve: Start, tmp_path: Path,
 def test_a_long_sleep_needs_no_worker_and_ends_when_its_time_has_come(serve: Start, notes: Path) -> None:
     server = serve(ASKING)
     run = server.api.run("sleepy", {"path": str(notes), "length": 3600})
-    parked(server, run)
+    server.parked(run)
     assert server.api.look(run)["waiting_for"]["kind"] == "time"
     server.kill_everything()
     with opened(server.data_dir) as db:
@@ -272,7 +261,7 @@ def test_a_question_is_asked_once_when_a_process_dies_at(name: str, serve: Start
         server.start()
     poll(marker.exists)
     question = asked(server, run)
-    parked(server, run)
+    server.parked(run)
     assert answer(server, question, {"approve": True}).status == 200
     assert server.api.end(run)["result"] == "Verdict True "
     assert notes.read_text().split() == ["before", "after"]
@@ -287,7 +276,7 @@ def test_an_answer_counts_once_when_the_server_dies_at(name: str, serve: Start, 
     server = serve(ASKING, environment={"PULLCORD_FAILPOINTS": f"{name}@{marker}"})
     run = server.api.run("review", {"path": str(notes)})
     question = asked(server, run)
-    parked(server, run)
+    server.parked(run)
     with pytest.raises(httpx2.TransportError):
         answer(server, question, {"approve": True})
     assert server.died() == -signal.SIGKILL
@@ -305,9 +294,9 @@ def test_a_question_expires_once_when_the_server_dies_at(name: str, serve: Start
     marker = tmp_path / "marker"
     marker.touch()  # every start passes these points
     server = serve(ASKING, environment={"PULLCORD_FAILPOINTS": f"{name}@{marker}"})
-    run = server.api.run("patient", {"path": str(notes), "timeout": 2.0})
-    asked(server, run)
+    server.api.result("wrong")  # so the start is over
     marker.unlink()
+    run = server.api.run("patient", {"path": str(notes), "timeout": 1.0})
     assert server.died() == -signal.SIGKILL
     server.start()
     assert server.api.end(run)["result"] == "caught: nobody answered in time: Name?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from tests.system.processes import await_end, poll
 from tests.system.witnessed import executions, lines_of
 
 STUBBORN = FLOWS / "stubborn.py"
+PATIENT = {"pullcord.engine.engine": {"GRACE": 600.0}}
+"""So long may a neighbour take to move: it is the test that sends it on."""
 
 
 def doomed(server: Server) -> None:
@@ -23,7 +26,7 @@ def doomed(server: Server) -> None:
 def test_a_stuck_run_fails_and_its_neighbours_finish_elsewhere(
     flow: str, serve: Start, meeting: Meeting, log: Path
 ) -> None:
-    server = serve(STUBBORN, workers=1)
+    server = serve(STUBBORN, workers=1, constants=PATIENT)
     runs = [server.api.run(name, {"port": meeting.port, "log": str(log)}) for name in ("neighbour", "neighbour-async")]
     before = meeting.guests(2)
     inputs = {"port": meeting.port} | ({"log": str(log)} if flow == "stuck-step" else {})
@@ -54,7 +57,7 @@ def test_a_stuck_run_fails_and_its_neighbours_finish_elsewhere(
 def test_a_neighbour_with_branches_moves_when_none_of_them_is_inside_a_step(
     serve: Start, meeting: Meeting, log: Path
 ) -> None:
-    server = serve(STUBBORN, workers=1)
+    server = serve(STUBBORN, workers=1, constants=PATIENT)
     run = server.api.run("fans-out", {"port": meeting.port})
     other = server.api.run("neighbour", {"port": meeting.port, "log": str(log)})
     guests = meeting.guests(3)
@@ -82,9 +85,9 @@ def test_neighbours_that_do_not_reach_a_boundary_in_time_go_on_all_the_same(
     server = serve(STUBBORN, workers=1, constants={"pullcord.engine.engine": {"GRACE": 0.3}})
     run = server.api.run("neighbour", {"port": meeting.port, "log": str(log)})
     before = meeting.guest()
-    server.api.run("short-flow", {"port": meeting.port})
-    meeting.guest()
-    before.gone()
+    with Meeting() as elsewhere:  # it may be killed before it gets there
+        server.api.run("short-flow", {"port": elsewhere.port})
+        before.gone()
     again = meeting.guest()
     assert (again.run, again.text) == (run, "before")
     again.go("well")
@@ -111,14 +114,14 @@ def test_a_step_that_was_too_late_is_tried_again_in_another_process(
     server = serve(STUBBORN)
     run = server.api.result("stuck-once", {"port": meeting.port, "marker": str(tmp_path / "marker")})
     assert (run["state"], run["result"]) == ("succeeded", "in time")
-    assert [(step["name"], step["attempt"], step["state"]) for step in run["steps"]] == [
-        ("short_step_twice", 2, "succeeded")
-    ]
+    (step,) = run["steps"]
+    assert (step["name"], step["state"]) == ("short_step_twice", "succeeded")
+    assert step["attempt"] >= 2  # a slow worker may be late once more
 
 
 def test_async_code_is_stopped_without_a_new_process(serve: Start) -> None:
     server = serve(STUBBORN, workers=1)
-    workers = server.workers_alive()
+    workers = server.staff()
     assert server.api.result("stuck-step-async")["result"] == "StepTimeoutError"
     run = server.api.result("short-flow-async")
     assert (run["state"], run["error"]["type"]) == ("failed", "run_timeout")
@@ -127,10 +130,11 @@ def test_async_code_is_stopped_without_a_new_process(serve: Start) -> None:
 
 def test_an_isolated_run_that_is_too_late_leaves_no_process(serve: Start, meeting: Meeting) -> None:
     server = serve(STUBBORN, workers=1)
-    workers = set(server.workers_alive())
+    workers = set(server.staff())
     run = server.api.run("short-flow-isolated", {"port": meeting.port})
-    guest = meeting.guest()
-    assert guest.pid not in workers
     assert server.api.end(run)["error"]["type"] == "run_timeout"
-    await_end([guest.pid])
+    lines = [json.loads(line) for line in server.says.splitlines()]
+    (pid,) = [line["worker_pid"] for line in lines if line.get("run_id") == run and "worker_pid" in line]
+    assert pid not in workers
+    await_end([pid])
     assert set(server.workers_alive()) == workers

@@ -10,8 +10,8 @@ from typing import Any
 
 
 def lines_of(log: Path) -> list[dict[str, Any]]:
-    """Return the lines, in the order in which they were written."""
-    return [json.loads(line) for line in log.read_text().splitlines()]
+    """Return the lines, in the order in which they were written; not one that is only just being written."""
+    return [json.loads(line) for line in log.read_text().rpartition("\n")[0].splitlines()]
 
 
 def executions(lines: Iterable[dict[str, Any]]) -> dict[str, Counter[int]]:

@@ -16,6 +16,9 @@ import pullcord as pc
 
 ONCE_MORE = pc.Retry(limit=3, delay=0.01, jitter=False)
 
+IN_TIME = 3.0
+"""Seconds: a slow worker, too, is inside the step by then."""
+
 
 def hear(port: int, text: str) -> str:
     """Meet the test; where its word is `wait`, go on when the worker has heard of the cancel."""
@@ -135,7 +138,7 @@ def stores_alone(port: int, path: str) -> None:
     store(port, path)
 
 
-@pc.flow(concurrency=None, timeout=0.3)
+@pc.flow(concurrency=None, timeout=IN_TIME)
 def stores_in_time(port: int, path: str) -> None:
     store(port, path)
 
@@ -231,7 +234,7 @@ async def gives_up_a_wait(port: int, asks: bool) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(0.3):
             await (pc.ask(bool, "Given up?") if asks else pc.sleep(50))
-    await meet_async(port, "given up")
+    await store_async(port, "given up")
     await pc.sleep(50)
     await beside
 
@@ -256,7 +259,7 @@ async def sleeps_while_it_tidies(port: int, log: str) -> None:
 
     async def later() -> None:
         try:
-            await pc.sleep(2)
+            await pc.sleep(6)
             note(log, "went on")
         finally:
             note(log, "awake")
@@ -294,7 +297,7 @@ def breaks_before_its_thread(port: int) -> None:
     raise ValueError(meet(port, "breaks"))
 
 
-@pc.flow(concurrency=None, timeout=0.3)
+@pc.flow(concurrency=None, timeout=IN_TIME)
 async def stores_in_time_async(port: int) -> None:
     """Take too long, in a thread."""
     await asyncio.to_thread(store, port, "thread")

@@ -130,7 +130,7 @@ async def sides(port: int) -> list[str]:
     return list(words)
 
 
-@pc.flow(concurrency=None, timeout=0.3, retries=pc.Retry(limit=1, delay=0, retry_on="run_timeout"))
+@pc.flow(concurrency=None, timeout=0.3, retries=pc.Retry(limit=50, delay=0, retry_on="run_timeout"))
 def slow(port: int) -> str:
     if pc.run().attempt == 1:
         meet(port)
