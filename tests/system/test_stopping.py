@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -116,12 +117,17 @@ def test_it_stops_while_a_location_is_still_loading(serve: Start, tmp_path: Path
     await_end(marked(server.mark))
 
 
-def test_programs_that_a_step_started_do_not_outlive_the_server(serve: Start, meeting: Meeting) -> None:
+@pytest.mark.parametrize("stands_still", [False, True])
+def test_programs_that_a_step_started_do_not_outlive_the_server(
+    serve: Start, meeting: Meeting, stands_still: bool
+) -> None:
     server = serve(FLOWS / "wild.py", constants=SHORT_DRAIN)
     server.api.run("calls-a-program", {"port": meeting.port})
     guest = meeting.guest()
     program = int(guest.text)
     guest.go()
     assert alive(program)
+    if stands_still:
+        os.kill(server.template, signal.SIGSTOP)
     assert server.stop() == 0
     await_end(marked(server.mark))

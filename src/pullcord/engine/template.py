@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -137,14 +139,18 @@ class Template:
         self._waiting.clear()
         self._on_death(self)
 
-    def close(self) -> None:
-        """End the template, and its workers and their programs with it; `ended` waits for that."""
+    def close(self, workers: Collection[int] = ()) -> None:
+        """End the template, and its workers and their programs with it; `ended` waits for that.
+
+        Args:
+            workers: process ids of the workers that it has, for when it does not come to end them itself.
+        """
         if self._loop is not None:
             self._loop.remove_reader(self._socket.fileno())
             self._loop = None
         self._socket.close()
         if self._reaping is None:
-            self._reaping = asyncio.get_running_loop().create_task(asyncio.to_thread(self._reap))
+            self._reaping = asyncio.get_running_loop().create_task(asyncio.to_thread(self._reap, workers))
 
     async def ended(self) -> None:
         """Wait until a closed template has ended."""
@@ -156,9 +162,12 @@ class Template:
         """Whether it was closed and has ended."""
         return self._reaping is not None and self._reaping.done()
 
-    def _reap(self) -> None:
+    def _reap(self, workers: Collection[int]) -> None:
         try:
             self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
+            for pid in workers:  # before their parent goes: until then their numbers are nobody else's
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
             self._process.kill()
             self._process.wait()

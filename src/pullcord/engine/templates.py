@@ -138,8 +138,8 @@ class Templates:
         self.close_unneeded()
 
     def _abandon(self, template: Template) -> None:
-        self._workers.pop(template, None)
+        workers = self._workers.pop(template, set()) - {_HELD}
         if template is self.current:
             self.current = None
-        template.close()
+        template.close(workers)
         self._closing = {other for other in self._closing if not other.gone} | {template}
