@@ -11,9 +11,12 @@ from pullcord.api import exposition, readiness
 from tests.api.server import PATIENCE, Api, Hold, Server
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def patient() -> Iterator[None]:
-    """Servers wait for their stores: on a slow machine two seconds are no sign of one that hangs."""
+    """Servers wait for their stores: on a slow machine two seconds are no sign of one that hangs.
+
+    For one module at a time: the reference, which other tests compare, names these figures.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(readiness, "PATIENCE", PATIENCE)
         patch.setattr(exposition, "PATIENCE", PATIENCE)
