@@ -18,6 +18,7 @@ from typing import Self
 
 WIDTH, HEIGHT = 110, 50
 _CONTROL = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|\x1b\][^\x07]*\x07|[\r\n\b]|[^\x1b\r\n\b]+|\x1b")
+_BEGUN = re.compile(r"\x1b(\[[0-9;?]*|\][^\x07]*)?$")
 
 
 class Screen:
@@ -28,9 +29,14 @@ class Screen:
         self._row = self._column = 0
         self._style = ""
         self._covered: list[list[tuple[str, str]]] = []
+        self._begun = ""
 
     def feed(self, text: str) -> None:
-        """Take what a program wrote."""
+        """Take what a program wrote; it may be cut anywhere."""
+        text = self._begun + text
+        begun = _BEGUN.search(text)
+        self._begun = "" if begun is None else begun[0]
+        text = text.removesuffix(self._begun)
         for match in _CONTROL.finditer(text):
             piece = match[0]
             if piece == "\r":

@@ -10,7 +10,9 @@ What a fenced block is, follows from its first line:
 - `console by-hand` : what cannot be typed in an empty folder; `BY_HAND` says why.
 - anything else is not run.
 
-A comment `<!-- until: COMMAND -->` repeats a command until it succeeds: the reader's patience.
+A comment `<!-- until: COMMAND -->` repeats a command until it succeeds: the reader's patience. `<!-- sleeps: N -->`
+lets flows sleep N times more; the next sleep lasts until `<!-- sleeps: any -->`. So what is done at a moment does not
+depend on how fast the reader is.
 
 Ids, times and durations may differ; a line `…` stands for any lines. An id that a page shows in an output and uses in a
 later command is the one that really came; port and folder are put in likewise.
@@ -58,7 +60,31 @@ PATIENCE: Final = 60.0
 AROUND: Final = dict(os.environ)
 """The environment that this was started in: pytest changes its own while pages are typed."""
 
-_BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$|^<!-- until: (.*?) -->$", re.MULTILINE | re.DOTALL)
+_SLEEP: Final = '''
+import sys
+import time
+from pathlib import Path
+
+FOLDER = Path({folder!r})
+real = time.sleep
+
+
+def sleep(seconds):
+    """Sleep, when the page lets flows do so."""
+    left, caller = FOLDER / "sleeps", Path(sys._getframe(1).f_code.co_filename)
+    if caller.is_relative_to(FOLDER / "project") and ".pullcord" not in caller.parts:
+        while left.exists():
+            number = int(left.read_text())
+            if number:
+                left.write_text(str(number - 1))
+                break
+            real(0.02)
+    real(seconds)
+
+
+time.sleep = sleep
+'''
+_BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$|^<!-- (until|sleeps): (.*?) -->$", re.MULTILINE | re.DOTALL)
 _SERVERS = ("pullcord serve", "pullcord dev")
 _ANY: Final = "…"
 _ID: Final = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b")
@@ -72,6 +98,8 @@ _VARYING: Final = [
     (re.compile(r"^(now\b|in \d+ \w+|\d+ \w+ ago)|\bin \d+ (s|min|h|d)\b|\b\d+ (s|min|h|d) ago\b"), "<ago>"),
     (re.compile(r"\b\d+ min \d+ s\b|\b\d+(\.\d+)? ?m?s\b"), "<duration>"),
     (re.compile(r"\b\d+(\.\d+)? [GMK]B\b"), "<size>"),
+    # An hour, or a day, may be over meanwhile.
+    (re.compile(r"[·▁▂▃▄▅▆▇█]{8,}"), "<bars>"),
     (re.compile(r"\b20\d{6}T\d{12}Z"), "<time>"),
     (re.compile(r'(process|worker|pid|pid=|"pid":|lost,) ?\d+'), r"\1 <pid>"),
     (re.compile(r"content-length: \d+"), "content-length: <bytes>"),
@@ -88,10 +116,10 @@ class ExampleError(AssertionError):
 
 @dataclass(slots=True)
 class Block:
-    """A fenced block, or a comment that makes the reader wait.
+    """A fenced block, or a comment for the reader.
 
     Attributes:
-        kind: the first word after the fence, or `until`.
+        kind: the first word after the fence, or `until` or `sleeps`.
         words: the others without a value.
         values: the others, by name.
         text: the inside.
@@ -120,7 +148,7 @@ def blocks(page: str) -> Iterator[Block]:
     for match in _BLOCK.finditer(page):
         line = page.count("\n", 0, match.start()) + 1
         if match[4] is not None:
-            yield Block("until", set(), {}, match[4], match.start(4), line)
+            yield Block(match[4], set(), {}, match[5], match.start(5), line)
             continue
         words, values = set[str](), dict[str, str]()
         for word in shlex.split(match[2]):
@@ -206,7 +234,12 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "project"
         self.folder.mkdir()
-        self._port = _free_port()
+        # Kept for the servers, which may bind it as long as this does not listen; nobody else is given it meanwhile.
+        self._reserved = socket.socket()
+        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reserved.bind(("127.0.0.1", 0))
+        self._port = self._reserved.getsockname()[1]
+        self._sleeps = folder / "sleeps"
         self._servers: list[Terminal] = []
         self._ids: dict[str, str] = {}
         self.environment = _environment(folder, self._port)
@@ -217,6 +250,7 @@ class Reader:
     def __exit__(self, *_: object) -> None:
         for server in reversed(self._servers):
             server.end()
+        self._reserved.close()
 
     def read(self, page: str) -> str:
         """Do all that a page says; return the page with the true output.
@@ -238,6 +272,11 @@ class Reader:
         if block.kind == "until":
             self._wait_for(block.text)
             return self._kept(block.text)
+        elif block.kind == "sleeps":
+            if block.text == "any":
+                self._sleeps.unlink()
+            else:
+                self._sleeps.write_text(block.text, encoding="utf-8")
         elif "file" in block.values:
             path = self.folder / block.values["file"]
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -315,8 +354,9 @@ class Reader:
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
             with urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=PATIENCE) as answer:
-                if re.search(rb'role="shared"} [1-9]', answer.read()):
-                    return
+                metrics = answer.read()
+            if re.search(rb'role="shared"} [1-9]', metrics) or not re.search(rb"pullcord_location_up{.*} 1", metrics):
+                return
             time.sleep(0.05)
 
     def differs(self, typed_: Typed, lines: list[str]) -> None:
@@ -392,7 +432,9 @@ def _environment(folder: Path, port: int) -> dict[str, str]:
     kept = {name: value for name, value in AROUND.items() if not name.startswith(("PULLCORD", "PYTEST", "COV"))}
     for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CI", "GITHUB_ACTIONS"):
         kept.pop(name, None)
-    path = os.pathsep.join([str(ROOT / "src"), *filter(None, [AROUND.get("PYTHONPATH")])])
+    (folder / "site").mkdir()
+    (folder / "site" / "sitecustomize.py").write_text(_SLEEP.format(folder=str(folder)), encoding="utf-8")
+    path = os.pathsep.join([str(ROOT / "src"), str(folder / "site"), *filter(None, [AROUND.get("PYTHONPATH")])])
     return kept | {
         "PATH": f"{tools}{os.pathsep}{kept.get('PATH', os.defpath)}",
         "PYTHONPATH": path,
@@ -403,13 +445,6 @@ def _environment(folder: Path, port: int) -> dict[str, str]:
         "PULLCORD_WORKERS": "1",  # the examples need no more, and start sooner
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def main() -> None:

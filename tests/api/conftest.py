@@ -7,7 +7,20 @@ from uuid import uuid4
 
 import pytest
 
-from tests.api.server import Api, Hold, Server
+from pullcord.api import exposition, readiness
+from tests.api.server import PATIENCE, Api, Hold, Server
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patient() -> Iterator[None]:
+    """Servers wait for their stores: on a slow machine two seconds are no sign of one that hangs.
+
+    For one module at a time: the reference, which other tests compare, names these figures.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(readiness, "PATIENCE", PATIENCE)
+        patch.setattr(exposition, "PATIENCE", PATIENCE)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -18,10 +18,11 @@ import uvloop
 
 from pullcord.api.server import Listener, bind
 from pullcord.app import App
+from tests.system.processes import poll
 
 FLOWS = Path(__file__).with_name("flows")
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which a test gives up waiting for what should long have happened."""
 
 RECEIPT = {"request_id", "outcome", "reason", "code", "flow", "run_id", "state", "replayed", "position"}
@@ -114,13 +115,16 @@ class Server:
             try:
                 if self._wait:
                     await self.app.ready()
+                    # A run starts at once where there is a worker for it; its code may load after that of control.
+                    while not all(fleet.settled for fleet in self.app.engine.fleets.values()):  # noqa: ASYNC110
+                        await asyncio.sleep(0.001)
                 self._up.set()
                 await self._stop.wait()
             finally:
                 await listener.stop()
         with contextlib.suppress(TimeoutError):
             # The workers are dead, but the loop must not end before it has seen their channels close.
-            async with asyncio.timeout(2):
+            async with asyncio.timeout(PATIENCE):
                 while any(fleet.workers for fleet in self.app.engine.fleets.values()):  # noqa: ASYNC110
                     await asyncio.sleep(0)
 
@@ -180,6 +184,11 @@ class Api:
             cursor = page["next"]
             if cursor is None:
                 return items
+
+    def settle(self, flow: str) -> None:
+        """Wait until no run of a flow is under way: other tests may have left some that are."""
+        for state in ("queued", "running"):  # the way they go, so that none is missed
+            poll(lambda: self.get("/v1/runs", flow=flow, state=state)["items"] == [])  # noqa: B023
 
     def count(self, problem: Json) -> int:
         """Return how often the ledger has noted a malformed request; equal ones share a row."""

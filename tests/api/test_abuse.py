@@ -240,8 +240,8 @@ def test_what_is_no_http(server: Server, request_line: bytes) -> None:
 
 def test_a_body_that_never_comes(server: Server, api: Api) -> None:
     """The client goes away in the middle of its body: nothing is admitted."""
-    before = api.get("/v1/runs", limit=1)["items"]
+    before = [run["id"] for run in api.get("/v1/runs", limit=1)["items"]]
     head = f"POST /v1/runs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {server.token}\r\nContent-Length: 500\r\n\r\n"
     with server.connect() as link:
         link.sendall(head.encode() + b'{"flow":"add","inputs":{"a":1}')
-    assert api.get("/v1/runs", limit=1)["items"] == before
+    assert [run["id"] for run in api.get("/v1/runs", limit=1)["items"]] == before

@@ -166,6 +166,7 @@ def test_attempts_are_in_the_item_and_in_the_events(api: Api) -> None:
 
 
 def test_what_failed_is_shown_then_asked_for_once(api: Api) -> None:
+    api.settle("fail")
     since = api.run("add", {"a": 1})["queued_at"]
     runs = [api.run("fail", {"text": f"{uuid4()}"})["id"] for _ in range(3)]
     wanted = {"since": since, "flow": "fail", "error": "RuntimeError"}

@@ -18,6 +18,7 @@ import pytest
 from pullcord.client import AsyncClient, Client
 from pullcord.core.artifact import content_path
 from pullcord.core.errors import NotFoundError, UsageError
+from pullcord.services import pruner
 from tests.api.server import Api, Server, problem_of
 
 KEEPING = Path(__file__).with_name("keeping")
@@ -29,6 +30,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("keeping")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        # The server prunes when it is told to, and not on its own in the middle of a test.
+        patch.setattr(pruner, "FIRST", 86_400.0)
         with Server(folder / "data", KEEPING) as running:
             yield running
 
@@ -178,7 +181,7 @@ def pullcord(server: Server, folder: Path, *arguments: str, status: int = 0) -> 
     """Type a command."""
     done = subprocess.run(
         [sys.executable, "-m", "pullcord", *arguments, "--data-dir", str(server.data_dir)],
-        cwd=folder, capture_output=True, text=True, check=False, timeout=60,
+        cwd=folder, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == status, done.stderr
     return done.stdout or done.stderr

@@ -173,7 +173,7 @@ def test_fixed_parameters_are_added(sender: Api, api: Api) -> None:
 
 @pytest.mark.parametrize("seconds", [-400, 400, -301, 301])
 def test_an_old_or_early_signature_is_refused(sender: Api, seconds: int) -> None:
-    refused = deliver(sender, "plain", {"n": 1}, at=int(time.time()) + seconds + (5 if seconds > 0 else 0), status=401)
+    refused = deliver(sender, "plain", {"n": 1}, at=int(time.time()) + seconds + (60 if seconds > 0 else 0), status=401)
     assert refused["code"] == "timestamp_out_of_window"
 
 
@@ -241,10 +241,14 @@ def test_a_disabled_webhook_says_so_to_those_who_may_know(sender: Api, api: Api)
 
 
 def test_an_unknown_webhook_leaves_no_row(sender: Api, api: Api) -> None:
-    before = api.get("/v1/requests", limit=1)["items"]
+    def newest() -> list[dict[str, Any]]:
+        # The run of the last delivery may still go on.
+        return [row | {"state": None} for row in api.get("/v1/requests", limit=1)["items"]]
+
+    before = newest()
     for name in ("nobody", "plain/more", "%00", "%ff", "x" * 5000, ""):
         assert checked(sender.http.post(f"/v1/hooks/{name}", content=b"{}"), 404)["code"] == "not_found"
-    assert api.get("/v1/requests", limit=1)["items"] == before
+    assert newest() == before
 
 
 def test_a_webhook_takes_posts_only(sender: Api) -> None:

@@ -55,8 +55,18 @@ def test_each_key_has_its_own_limit_and_the_queue_says_so(crowded: Api, hold: Ho
 
 
 def test_what_failed_and_was_cancelled_by_the_next_one_is_asked_for_again(
-    crowded_server: Server, crowded: Api, hold: Hold
+    crowded_server: Server, crowded: Api, hold: Hold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    both_have_looked = asyncio.Barrier(2)
+    ask = crowded_server.app.retry_failed._ask
+
+    async def ask_at_once(*arguments: Any) -> Any:
+        """Ask when the other one has seen the same: afterwards there is something else to ask for."""
+        await both_have_looked.wait()
+        return await ask(*arguments)
+
+    monkeypatch.setattr(crowded_server.app.retry_failed, "_ask", ask_at_once)
+
     def asked() -> list[str]:
         """Ask twice at once for one of those that failed; return the ids of the new runs."""
         retry = crowded_server.app.retry_failed.retry

@@ -30,6 +30,7 @@ def test_a_flow_that_never_ran(api: Api) -> None:
 
 
 def test_runs_count_when_they_have_ended_and_tests_never(api: Api) -> None:
+    api.settle("add")
     before = window_of(api, "add")
     run = api.run("add", {"a": 1})
     api.run("add", {"a": 1}, test=True)
@@ -45,6 +46,7 @@ def test_runs_count_when_they_have_ended_and_tests_never(api: Api) -> None:
 
 
 def test_failures_and_a_streak_of_them(api: Api) -> None:
+    api.settle("fail")
     for _ in range(2):
         run = api.run("fail")
     stats = api.get("/v1/flows/fail/stats", window="1h")

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from pullcord.api import stream as streaming
 from pullcord.engine.watch import Watch
-from tests.api.server import Api, Event, Hold, Server, events_of, stream
+from tests.api.server import PATIENCE, Api, Event, Hold, Server, events_of, stream
 
 RANK = ["scheduled", "queued", "running", "waiting", "cancelling", "succeeded"]
 
@@ -137,14 +138,14 @@ def test_a_run_that_ends_while_somebody_begins_to_follow(
         if len(looks) == 1:
             end = server.app.engine.hub.end_of(uuid)
             held.release()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 await end
         return item
 
     with monkeypatch.context() as patched:
         patched.setattr(Watch, "run", stale)
-        # A follower that missed the end would learn of it only with the keep-alive, 15 s later.
-        api.http.timeout = 10.0
+        # A follower that missed the end would learn of it only with the keep-alive, which does not come.
+        patched.setattr(streaming, "KEEP_ALIVE", 3600.0)
         assert told(events_of(api, run_id))[-1] == ("end", "succeeded")
     assert looks[0] == "running"
 

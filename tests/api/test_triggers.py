@@ -312,14 +312,18 @@ def test_a_replay_is_of_the_triggers_own_requests(timed: Api) -> None:
 
 
 def test_a_preview_of_an_event_fires_nothing(timed: Api) -> None:
-    before = timed.get("/v1/requests", limit=1)
+    def newest() -> list[Json]:
+        # The run of an earlier test may still go on.
+        return [row | {"state": None} for row in timed.get("/v1/requests", limit=1)["items"]]
+
+    before = newest()
     seen = timed.post("/v1/triggers/drop/preview", {"cursor": 9}, 200)
     assert (seen["outcome"], seen["cursor"]) == ("fire", None)
     assert seen["fires"] == [{"context": {"file": "file-9"}, "key": None}]
     assert timed.post("/v1/triggers/drop/preview", None, 200)["reason"] == "nothing is there"
     failed = timed.post("/v1/triggers/drop/preview", {"cursor": "broken"}, 200)
     assert (failed["outcome"], failed["error"]["message"]) == ("failed", "the share is away")
-    assert timed.get("/v1/requests", limit=1) == before
+    assert newest() == before
     assert timed.get("/v1/triggers/drop")["consecutive_errors"] == 0
 
 

@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from walkthrough import BY_HAND, ExampleError, agrees, blocks, typed
+from terminal import Screen
+from walkthrough import BY_HAND, ExampleError, Reader, agrees, blocks, typed
 
 from tests.docs.conftest import PAGES, ROOT, Walked
 
 TOOLS = ("bash", "curl", "openssl")
-RUN = {"console", "python", "until"}
+RUN = {"console", "python", "until", "sleeps"}
 SHOWN = {"text", "mermaid"}
 """Blocks that show something and are not run; all others have to be files."""
 
@@ -56,6 +57,31 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     path.write_text(unit.replace("/var/lib/pullcord/venv/bin/pullcord", sys.executable), encoding="utf-8")
     done = subprocess.run(["systemd-analyze", "verify", path], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_is_written_in_pieces_is_shown_whole() -> None:
+    text = "one\r\n\x1b[1;32m✓\x1b[0m two 50%\r\x1b[2K\x1b[1A\x1b[2Kthree\x1b]0;title\x07\r\n\x1b[?25hfour"
+    whole, pieces = Screen(), Screen()
+    whole.feed(text)
+    for piece in text:
+        pieces.feed(piece)
+    assert (pieces.lines, pieces.ansi) == (whole.lines, whole.ansi)
+    assert whole.lines == ["three", "four"]
+
+
+def test_flows_sleep_as_often_as_the_page_lets_them(tmp_path: Path) -> None:
+    flow = "from time import sleep\nfor lap in range(3):\n    sleep(0)\n    print(lap, flush=True)\n"
+    with Reader(tmp_path) as reader:
+        reader.read(f"```python file=laps.py\n{flow}```\n<!-- sleeps: 2 -->\n")
+        laps = subprocess.Popen(
+            [sys.executable, reader.folder / "laps.py"], env=reader.environment, stdout=subprocess.PIPE, text=True
+        )
+        assert laps.stdout is not None
+        assert [laps.stdout.readline() for _ in range(2)] == ["0\n", "1\n"]
+        assert (tmp_path / "sleeps").read_text() == "0"
+        assert laps.poll() is None
+        reader.read("<!-- sleeps: any -->\n")
+        assert laps.communicate(timeout=60) == ("2\n", None)
 
 
 def test_console_blocks_are_taken_apart() -> None:
