@@ -56,6 +56,17 @@ def test_nothing_is_admitted_and_nothing_starts_until_it_is_resumed(server: Serv
     assert [decision.outcome for decision in server.admit(admit(flow, limited=limited))] == [Outcome.ADMITTED]
 
 
+def test_one_that_is_over_refuses_nothing_while_it_is_still_there(server: Server) -> None:
+    pause(server, until=server.clock.now() + SECOND)
+    server.clock.advance(SECOND - 100)
+    assert [decision.code for decision in server.admit(admit("f"))] == ["flow_paused"]
+    server.clock.advance(100)
+    assert [decision.outcome for decision in server.admit(admit("f"))] == [Outcome.ADMITTED]
+    assert (paused(server), server.claim()) == (["f"], [])
+    meet(server)
+    assert (paused(server), len(server.claim())) == ([], 1)
+
+
 def test_it_holds_over_restarts_and_deploys(server: Server) -> None:
     server.admit(admit("f"), admit("free", limited=False))
     pause(server, "f")

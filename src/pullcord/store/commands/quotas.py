@@ -71,7 +71,9 @@ class Allowance:
     def paused_by(self, entry: LedgerEntry, run: NewRun) -> Refused | None:
         """Say that a request's flow is paused, or nothing."""
         pause = None if run.parent_id is not None else self.paused.get(entry.flow or "")
-        return None if pause is None else _rejected(FLOW_PAUSED, pause.explain(), pause.until)
+        if pause is None or (pause.until is not None and pause.until <= self.tx.now):
+            return None  # one that is over does not refuse while it waits for being taken away
+        return _rejected(FLOW_PAUSED, pause.explain(), pause.until)
 
     def refusal(self, entry: LedgerEntry, run: NewRun, instant: Instant | None = None) -> Refused | None:
         """Say why a request is too much, or nothing.
