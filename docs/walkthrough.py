@@ -74,11 +74,11 @@ def sleep(seconds):
     left, caller = FOLDER / "sleeps", Path(sys._getframe(1).f_code.co_filename)
     if caller.is_relative_to(FOLDER / "project") and ".pullcord" not in caller.parts:
         while left.exists():
-            number = int(left.read_text())
-            if number:
-                left.write_text(str(number - 1))
+            try:
+                next(left.iterdir()).unlink()
                 break
-            real(0.02)
+            except (StopIteration, FileNotFoundError):
+                real(0.02)
     real(seconds)
 
 
@@ -273,10 +273,7 @@ class Reader:
             self._wait_for(block.text)
             return self._kept(block.text)
         elif block.kind == "sleeps":
-            if block.text == "any":
-                self._sleeps.unlink()
-            else:
-                self._sleeps.write_text(block.text, encoding="utf-8")
+            self._allow(block.text)
         elif "file" in block.values:
             path = self.folder / block.values["file"]
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -359,6 +356,16 @@ class Reader:
                 return
             time.sleep(0.05)
 
+    def _allow(self, sleeps: str) -> None:
+        """Let flows sleep so many times more, or any number of times. Each time takes a file; flows look meanwhile."""
+        aside = Path(tempfile.mkdtemp(dir=self.folder.parent))
+        if sleeps == "any":
+            self._sleeps.rename(aside)
+            return
+        for number in range(int(sleeps)):
+            (aside / str(number)).touch()
+        aside.rename(self._sleeps)
+
     def differs(self, typed_: Typed, lines: list[str]) -> None:
         """What came is not what the page shows."""
         wanted, came = normal(typed_.shown), normal(lines)
@@ -381,6 +388,16 @@ class Writer(Reader):
     """A reader who corrects the page. An id that came in no output stands for the last run asked for."""
 
     _last = ""
+
+    def _allow(self, sleeps: str) -> None:
+        """Let flows sleep so many times more, or any number of times. Each time takes a file; flows look meanwhile."""
+        aside = Path(tempfile.mkdtemp(dir=self.folder.parent))
+        if sleeps == "any":
+            self._sleeps.rename(aside)
+            return
+        for number in range(int(sleeps)):
+            (aside / str(number)).touch()
+        aside.rename(self._sleeps)
 
     def differs(self, typed_: Typed, lines: list[str]) -> None:
         """Take what came, without what the page leaves out."""
