@@ -34,8 +34,7 @@ OLD = """
     def changing(port: int, log: str) -> list[str]:
         return ["old", first(log), met(port, "old"), met(port, "old again")]
 """
-# Of another length: what Python has compiled, it knows by the file's length and the second in which that was changed.
-NEW = OLD.replace("old", "fresh")
+NEW = OLD.replace("old", "new")
 OTHER_STEPS = """
     @pc.step
     def other() -> str:
@@ -118,11 +117,11 @@ def test_an_old_run_finishes_on_old_code_and_a_new_one_gets_the_new(
     await_end([pid for pid in workers if pid != guest.pid])
 
     new = server.api.run("changing", inputs)
-    for text in ("fresh", "fresh again"):
+    for text in ("new", "new again"):
         newcomer = meeting.guest()
         assert (newcomer.text, newcomer.run, newcomer.pid != guest.pid) == (text, new, True)
         newcomer.go()
-    assert server.api.end(new)["result"] == ["fresh", "first", "go", "go"]
+    assert server.api.end(new)["result"] == ["new", "first", "go", "go"]
     guest.go()
     again = meeting.guest()
     assert (again.text, again.pid) == ("old again", guest.pid)
