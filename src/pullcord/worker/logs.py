@@ -109,6 +109,8 @@ def emit(sink: object, level: str, logger: str, text: str) -> None:
 def capture() -> tuple[RunStream, RunStream]:
     """Take over stdout, stderr, logging and warnings of this process; return the two streams."""
     out, err = sys.stdout, sys.stderr
+    if isinstance(out, io.TextIOWrapper):  # what is printed outside of runs shows at once, and outlives the process
+        out.reconfigure(line_buffering=True)
     streams = RunStream(out, "info", "stdout"), RunStream(err, "error", "stderr")
     sys.stdout, sys.stderr = streams
     root = logging.getLogger()
