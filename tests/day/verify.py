@@ -246,22 +246,28 @@ def _most_at_once(runs: Iterable[list[float]]) -> int:
 
 
 def _figures(world: World, runs: Iterable[dict[str, Any]]) -> Iterator[str]:
-    """The figures of each flow are those of its runs."""
+    """The figures of each flow are those of its runs that ended since they are complete: earlier ones may be pruned."""
     if FIGURES not in world.operations():
         return
     api = world.server.api
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    records: Counter[str] = Counter()
+    by_flow: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for run in runs:
         if not run["test"]:
-            counts[run["flow"]][run["state"]] += 1
-            records[run["flow"]] += int((run["progress"] or {"done": 0})["done"])
-    for flow, states in counts.items():
-        (window,) = api.get(f"/v1/flows/{flow}/stats", window="366d").body["windows"]
+            by_flow[run["flow"]].append(run)
+    for flow, found in by_flow.items():
+        stats = api.get(f"/v1/flows/{flow}/stats", window="366d").body
+        (window,) = stats["windows"]
+        counted = [run for run in found if run["ended_at"] is not None and _at(run["ended_at"]) >= _at(stats["since"])]
+        states = Counter(run["state"] for run in counted)
         if {state: count for state, count in window["states"].items() if count} != dict(states):
             yield f"the figures of {flow} say {window['states']}, and its runs are {dict(states)}"
-        if (window["records"] or 0) != records[flow]:
-            yield f"the figures of {flow} say {window['records']} records, and its runs {records[flow]}"
+        records = sum(int((run["progress"] or {"done": 0})["done"]) for run in counted)
+        if (window["records"] or 0) != records:
+            yield f"the figures of {flow} say {window['records']} records, and its runs {records}"
+
+
+def _at(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 def _told(world: World, runs: Iterable[dict[str, Any]]) -> Iterator[str]:

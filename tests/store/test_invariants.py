@@ -110,9 +110,9 @@ def populate(server: Server) -> None:
     sleep(server, sleeping, DAY)
 
 
-def store_artifact(server: Server, run: Claimed) -> None:
-    """Let a run store an artifact."""
-    message = [kinds.ARTIFACT, run.id, run.token, "s1", "work", "a.txt", "0a" * 32, 5, None, None]
+def store_artifact(server: Server, run: Claimed, identity: str = "s1") -> None:
+    """Let a run store an artifact in a step."""
+    message = [kinds.ARTIFACT, run.id, run.token, identity, "work", "a.txt", "0a" * 32, 5, None, None]
     with TemporaryDirectory() as name:
         content = Path(name) / content_path("0a" * 32)
         content.parent.mkdir()
@@ -142,6 +142,7 @@ def attempts(server: Server) -> None:
     server.clock.advance(SECOND)
     (run,) = [work for work in server.claim() if work.id == run.id]
     server.record(step(run, "a2"))
+    store_artifact(server, run, "a2")
     server.finish(finished(run, "failed", error=error))
     server.admit(admit("free", limited=False, resumed_from=run.id, not_before=NOON + DAY))
 
@@ -183,7 +184,7 @@ BREAK: Mapping[str, Sequence[str]] = {
     "every audit entry is about a run that exists": ["DELETE FROM runs WHERE state = 'cancelled'"],
     "a run is gone because it was pruned": ["UPDATE pruned SET rows = rows + 1 WHERE kind = 'runs'"],
     "a pruned run is gone": ["UPDATE requests SET pruned_run = uuid WHERE outcome = 'admitted'"],
-    "every artifact is of a run that has begun": ["UPDATE artifacts SET run_id = 1000"],
+    "every artifact is of a run that has begun": ["UPDATE artifacts SET run_id = 1000 WHERE identity = 's1'"],
     "every key is held by a request that exists": ["UPDATE keys SET request_id = 1000"],
     "every run comes from an admitted request": ["UPDATE requests SET outcome = 'skipped' WHERE outcome = 'admitted'"],
     "every run is what was asked for": ["UPDATE runs SET flow = 'other' WHERE state = 'waiting'"],

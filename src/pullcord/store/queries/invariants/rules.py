@@ -163,7 +163,10 @@ INVARIANTS: Final = (
         "k.key, k.request_id", "key {} is held by request no. {}, which does not exist", _DAMAGE,
     ),
     Invariant(
-        1, "every artifact is of a run that has begun", STORED, "r.id IS NULL OR r.token < 1 OR a.size < 0",
+        1, "every artifact is of a run that has begun", STORED,
+        # A run that resumes another has what the steps stored whose records it keeps, also before it begins.
+        "r.id IS NULL OR a.size < 0 OR (r.token < 1 AND NOT EXISTS (SELECT 1 FROM steps k "
+        "WHERE k.run_id = a.run_id AND k.identity = a.identity AND k.kept IS NOT NULL))",
         "a.name, a.run_id", "the artifact {} is of run no. {}, which has not begun", _DAMAGE,
     ),
     # --- 2. One door
