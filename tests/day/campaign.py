@@ -112,7 +112,7 @@ def run(
         outcome.left_out = sorted(set(OPERATIONS) - set(operations))
         with Callers(world, operations, seed) as callers:
             end, strikes = pace.began + round(hours * HOUR), 0
-            while pace.now() < end:
+            while pace.now() < end or life.kills.total() + life.restarts == 0:
                 time.sleep(chance.uniform(0.2, 4.0))
                 life.strike()
                 strikes += 1
