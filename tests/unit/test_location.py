@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import marshal
 import os
 import py_compile
 import sys
@@ -14,6 +16,7 @@ import pytest
 from pydantic_core import to_json
 
 from pullcord.worker.location import Location, load
+from pullcord.worker.sources import ExactLoader
 
 FLOW = """
 import pullcord as pc
@@ -105,6 +108,44 @@ def test_code_that_python_takes_for_unchanged_is_read_anew(
     location = load(kind, {"file": "main.py", "folder": ".", "module": "main"}[kind])
     assert location.failures == []
     assert location.flows["f"]() == ((2, 1) if changed == "main.py" else (1, 2))
+
+
+def bytecode(path: Path) -> Path:
+    """Return where Python keeps what it has compiled of a file."""
+    return Path(importlib.util.cache_from_source(str(path)))
+
+
+def test_code_is_compiled_once_and_python_can_use_that_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = flow_file(tmp_path / "a" / "etl.py", "f")
+    assert set(load("file", str(path)).flows) == {"f"}
+    kept = bytecode(path)
+    by_us = kept.read_bytes()
+    py_compile.compile(str(path), doraise=True, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
+    assert kept.read_bytes()[:16] == by_us[:16], "the head is as PEP 552 says"
+    del sys.modules["etl"]
+    with monkeypatch.context() as patched:
+        patched.setattr(ExactLoader, "source_to_code", lambda *_: pytest.fail("it is compiled again"))
+        assert set(load("file", str(path)).flows) == {"f"}
+
+
+@pytest.mark.parametrize("damage", ["cut", "no code", "of another place", "not to be read"])
+def test_bytecode_that_cannot_be_used_is_left_alone(tmp_path: Path, damage: str) -> None:
+    path = flow_file(tmp_path / "etl.py", "f")
+    kept = bytecode(path)
+    py_compile.compile(str(path), doraise=True, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
+    head, whole = kept.read_bytes()[:16], kept.read_bytes()
+    if damage == "cut":
+        kept.write_bytes(whole[:-20])
+    elif damage == "no code":
+        kept.write_bytes(head + marshal.dumps(7))
+    elif damage == "of another place":
+        kept.write_bytes(head + marshal.dumps(compile("flow = None", "/elsewhere.py", "exec")))
+    else:
+        kept.unlink()
+        kept.mkdir()
+    location = load("file", str(path))
+    assert (location.failures, location.specs[0]["place"]) == ([], f"{path}:4")
 
 
 def test_a_file_called_like_an_installed_module_is_the_users_file(tmp_path: Path) -> None:

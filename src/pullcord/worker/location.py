@@ -21,7 +21,7 @@ from pullcord.core.readable import misread
 from pullcord.core.results import in_a_line
 from pullcord.worker.declarations import Declarations, collect
 from pullcord.worker.failures import clean, cut_traceback
-from pullcord.worker.sources import FromSource, import_from_source
+from pullcord.worker.sources import ExactLoader, import_exactly
 
 _SKIPPED = {"__pycache__", "node_modules", "venv", ".venv"}
 
@@ -63,7 +63,7 @@ def load(kind: str, target: str, *, triggers: bool = False) -> Location:
         return location
     modules: list[ModuleType] = []
     for name, place, root in _sources(kind, target):
-        import_from_source(Path.cwd() if root is None else Path(root))
+        import_exactly(Path.cwd() if root is None else Path(root))
         if root is not None and root not in sys.path:
             sys.path.insert(0, root)
         try:
@@ -137,7 +137,7 @@ def _import_file(name: str, path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} cannot be imported as Python")
     if isinstance(spec.loader, SourceFileLoader):
-        spec.loader = FromSource(name, str(path))
+        spec.loader = ExactLoader(name, str(path))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

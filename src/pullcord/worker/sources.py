@@ -1,12 +1,13 @@
-"""Importing a location's own code from its source, never from the bytecode that Python keeps of it.
+"""Importing a location's own code: from its source, or from bytecode that was made of exactly this source.
 
-Python believes bytecode when the source is as long as it was and was changed within the same second (PEP 552).
-Code that is deployed twice within a second, or unpacked with fixed times, would be the old code under the new version.
-Reading the source costs about a second per 100,000 lines, once for all workers of a location.
+Python believes bytecode when the source is as long as it was and was changed within the same second. So code that is
+deployed twice within a second, or unpacked with fixed times, would be the old code under the new version. Here bytecode
+is kept with a hash of its source, in the form that PEP 552 calls checked; Python itself can use it too.
 """
 
 from __future__ import annotations
 
+import marshal
 import sys
 import sysconfig
 from importlib.machinery import (
@@ -18,24 +19,44 @@ from importlib.machinery import (
     SourceFileLoader,
     SourcelessFileLoader,
 )
+from importlib.util import MAGIC_NUMBER, cache_from_source, source_hash
 from pathlib import Path
-from typing import NoReturn
+from types import CodeType
+from typing import Final
 
-_INSTALLED = ("site-packages", "dist-packages")
+_CHECKED: Final = MAGIC_NUMBER + (0b11).to_bytes(4, "little")
+_INSTALLED: Final = ("site-packages", "dist-packages")
 
 _roots: set[Path] = set()
 
 
-class FromSource(SourceFileLoader):
-    """Loads a module from its source, and keeps no bytecode."""
+class ExactLoader(SourceFileLoader):
+    """Loads a module from its source, or from bytecode of exactly this source."""
 
-    def path_stats(self, path: str) -> NoReturn:
-        """Know nothing of the file's age: then Python neither reads nor writes bytecode (`SourceLoader.get_code`)."""
-        raise OSError
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the module's code, and keep it for the next time."""
+        path = self.get_filename(fullname)
+        source = self.get_data(path)
+        head, kept = _CHECKED + source_hash(source), cache_from_source(path)
+        code = self._kept(kept, head, path)
+        if code is None:
+            code = self.source_to_code(source, path)
+            if not sys.dont_write_bytecode:
+                self.set_data(kept, head + marshal.dumps(code))
+        return code
+
+    def _kept(self, kept: str, head: bytes, path: str) -> CodeType | None:
+        """Return what is kept of this source, unless it is of another place or damaged."""
+        try:
+            data = self.get_data(kept)
+            code = marshal.loads(data[len(head) :]) if data.startswith(head) else None
+        except (OSError, EOFError, ValueError, TypeError):
+            return None
+        return code if isinstance(code, CodeType) and code.co_filename == path else None
 
 
-def import_from_source(root: Path) -> None:
-    """Import what is in a folder, and in those below it, from its source from now on; not what is installed there."""
+def import_exactly(root: Path) -> None:
+    """Import what is below a folder with `ExactLoader` from now on, except what is installed there."""
     if root in _roots:
         return
     _roots.add(root)
@@ -51,7 +72,7 @@ def _finder(place: str) -> FileFinder:
     return FileFinder(
         place,
         (ExtensionFileLoader, EXTENSION_SUFFIXES),
-        (FromSource, SOURCE_SUFFIXES),
+        (ExactLoader, SOURCE_SUFFIXES),
         (SourcelessFileLoader, BYTECODE_SUFFIXES),
     )
 
